@@ -1,0 +1,136 @@
+"""What is recorded: LogEvent on its way in, Log on its way out, and the vocabulary with a constructor each."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, get_args
+
+import msgspec
+
+from nerve.clock import Stamp
+from nerve.errors import PayloadError
+from nerve.payload import DEFAULT_MAX_BYTES, encode_payload
+from nerve.trigger import Trigger
+
+Status = Literal["ok", "error", "timeout", "died", "lost", "cancelled"]
+ErrorKind = Literal[
+    "compute", "timeout", "worker_died", "lost", "payload", "sense_load", "config", "process_died", "archive", "disk"
+]  # fmt: skip
+STATUSES: tuple[Status, ...] = get_args(Status)
+
+
+class LogEvent(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """One event on its way to the log; `payload` is JSON text, `ts` unix ms, `mono` monotonic ns."""
+
+    source: str
+    type: str
+    ref_id: str | None
+    payload: str
+    ts: int
+    mono: int
+
+
+class Log(msgspec.Struct, frozen=True):
+    """One entry of the log, as a query gives it; `payload` is decoded, `ts` is unix ms."""
+
+    id: int
+    source: str
+    type: str
+    ref_id: str | None
+    payload: Any
+    ts: int
+
+
+class ErrorDetail(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What went wrong: the payload of a `system/error`; the optional fields are there where they are known."""
+
+    kind: ErrorKind
+    message: str
+    exception: str | None = None
+    traceback: str | None = None
+    backoff_ms: int | None = None
+    exit_code: int | None = None
+    event: str | None = None
+    preview: str | None = None
+
+
+def _event(now: Stamp, source: str, type: str, ref_id: str | None, payload: object) -> LogEvent:
+    return LogEvent(source, type, ref_id, msgspec.json.encode(payload).decode(), now.ts, now.mono)
+
+
+def start(
+    now: Stamp, boot_id: str, *, version: str, pid: int, workers: int, senses: list[str], reflexes: list[str]
+) -> LogEvent:
+    """The engine has started."""
+    payload = {"version": version, "pid": pid, "workers": workers, "senses": senses, "reflexes": reflexes}
+    return _event(now, "system", "start", boot_id, payload)
+
+
+def stop(now: Stamp, boot_id: str, *, reason: str, uptime_ms: int) -> LogEvent:
+    """The engine has stopped: the last entry of a boot."""
+    return _event(now, "system", "stop", boot_id, {"reason": reason, "uptime_ms": uptime_ms})
+
+
+def error(now: Stamp, ref_id: str | None, detail: ErrorDetail) -> LogEvent:
+    """Something failed; `ref_id` is a run id, a sense's name or a process's name."""
+    return _event(now, "system", "error", ref_id, detail)
+
+
+def archive(now: Stamp, day: str, *, rows: int, file: str, sha256: str) -> LogEvent:
+    """A UTC day (or its late rows) has moved to the archive and out of the table."""
+    return _event(now, "system", "archive", day, {"rows": rows, "file": file, "sha256": sha256})
+
+
+def events_dropped(now: Stamp, process: str, *, n: int, reason: str) -> LogEvent:
+    """Something that was only for the eye (never an entry of the log) had to be dropped: how much, and why."""
+    return _event(now, "system", "events_dropped", process, {"n": n, "reason": reason})
+
+
+def run_start(now: Stamp, run_id: str, sense: str, trigger: Trigger, *, lateness_ms: int, skipped: int) -> LogEvent:
+    """A reflex has fired, or a hand has: this run starts now."""
+    payload = {
+        "sense": sense,
+        "reflex": trigger.reflex,
+        "trigger": trigger.kind,
+        "cause": trigger.signal.run_id if trigger.signal else None,
+        "scheduled_ts": trigger.scheduled_ts,
+        "lateness_ms": lateness_ms,
+        "skipped": skipped,
+        "coalesced": trigger.coalesced,
+    }
+    return _event(now, "reflex", "run_start", run_id, payload)
+
+
+def run_complete(
+    now: Stamp, run_id: str, sense: str, *, status: Status, duration_ms: float | None, signal: bool, worker: int | None
+) -> LogEvent:
+    """A run has ended, in whatever way; `duration_ms` and `worker` are None where nobody is left who knew them."""
+    payload = {"sense": sense, "status": status, "duration_ms": duration_ms, "signal": signal, "worker": worker}
+    return _event(now, "reflex", "run_complete", run_id, payload)
+
+
+def from_sense(now: Stamp, run_id: str, type: str, payload: object, max_bytes: int = DEFAULT_MAX_BYTES) -> LogEvent:
+    """What a compute logs itself; a payload that can't be stored becomes a `system/error` in its place."""
+    return _own_event(now, "sense", type, run_id, payload, max_bytes)
+
+
+def from_logging(now: Stamp, run_id: str | None, level: str, payload: object, max_bytes: int) -> LogEvent:
+    """A stdlib logging record made inside a compute."""
+    return _own_event(now, "logging", level, run_id, payload, max_bytes)
+
+
+def _own_event(
+    now: Stamp, source: str, type: str, ref_id: str | None, payload: object, max_bytes: int
+) -> LogEvent:  # fmt: skip
+    try:
+        text = encode_payload(payload, max_bytes)
+        encode_payload(type)
+    except PayloadError as refusal:
+        name = f"{source}/{type}".encode("utf-8", "backslashreplace").decode()
+        return error(now, ref_id, quarantine(name, refusal))
+    return LogEvent(source, type, ref_id, text, now.ts, now.mono)
+
+
+def quarantine(name: str, refusal: PayloadError) -> ErrorDetail:
+    """Describe a value that can't be stored: `name` is the (source/type of the) event that it was meant for."""
+    message = f"the payload of {name} can't be stored as JSON: {refusal.reason}"
+    return ErrorDetail(kind="payload", message=message, event=name, preview=refusal.preview)

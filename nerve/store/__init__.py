@@ -1,0 +1,1 @@
+"""The store: the sole importer of peewee."""

@@ -1,0 +1,1 @@
+"""What runs inside child processes, one file a role."""
