@@ -1,0 +1,267 @@
+"""YAML with its places: each value knows its line and the keys that lead to it, and what is wrong with it is gathered.
+
+Values are read from YAML's nodes and taken as written: a name such as `on` or `no`, which YAML 1.1 has for a
+boolean, stays a name, and `1:30` does not turn into 90. Only as much as a reader asks for is ever looked at, so
+aliases that contain themselves, or multiply, cost nothing.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+import yaml
+
+from nerve.errors import ConfigError
+
+T = TypeVar("T")
+
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml's is ten times faster, but not on every machine
+_NULL = "tag:yaml.org,2002:null"
+_MERGE = "tag:yaml.org,2002:merge"
+_DEEPEST = 100
+_PLAIN_KEY = re.compile(r"[A-Za-z0-9_-]{1,60}")
+
+
+class Problems:
+    """Gathers what is wrong with one file, to tell all of it at once."""
+
+    def __init__(self, file: str) -> None:
+        self._file = file
+        self._found: list[tuple[int, str]] = []
+
+    def add(self, line: int, where: str, text: str) -> None:
+        """Note a problem in `line` (counted from 1), at the keys `where` ("" for the file as a whole)."""
+        self._found.append((line, f"{where}: {text}" if where else text))
+
+    def lines(self) -> tuple[str, ...]:
+        """All problems, each `file:line: keys: what is wrong`, in the order of their lines."""
+        in_order = sorted(self._found, key=lambda found: found[0])
+        return tuple(f"{self._file}:{line}: {text}" for line, text in in_order)
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """A value of the file: its node, the line that it is given in (from 1) and the keys that lead to it.
+
+    Its methods read it as one thing or another. Where it is something else, they note a problem and give
+    something empty, so that reading goes on and finds the other problems too.
+    """
+
+    node: yaml.Node
+    line: int
+    where: str
+    problems: Problems
+
+    @property
+    def is_mapping(self) -> bool:
+        """Whether entries() can read it: a mapping, or an absent value, which is an empty one."""
+        return self._is_null() or isinstance(self.node, yaml.MappingNode)
+
+    def problem(self, text: str) -> None:
+        """Note what is wrong with this value."""
+        self.problems.add(self.line, self.where, text)
+
+    def text(self) -> str | None:
+        """Read a single value, as written; None if it is none."""
+        if self._is_null():
+            self.problem("has no value: give it one, or remove the key")
+        elif isinstance(self.node, yaml.ScalarNode):
+            return str(self.node.value)
+        else:
+            self.problem(f"must be a single value, not {self._described()}")
+        return None
+
+    def parsed(self, parse: Callable[[str], T], stand_in: T) -> T:
+        """Read a single value with `parse`, whose ValueError becomes a problem; `stand_in` where there is none."""
+        text = self.text()
+        return stand_in if text is None else self.checked(text, parse, stand_in)
+
+    def checked(self, text: str, parse: Callable[[str], T], stand_in: T) -> T:
+        """Parse `text` on behalf of this value, as if it were what is written there."""
+        try:
+            return parse(text)
+        except ValueError as error:
+            self.problem(str(error))
+            return stand_in
+
+    def items(self, *, or_single: bool = False, needed: bool = False) -> list[Value]:
+        """Read a list (or, where allowed, a single value as a list of one); an absent one is empty."""
+        if self._is_null() or (isinstance(self.node, yaml.SequenceNode) and not self.node.value):
+            if needed:
+                self.problem("is empty: give it at least one item")
+            return []
+        if isinstance(self.node, yaml.SequenceNode):
+            return [
+                Value(node, node.start_mark.line + 1, f"{self.where}[{index}]", self.problems)
+                for index, node in enumerate(self.node.value)
+            ]
+        if or_single and isinstance(self.node, yaml.ScalarNode):
+            return [self]
+        self.problem(f"must be a list, not {self._described()}")
+        return []
+
+    def entries(self) -> dict[str, Value]:
+        """Read a mapping, with what it merges (`<<: *other`); an absent one is empty."""
+        if self._is_null():
+            return {}
+        if not isinstance(self.node, yaml.MappingNode):
+            self.problem(f"must be a mapping of keys to values, not {self._described()}")
+            return {}
+        self._check_keys(self.node)
+        entries: dict[str, Value] = {}
+        for layer in _layers(self.node):
+            for key, node in layer.value:
+                if isinstance(key, yaml.ScalarNode) and key.tag != _MERGE and key.value not in entries:
+                    entries[key.value] = self._entry(key, node)
+        return entries
+
+    def fields(self, known: Collection[str], *, unadvised: Collection[str] = ()) -> dict[str, Value]:
+        """Read a mapping that has only `known` keys, or `unadvised` ones, which no message recommends.
+
+        Any other key is a problem, and left out.
+        """
+        hint = f"the keys here are {', '.join(known)}"
+        fields = {}
+        for key, value in self.entries().items():
+            if key in known or key in unadvised:
+                fields[key] = value
+            else:
+                self.problems.add(value.line, self.where, unknown("key", key, known, hint))
+        return fields
+
+    def _entry(self, key: yaml.ScalarNode, node: yaml.Node) -> Value:
+        if not _PLAIN_KEY.fullmatch(key.value):
+            where = f"{self.where}[{quoted(key.value)}]"
+        else:
+            where = f"{self.where}.{key.value}" if self.where else key.value
+        return Value(node, key.start_mark.line + 1, where, self.problems)
+
+    def _check_keys(self, mapping: yaml.MappingNode) -> None:
+        lines: dict[str, int] = {}
+        for key, node in mapping.value:
+            line = key.start_mark.line + 1
+            if not isinstance(key, yaml.ScalarNode):
+                self.problems.add(line, self.where, "a key must be a single value, not a list or a mapping")
+            elif key.tag == _MERGE:
+                if not all(isinstance(source, yaml.MappingNode) for source in _sources(node)):
+                    self.problems.add(line, self.where, "`<<` must be given a mapping, or a list of mappings")
+            elif key.value in lines:
+                text = f"{quoted(key.value)} is given twice (first in line {lines[key.value]}): keep one of them"
+                self.problems.add(line, self.where, text)
+            else:
+                lines[key.value] = line
+
+    def _is_null(self) -> bool:
+        return isinstance(self.node, yaml.ScalarNode) and self.node.tag == _NULL
+
+    def _described(self) -> str:
+        match self.node:
+            case yaml.MappingNode():
+                return "a mapping"
+            case yaml.SequenceNode():
+                return "a list"
+            case _:
+                return quoted(str(self.node.value))
+
+
+def load_yaml(path: Path) -> Value:
+    """Read a file's one document; an empty file gives an absent value.
+
+    Raises ConfigError, with its one problem, where the file can't be read, is not UTF-8 or is not YAML.
+    """
+    problems = Problems(path.name)
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+        node = _compose(text)
+    except OSError as error:
+        raise ConfigError(str(path), (f"{path.name}: can't be read: {error.strerror}",)) from None
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        problems.add(line, "", "is not UTF-8 text: save the file as UTF-8")
+        raise ConfigError(str(path), problems.lines()) from None
+    except _SyntaxError as error:
+        problems.add(error.line, "", f"is not valid YAML: {error}")
+        raise ConfigError(str(path), problems.lines()) from None
+    return Value(node, 1, "", problems)
+
+
+def unknown(what: str, name: str, known: Collection[str], hint: str) -> str:
+    """Say that `name` is not among the `known` ones: with the name that it resembles, or else with `hint`."""
+    near = difflib.get_close_matches(name[:100], known, n=1)
+    return f"unknown {what} {quoted(name)}; " + (f"did you mean {quoted(near[0])}?" if near else hint)
+
+
+def quoted(text: str) -> str:
+    """Quote what was written, shortened and without control characters, for a message of one line."""
+    shown = repr(text)
+    return shown if len(shown) <= 60 else f"{shown[:56]}...{shown[-1]}"
+
+
+class _SyntaxError(Exception):
+    """What is wrong with text as YAML, and the line that it is in."""
+
+    def __init__(self, line: int, text: str) -> None:
+        self.line = line
+        super().__init__(" ".join(text.split()))
+
+
+def _compose(text: str) -> yaml.Node:
+    try:
+        _refuse_deep_nesting(text)
+        node = yaml.compose(text, Loader=_LOADER)
+    except yaml.reader.ReaderError as error:
+        character = chr(int(error.character))
+        line = text.count("\n", 0, text.find(character)) + 1
+        raise _SyntaxError(line, f"the character {character!r} can't be part of it") from None
+    except yaml.MarkedYAMLError as error:
+        line = _line(error.problem_mark or error.context_mark)
+        tabs = any(row.lstrip(" ").startswith("\t") for row in text.split("\n")[line - 1 : line])
+        raise _SyntaxError(line, f"{error.problem}{'; indent with spaces, not with tabs' if tabs else ''}") from None
+    except (ValueError, OverflowError) as error:  # an escape such as "\UFFFFFFFF", when libyaml is absent
+        raise _SyntaxError(1, str(error)) from None
+    return yaml.ScalarNode(_NULL, "") if node is None else node
+
+
+def _refuse_deep_nesting(text: str) -> None:
+    # Composing recurses, in C without a limit: a file of 100,000 brackets would end the process.
+    depth = 0
+    for event in yaml.parse(text, Loader=_LOADER):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+        if depth > _DEEPEST:
+            raise _SyntaxError(_line(event.start_mark), f"nested more than {_DEEPEST} levels deep")
+
+
+class _Mark(Protocol):
+    """A place in the text, as either loader has it: `line` counts from 0."""
+
+    line: int
+
+
+def _line(mark: _Mark | None) -> int:
+    return mark.line + 1 if mark else 1
+
+
+def _layers(mapping: yaml.MappingNode) -> Iterator[yaml.MappingNode]:
+    """Give a mapping and those that it merges, directly or not, each once, the one that prevails first."""
+    stack = [mapping]
+    seen: set[int] = set()
+    while stack:
+        layer = stack.pop()
+        if id(layer) in seen:
+            continue
+        seen.add(id(layer))
+        yield layer
+        sources = [source for key, node in layer.value if key.tag == _MERGE for source in _sources(node)]
+        stack.extend(source for source in reversed(sources) if isinstance(source, yaml.MappingNode))
+
+
+def _sources(merged: yaml.Node) -> list[yaml.Node]:
+    return list(merged.value) if isinstance(merged, yaml.SequenceNode) else [merged]

@@ -1,0 +1,129 @@
+"""nerve.yaml: what it means, what its defaults are, and which files may be senses."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import FrozenInstanceError, replace
+from pathlib import Path
+
+import pytest
+
+from nerve.config import Config, LogsConfig, ReflexConfig, SenseConfig, load_config, parse_workers
+
+Load = Callable[[str], Config]
+Problems = Callable[[str], tuple[str, ...]]
+
+
+FULL = """\
+workers: 4
+shutdown_timeout: 3s
+senses:
+  disk-usage:
+    path: senses/disk_usage.py
+    group: io
+    throttle: 5s
+    timeout: 1m
+    grace_period: 0
+  a:
+reflexes:
+  - sense: disk-usage
+    kind: sense
+    interval: 10s
+  - name: on-pressure
+    sense: a
+    on: [disk-usage]
+logs:
+  retention: 7d
+  archive_interval: 1h30m
+  max_payload: 128KB
+"""
+
+
+def test_every_key_has_its_place(load: Load, home: Path) -> None:
+    """A full file gives exactly what it says, in seconds and bytes, in its own order."""
+    loaded = load(FULL)
+    assert loaded == Config(
+        workers=4,
+        shutdown_timeout=3.0,
+        senses={
+            "disk-usage": SenseConfig("disk-usage", home / "senses/disk_usage.py", "io", 5.0, 60.0, 0.0),
+            "a": SenseConfig("a", home / "senses/a.py", None, None, 30.0, 5.0),
+        },
+        reflexes=(
+            ReflexConfig("disk-usage-every-10s", "disk-usage", 10.0, ()),
+            ReflexConfig("on-pressure", "a", None, ("disk-usage",)),
+        ),
+        logs=LogsConfig(7 * 86400.0, 5400.0, 131072),
+    )
+    assert list(loaded.senses) == ["disk-usage", "a"]
+
+
+@pytest.mark.parametrize("text", ["", "# nothing yet\n", "---\n", "{}", "senses:\nreflexes:\nlogs:\n", "\ufeff"])
+def test_an_empty_file_means_the_defaults(load: Load, text: str) -> None:
+    """A file, or a section, with nothing in it stands for the defaults."""
+    assert load(text) == Config()
+    assert Config().workers == min(os.cpu_count() or 1, 64)
+    assert Config().logs == LogsConfig(2_592_000.0, 3600.0, 65536)
+
+
+def test_a_config_can_not_be_changed_only_replaced(load: Load) -> None:
+    """Neither a field nor the mapping of the senses can be assigned to."""
+    loaded = load(FULL)
+    with pytest.raises(FrozenInstanceError):
+        loaded.workers = 9  # type: ignore[misc]
+    with pytest.raises(TypeError):
+        loaded.senses["b"] = loaded.senses["a"]  # type: ignore[index]
+    assert replace(loaded, workers=9).senses == loaded.senses
+
+
+def test_two_loads_of_one_file_are_equal(load: Load) -> None:
+    """What changed between two loads can be told by comparing them."""
+    assert load(FULL) == load(FULL)
+    assert load(FULL) != load(FULL.replace("timeout: 1m", "timeout: 2m"))
+
+
+def test_a_sense_file_may_be_anywhere_inside_the_workspace(load: Load, home: Path) -> None:
+    """Relative and absolute paths work, and so does a link, whose target is what runs."""
+    (home / "lib").mkdir()
+    (home / "lib" / "real.py").touch()
+    (home / "senses" / "b.py").unlink()
+    (home / "senses" / "b.py").symlink_to("../lib/real.py")
+    senses = load(f"senses: {{a: {{path: '{home}/lib/real.py'}}, b: , c: {{path: lib/../lib/real.py}}}}").senses
+    assert {sense.path for sense in senses.values()} == {home / "lib/real.py"}
+
+
+def test_a_workspace_may_be_reached_through_a_link(home: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The folder that is a link counts as the one that it leads to."""
+    link = tmp_path_factory.mktemp("links") / "ws"
+    link.symlink_to(home)
+    (home / "nerve.yaml").write_text("senses: {a: }")
+    assert load_config(link / "nerve.yaml").senses["a"].path == home / "senses/a.py"
+
+
+def test_a_sense_file_outside_the_workspace_is_refused(problems: Problems, home: Path) -> None:
+    """Neither a path nor a link leads out of the workspace."""
+    (home / "senses" / "b.py").unlink()
+    (home / "senses" / "b.py").symlink_to(Path(__file__))
+    assert problems("senses:\n a: {path: ../x.py}\n b:\n c: {path: /etc/passwd}") == (
+        f"nerve.yaml:2: senses.a.path: the sense file '../x.py' is outside the workspace: move it into {home}",
+        f"nerve.yaml:3: senses.b: the sense file 'senses/b.py' is outside the workspace: move it into {home}",
+        f"nerve.yaml:4: senses.c.path: the sense file '/etc/passwd' is outside the workspace: move it into {home}",
+    )
+
+
+@pytest.mark.parametrize("path", ["''", ".", "senses", r'"\0"', "loop", "x" * 5000])
+def test_a_path_that_is_no_file_is_refused(problems: Problems, home: Path, path: str) -> None:
+    """Folders, null bytes, links to themselves and names beyond the system's limits are problems like others."""
+    (home / "loop").symlink_to("loop")
+    (problem,) = problems(f"senses: {{a: {{path: {path}}}}}")
+    assert problem.startswith("nerve.yaml:1: senses.a.path: ")
+    assert "sense file" in problem
+
+
+@pytest.mark.parametrize("text", ["", "0", "65", "-1", "4.0", "four", "99999999999999999999", "\u0664", "1_0"])
+def test_a_number_of_workers_has_its_bounds(text: str) -> None:
+    """Anything but 1 to 64 is refused in one sentence."""
+    assert (parse_workers("1"), parse_workers("64")) == (1, 64)
+    with pytest.raises(ValueError, match="is not a number of workers: use a whole number from 1 to 64"):
+        parse_workers(text)

@@ -1,0 +1,96 @@
+"""YAML with its places, as both loaders of PyYAML read it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from nerve.config import Config, ReflexConfig, load_config
+from nerve.errors import ConfigError
+
+Load = Callable[[str], Config]
+Problems = Callable[[str], tuple[str, ...]]
+
+
+pytestmark = pytest.mark.usefixtures("each_loader")
+
+
+def test_words_that_yaml_takes_for_booleans_are_names(load: Load, home: Path) -> None:
+    """`on`, `no` and `1e3` are keys and names like any other."""
+    for name in ("no", "1e3"):
+        (home / "senses" / f"{name}.py").touch()
+    loaded = load("senses: {no: {group: yes}, 1e3: }\nreflexes: [{sense: no, on: 1e3}]")
+    assert loaded.senses["no"].group == "yes"
+    assert loaded.reflexes == (ReflexConfig("no-on-1e3", "no", None, ("1e3",)),)
+
+
+def test_anchors_and_merges_are_understood(load: Load) -> None:
+    """What a sense says itself wins over what it merges, and the first of several merged mappings over the next."""
+    loaded = load("""\
+senses:
+  a: &slow {timeout: 5m, throttle: 1s}
+  b: {<<: *slow, throttle: 2s}
+  c: &odd {timeout: 1m, grace_period: 1s}
+  disk-usage: {<<: [*odd, *slow]}
+""")
+    assert (loaded.senses["b"].timeout, loaded.senses["b"].throttle) == (300.0, 2.0)
+    merged = loaded.senses["disk-usage"]
+    assert (merged.timeout, merged.throttle, merged.grace_period) == (60.0, 1.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("workers: 1\nsenses: [", r"is not valid YAML: .+"),
+        ("workers: 1\n\tsenses: 2\n", r"2: is not valid YAML: .+; indent with spaces, not with tabs"),
+        ("workers: 1\nx: *nowhere", r"2: is not valid YAML: .*undefined alias.*"),
+        ("workers: 1\n---\nworkers: 2", r"2: is not valid YAML: but found another document"),
+        ("workers: 1\nx: \x07", r"2: is not valid YAML: the character '\\x07' can't be part of it"),
+        ('"\\UFFFFFFFF": 1', r"1: is not valid YAML: .+"),
+        ("\n" + "[" * 100_000, r"2: is not valid YAML: nested more than 100 levels deep"),
+    ],
+)
+def test_what_is_not_yaml_is_told_with_its_line(problems: Problems, text: str, problem: str) -> None:
+    """The parser's complaint becomes one problem in one line."""
+    (line,) = problems(text)
+    assert re.search(problem + "$", line), line
+
+
+def test_what_is_not_utf_8_is_told_with_its_line(home: Path) -> None:
+    """Another encoding is named as the problem, where it first shows."""
+    (home / "nerve.yaml").write_bytes("workers: 1\n# caf\u00e9\n".encode("latin-1"))
+    with pytest.raises(ConfigError) as refusal:
+        load_config(home / "nerve.yaml")
+    assert refusal.value.problems == ("nerve.yaml:2: is not UTF-8 text: save the file as UTF-8",)
+
+
+def test_a_file_that_can_not_be_read_is_a_config_error(home: Path) -> None:
+    """A missing file and a folder in its place say why they can't be read."""
+    for name, reason in (("none.yaml", "No such file or directory"), ("senses", "Is a directory")):
+        with pytest.raises(ConfigError) as refusal:
+            load_config(home / name)
+        assert refusal.value.problems == (f"{name}: can't be read: {reason}",)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "&a {senses: *a}",
+        "&a {<<: *a, workers: 0}",
+        "senses: &s {a: *s}",
+        "reflexes: &r [*r]",
+        "x0: &x0 {timeout: 1s}\n"
+        + "".join(f"x{i}: &x{i} {{<<: [{f'*x{i - 1}, ' * 9}]}}\n" for i in range(1, 100))
+        + "senses: {a: *x99}",
+        "x0: &x0 {timeout: 1s}\n"
+        + "".join(f"x{i}: &x{i} {{<<: *x{i - 1}}}\n" for i in range(1, 1500))
+        + "senses: {a: *x1499}",
+    ],
+)
+@pytest.mark.timeout(10)
+def test_aliases_that_contain_themselves_or_multiply_end(problems: Problems, text: str) -> None:
+    """Cycles and bombs made of aliases are read in no time, and told for what is wrong with them."""
+    assert problems(text)
