@@ -1,0 +1,295 @@
+"""The scheduling rules: what happened and what time it is go in, which senses run now comes out; pure, no clock."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from heapq import heappop, heappush
+from itertools import count
+from typing import Literal
+
+import msgspec
+
+from nerve.beats import Beats, Grid, Pulse
+from nerve.pacing import backoff, throttle_end
+from nerve.trigger import Signal, TriggerKind
+
+SenseState = Literal["idle", "running", "pending", "throttled", "backoff"]
+
+
+@dataclass(frozen=True, slots=True)
+class SenseRule:
+    """What restrains a sense: its exclusive group, and `throttle`, the least seconds between two of its starts."""
+
+    name: str
+    group: str | None = None
+    throttle: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reflex:
+    """When a sense runs: every `interval` seconds, and whenever a sense of `on` has signalled."""
+
+    name: str
+    sense: str
+    interval: float | None = None
+    on: tuple[str, ...] = ()
+
+
+class Start(msgspec.Struct, frozen=True):
+    """A decision: this sense runs now; and, until it is taken, what is pending for the sense.
+
+    `due` is the moment of the first trigger that it answers, in monotonic seconds. `coalesced` counts the
+    further triggers that it answers too, `skipped` the beats that were missed altogether, and `tickets` are
+    those of the hands that triggered it. `signal` is the latest one; `kind` and `reflex` tell what brought it.
+    """
+
+    sense: str
+    kind: TriggerKind
+    reflex: str | None
+    signal: Signal | None
+    coalesced: int
+    skipped: int
+    due: float
+    tickets: tuple[int, ...]
+
+
+def coalesce(pending: Start, further: Start) -> Start:
+    """Let one run answer both: it stays due when the first was, and takes the signal of the further if it has one."""
+    bearer = pending if further.signal is None else further
+    return Start(
+        pending.sense,
+        bearer.kind,
+        bearer.reflex,
+        bearer.signal,
+        pending.coalesced + 1 + further.coalesced,
+        pending.skipped + further.skipped,
+        pending.due,
+        pending.tickets + further.tickets,
+    )
+
+
+@dataclass(slots=True, eq=False)
+class _Group:
+    """Senses that exclude each other: `waiting` holds those that only the running one keeps from starting."""
+
+    busy: bool = False
+    waiting: list[_Turn] = field(default_factory=list)
+
+
+@dataclass(slots=True, eq=False)
+class _Sense:
+    """Where one sense stands; `arrival` ranks its pending trigger among those that are due at the same moment."""
+
+    name: str
+    group: _Group | None
+    throttle: float | None
+    pulses: list[Pulse] = field(default_factory=list)
+    running: bool = False
+    pending: Start | None = None
+    arrival: int = 0
+    deaths: int = 0
+    throttled_until: float = -math.inf
+    backoff_until: float = -math.inf
+
+    @property
+    def not_before(self) -> float:
+        """The first moment at which neither the throttle nor the back-off forbids a start."""
+        return max(self.throttled_until, self.backoff_until)
+
+
+_Turn = tuple[float, int, _Sense]
+"""An entry of a heap: a moment, then the arrival, which is unique, so that comparisons never reach the sense."""
+
+
+class Schedule:
+    """All senses and reflexes of an engine, and the decision what runs when.
+
+    Every `now` is in monotonic seconds and never smaller than the one before. The caller tells what happens as it
+    happens; then, before it sleeps until `next_wake`, it calls `beat` and `take`. The first beat of every interval
+    is at the `now` of the constructor. Raises KeyError for a reflex of an unknown sense.
+
+    A sense that has something pending is in at most one place: in none while it runs (its end queues it), in
+    `_deferred` until its throttle and its back-off are over, then in `_ready`; `take` moves it from there to the
+    `waiting` of its group where that is busy, and each end of a run moves the first of these back. So each
+    trigger, start and end costs O(log n), and what can't start is not looked at again and again.
+    """
+
+    def __init__(self, senses: Iterable[SenseRule], reflexes: Iterable[Reflex], now: float) -> None:
+        self._senses: dict[str, _Sense] = {}
+        self._groups: dict[str, _Group] = {}
+        self._listeners: dict[str, list[tuple[_Sense, str]]] = {}
+        self._beats = Beats()
+        self._deferred: list[_Turn] = []
+        self._ready: list[_Turn] = []
+        self._arrivals = count()
+        self._halted = False
+        for rule in senses:
+            self._add_sense(rule)
+        for reflex in reflexes:
+            self._add_reflex(reflex, first=now)
+
+    def _add_sense(self, rule: SenseRule) -> None:
+        group = None if rule.group is None else self._groups.setdefault(rule.group, _Group())
+        self._senses[rule.name] = _Sense(rule.name, group, rule.throttle)
+
+    def _add_reflex(self, reflex: Reflex, first: float) -> None:
+        sense = self._senses[reflex.sense]
+        if reflex.interval is not None:
+            pulse = Pulse(sense.name, reflex.name, Grid(first, reflex.interval))
+            sense.pulses.append(pulse)
+            self._beats.add(pulse)
+        for source in dict.fromkeys(reflex.on):
+            self._listeners.setdefault(source, []).append((sense, reflex.name))
+
+    def beat(self, now: float) -> None:
+        """Turn the intervals that are due into triggers, one each, and end the deferrals that are over."""
+        for sense, reflex, due, skipped in self._beats.pass_to(now):
+            self._trigger(self._senses[sense], Start(sense, "interval", reflex, None, 0, skipped, due, ()), now)
+        self._end_deferrals(now)
+
+    def signalled(self, signal: Signal, now: float) -> None:
+        """Fire the reflexes that are `on` the sense that signalled."""
+        if self._halted:
+            return
+        for sense, reflex in self._listeners.get(signal.sense, ()):
+            self._trigger(sense, Start(sense.name, "signal", reflex, signal, 0, 0, now, ()), now)
+
+    def triggered(self, sense: str, now: float, *, signal: Signal | None = None, ticket: int | None = None) -> bool:
+        """Trigger a sense by hand; the start that answers it will bear the ticket.
+
+        False if no start will, because the schedule is halted. Raises KeyError for an unknown sense.
+        """
+        found = self._senses[sense]
+        if self._halted:
+            return False
+        tickets = () if ticket is None else (ticket,)
+        self._trigger(found, Start(sense, "manual", None, signal, 0, 0, now, tickets), now)
+        return True
+
+    def finished(self, sense: str, now: float, *, died: bool) -> float:
+        """Note that a sense's run has ended, and whether its worker died; give the back-off that now holds, in s.
+
+        Raises KeyError for an unknown sense, ValueError for one that isn't running.
+        """
+        found = self._senses[sense]
+        if not found.running:
+            raise ValueError(f"sense {sense!r} is not running, so its run can't have ended")
+        found.running = False
+        found.deaths = found.deaths + 1 if died else 0
+        seconds = backoff(found.deaths)
+        if seconds:
+            found.backoff_until = now + seconds
+        if found.group is not None:
+            self._free(found.group)
+        if found.pending is not None:
+            self._queue(found, now)
+        return seconds
+
+    def halt(self) -> tuple[int, ...]:
+        """Drop all that is pending, ignore all further triggers, and give the tickets that no start will bear.
+
+        Runs that are under way may still finish. Halting again does nothing.
+        """
+        self._halted = True
+        tickets: list[int] = []
+        for sense in self._senses.values():
+            tickets += sense.pending.tickets if sense.pending else ()
+            sense.pending = None
+            sense.pulses.clear()
+        for group in self._groups.values():
+            group.waiting.clear()
+        self._beats.clear()
+        self._deferred.clear()
+        self._ready.clear()
+        return tuple(tickets)
+
+    def take(self, now: float, free: int) -> list[Start]:
+        """Decide what starts now on `free` workers, first due first; these senses count as running from here on."""
+        self._end_deferrals(now)
+        starts: list[Start] = []
+        while self._ready and len(starts) < free:
+            turn = heappop(self._ready)
+            sense = turn[2]
+            if sense.group is not None and sense.group.busy:
+                heappush(sense.group.waiting, turn)
+            else:
+                starts.append(self._start(sense, now))
+        return starts
+
+    def next_wake(self) -> float | None:
+        """Give the next moment at which time alone changes something: a beat, the end of a throttle or a back-off.
+
+        None if only an event from outside can. After `beat(now)` it is later than `now`: what lacks nothing but
+        a worker, or the end of a run of its group, waits for that event.
+        """
+        beat = self._beats.next()
+        if not self._deferred:
+            return beat
+        deferral = self._deferred[0][0]
+        return deferral if beat is None else min(beat, deferral)
+
+    def state(self, sense: str, now: float) -> SenseState:
+        """Say what a sense is doing, or what keeps it: `pending` means that it lacks a worker, or its group."""
+        found = self._senses[sense]
+        if found.running:
+            return "running"
+        if now < found.backoff_until:
+            return "backoff"
+        if found.pending is None:
+            return "idle"
+        return "throttled" if now < found.throttled_until else "pending"
+
+    def due(self, sense: str) -> float | None:
+        """Give the moment from which a sense may start next, as far as is known; it is past if the sense waits."""
+        found = self._senses[sense]
+        dues = [pulse.due for pulse in found.pulses]
+        if found.pending is not None:
+            dues.append(found.pending.due)
+        return max(min(dues), found.not_before) if dues else None
+
+    def pending(self, sense: str) -> Start | None:
+        """Give what a sense will answer when it starts next, as it stands now."""
+        return self._senses[sense].pending
+
+    def deaths(self, sense: str) -> int:
+        """Give how many runs of a sense in a row have ended with the death of their worker."""
+        return self._senses[sense].deaths
+
+    def _trigger(self, sense: _Sense, start: Start, now: float) -> None:
+        if sense.pending is not None:
+            sense.pending = coalesce(sense.pending, start)
+            return
+        sense.pending = start
+        sense.arrival = next(self._arrivals)
+        if not sense.running:
+            self._queue(sense, now)
+
+    def _queue(self, sense: _Sense, now: float) -> None:
+        if sense.not_before > now:
+            heappush(self._deferred, (sense.not_before, sense.arrival, sense))
+        else:
+            self._line_up(sense)
+
+    def _end_deferrals(self, now: float) -> None:
+        while self._deferred and self._deferred[0][0] <= now:
+            self._line_up(heappop(self._deferred)[2])
+
+    def _line_up(self, sense: _Sense) -> None:
+        assert sense.pending is not None, "only what is pending waits"
+        heappush(self._ready, (sense.pending.due, sense.arrival, sense))
+
+    def _start(self, sense: _Sense, now: float) -> Start:
+        assert sense.pending is not None, "only what is pending waits"
+        start, sense.pending, sense.running = sense.pending, None, True
+        if sense.throttle is not None:
+            sense.throttled_until = throttle_end(now, sense.throttle)
+        if sense.group is not None:
+            sense.group.busy = True
+        return start
+
+    def _free(self, group: _Group) -> None:
+        group.busy = False
+        if group.waiting:
+            heappush(self._ready, heappop(group.waiting))

@@ -1,0 +1,290 @@
+"""The scheduling rules hold for every history of beats, signals, hands, starts, ends and pauses."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import dataclass, field
+from itertools import count
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from nerve.pacing import throttle_end
+from nerve.scheduling import Reflex, Schedule, SenseRule, Start
+from nerve.trigger import Signal, TriggerKind
+
+NAMES = ("a", "b", "c", "d")
+BACKOFFS = (0, 0, 1, 2, 4, 8, 16, 32, 60)
+senses = st.sampled_from(NAMES)
+throttles = st.sampled_from((None, 0.1, 0.3, 1 / 3, 5.0))
+intervals = st.sampled_from((0.1, 0.7, 1.0, 10.0))
+pauses = st.one_of(st.sampled_from((0.0, 0.1, 0.3, 1 / 3, 0.7, 1.0, 5.0, 61.0)), st.floats(0, 3))
+
+
+@st.composite
+def restraints(draw: st.DrawFn) -> list[SenseRule]:
+    """Draw the rules of all senses."""
+    groups = st.sampled_from((None, "g"))
+    return [SenseRule(name, draw(groups), draw(throttles)) for name in NAMES]
+
+
+@st.composite
+def reflex_lists(draw: st.DrawFn) -> list[Reflex]:
+    """Draw reflexes with an interval, with `on`, and with both; often several of one sense."""
+    ons = st.lists(senses, max_size=2).map(tuple)
+    drawn = draw(st.lists(st.tuples(senses, st.none() | intervals, ons), max_size=5))
+    return [Reflex(f"r{i}", sense, interval, on) for i, (sense, interval, on) in enumerate(drawn)]
+
+
+@dataclass(frozen=True)
+class Delivered:
+    """A trigger that the schedule was given, or that it had to make of a beat."""
+
+    kind: TriggerKind
+    reflex: str | None
+    signal: Signal | None
+    due: float
+    rank: int
+    skipped: int = 0
+    ticket: int | None = None
+
+
+@dataclass
+class Model:
+    """What must be true of one sense, written down without any queue."""
+
+    rule: SenseRule
+    waiting: list[Delivered] = field(default_factory=list)
+    running: bool = False
+    started: float = -math.inf
+    backoff_until: float = -math.inf
+    deaths: int = 0
+
+    @property
+    def place(self) -> tuple[float, int]:
+        """Where it stands in the order of service."""
+        return self.waiting[0].due, self.waiting[0].rank
+
+    @property
+    def free_from(self) -> float:
+        """The moment at which neither throttle nor back-off forbids a start any more."""
+        return max(throttle_end(self.started, self.rule.throttle or 0.0), self.backoff_until)
+
+    def expected(self) -> Start | None:
+        """Make the one start that answers all that waits."""
+        if not self.waiting:
+            return None
+        first = self.waiting[0]
+        bearer = next((trigger for trigger in reversed(self.waiting) if trigger.signal), first)
+        return Start(
+            self.rule.name,
+            bearer.kind,
+            bearer.reflex,
+            bearer.signal,
+            coalesced=len(self.waiting) - 1,
+            skipped=sum(trigger.skipped for trigger in self.waiting),
+            due=first.due,
+            tickets=tuple(trigger.ticket for trigger in self.waiting if trigger.ticket is not None),
+        )
+
+
+class Histories(RuleBasedStateMachine):
+    """Any history, step by step, against the model."""
+
+    @initialize(rules=restraints(), reflexes=reflex_lists(), now=st.sampled_from((0.0, 0.3, 12345.678, 1e6 + 0.1)))
+    def begin(self, rules: list[SenseRule], reflexes: list[Reflex], now: float) -> None:
+        """Start the engine."""
+        self.now = self.first = now
+        self.reflexes = reflexes
+        self.schedule = Schedule(rules, reflexes, now)
+        self.models = {rule.name: Model(rule) for rule in rules}
+        self.beats_seen = {reflex.name: 0 for reflex in reflexes}
+        self.ranks, self.serials = count(), count()
+        self.issued: list[int] = []
+        self.answered: list[int] = []
+
+    @rule(seconds=pauses)
+    def time_passes(self, seconds: float) -> None:
+        """Nothing happens for a while, or for no time at all."""
+        self.now += seconds
+
+    @rule()
+    def beat(self) -> None:
+        """The loop gets to the intervals: one trigger each, for the last of the beats that have come."""
+        self.schedule.beat(self.now)
+        come = []
+        for reflex in self.reflexes:
+            dues = self.coming(reflex)
+            if dues:
+                self.beats_seen[reflex.name] += len(dues)
+                come.append((dues[-1], reflex, len(dues) - 1))
+        for due, reflex, skipped in sorted(come, key=lambda beat: beat[0]):
+            self.deliver(reflex.sense, "interval", reflex.name, None, due, skipped=skipped)
+
+    @rule(source=senses)
+    def signal(self, source: str) -> None:
+        """A sense has signalled."""
+        signal = Signal(source, "1", f"{source}/{next(self.serials)}", 0)
+        self.schedule.signalled(signal, self.now)
+        for reflex in self.reflexes:
+            if source in reflex.on:
+                self.deliver(reflex.sense, "signal", reflex.name, signal, self.now)
+
+    @rule(sense=senses, with_signal=st.booleans(), with_ticket=st.booleans())
+    def hand(self, sense: str, *, with_signal: bool, with_ticket: bool) -> None:
+        """Someone triggers a sense, and perhaps waits for the run."""
+        serial = next(self.serials)
+        signal = Signal("(manual)", "1", None, serial) if with_signal else None
+        ticket = serial if with_ticket else None
+        self.issued += [serial] if with_ticket else []
+        assert self.schedule.triggered(sense, self.now, signal=signal, ticket=ticket)
+        self.deliver(sense, "manual", None, signal, self.now, ticket=ticket)
+
+    @rule(free=st.integers(0, len(NAMES)))
+    def take(self, free: int) -> None:
+        """Workers are free: what starts is what had to, in the order in which it had to."""
+        starts = self.schedule.take(self.now, free)
+        assert len(starts) <= free
+        for start in starts:
+            self.check_start(start)
+        if len(starts) < free:
+            assert self.startable() == []
+
+    @precondition(lambda self: any(model.running for model in self.models.values()))
+    @rule(data=st.data(), died=st.booleans())
+    def finish(self, data: st.DataObject, *, died: bool) -> None:
+        """A run ends, well or with its worker."""
+        self.end(data.draw(st.sampled_from([model for model in self.models.values() if model.running])), died=died)
+
+    @rule(died=st.booleans())
+    def finish_all(self, *, died: bool) -> None:
+        """All runs end, so that the same senses soon run again: into their throttles and back-offs."""
+        for model in self.models.values():
+            if model.running:
+                self.end(model, died=died)
+
+    @rule(free=st.integers(0, len(NAMES)))
+    def sleep_until_woken(self, free: int) -> None:
+        """Between a turn of the loop and the next wake nothing could have been done, and at the wake all of it is."""
+        self.beat()
+        self.take(free)
+        wake = self.schedule.next_wake()
+        moments = [self.first + self.beats_seen[r.name] * r.interval for r in self.reflexes if r.interval is not None]
+        held = [model.free_from for model in self.models.values() if model.waiting and not model.running]
+        moments += [moment for moment in held if moment > self.now]
+        assert wake == min(moments, default=None)
+        if wake is not None:
+            assert wake > self.now
+            self.now = wake
+            self.beat()
+            self.take(len(NAMES))
+
+    @invariant()
+    def no_trigger_is_lost(self) -> None:
+        """All that was delivered and not yet answered is in what is pending: count, skipped beats, tickets, signal."""
+        for name, model in getattr(self, "models", {}).items():
+            assert self.schedule.pending(name) == model.expected()
+            assert (self.schedule.state(name, self.now) == "running") == model.running
+
+    def teardown(self) -> None:
+        """At the end, every ticket was in exactly one start, or is given back."""
+        if hasattr(self, "schedule"):
+            assert Counter(self.answered) + Counter(self.schedule.halt()) == Counter(self.issued)
+
+    def coming(self, reflex: Reflex) -> list[float]:
+        """Count off the beats that have come since the last look."""
+        if reflex.interval is None:
+            return []
+        seen = self.beats_seen[reflex.name]
+        last = seen + int((self.now - self.first) / reflex.interval) + 2
+        moments = (self.first + k * reflex.interval for k in range(seen, last))
+        return [moment for moment in moments if moment <= self.now]
+
+    def deliver(
+        self,
+        sense: str,
+        kind: TriggerKind,
+        reflex: str | None,
+        signal: Signal | None,
+        due: float,
+        *,
+        skipped: int = 0,
+        ticket: int | None = None,
+    ) -> None:
+        """Note what the schedule was given."""
+        trigger = Delivered(kind, reflex, signal, due, next(self.ranks), skipped, ticket)
+        self.models[sense].waiting.append(trigger)
+
+    def end(self, model: Model, *, died: bool) -> None:
+        """End a run, and check the back-off that it leads to."""
+        model.running = False
+        model.deaths = model.deaths + 1 if died else 0
+        seconds = BACKOFFS[min(model.deaths, len(BACKOFFS) - 1)]
+        model.backoff_until = self.now + seconds if seconds else -math.inf
+        assert self.schedule.finished(model.rule.name, self.now, died=died) == seconds
+        assert self.schedule.deaths(model.rule.name) == model.deaths
+
+    def startable(self) -> list[Model]:
+        """Give what may start now, if there is a worker."""
+        busy = {model.rule.group for model in self.models.values() if model.running} - {None}
+        return [
+            model
+            for model in self.models.values()
+            if model.waiting and not model.running and model.rule.group not in busy
+            if self.now >= model.free_from
+        ]
+
+    def check_start(self, start: Start) -> None:
+        """A start must be allowed, be the first due of what is, and answer all that waited."""
+        model = self.models[start.sense]
+        startable = self.startable()
+        assert model in startable
+        assert model.place == min(other.place for other in startable)
+        assert self.now - model.started >= (model.rule.throttle or 0.0)
+        assert start == model.expected()
+        if start.kind == "interval":
+            interval = next(reflex.interval for reflex in self.reflexes if reflex.name == start.reflex)
+            assert interval is not None
+            beats = (start.due - self.first) / interval
+            assert abs(beats - round(beats)) < 1e-6
+        self.answered += start.tickets
+        model.waiting.clear()
+        model.running, model.started = True, self.now
+
+
+TestHistories = Histories.TestCase
+TestHistories.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    groups=st.lists(st.sampled_from((None, "g", "h")), min_size=2, max_size=6),
+    workers=st.integers(1, 3),
+    lengths=st.lists(st.integers(1, 3), min_size=1, max_size=7),
+    impatient=st.lists(st.integers(0, 5), max_size=3),
+)
+def test_no_sense_starves(groups: list[str | None], workers: int, lengths: list[int], impatient: list[int]) -> None:
+    """However many triggers others get, each one starts after at most one run of every other sense.
+
+    In each round all senses are triggered, the impatient ones first. A run takes up to 3 rounds.
+    """
+    rules = [SenseRule(f"s{i}", group) for i, group in enumerate(groups)]
+    names = [rules[i].name for i in impatient if i < len(rules)] + [rule.name for rule in rules]
+    schedule = Schedule(rules, [], now=0.0)
+    ends: dict[str, int] = {}
+    runs = 0
+    bound = len(rules) * (max(lengths) + 1)
+    for now in range(3 * bound):
+        for sense in [sense for sense, end in ends.items() if end <= now]:
+            del ends[sense]
+            schedule.finished(sense, now, died=False)
+        for name in names:
+            schedule.triggered(name, now)
+        for start in schedule.take(now, workers - len(ends)):
+            ends[start.sense] = now + lengths[runs % len(lengths)]
+            runs += 1
+        for name in names:
+            pending = schedule.pending(name)
+            assert pending is None or now - pending.due <= bound
