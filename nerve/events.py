@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import msgspec
 
 from nerve.clock import Stamp
 from nerve.errors import PayloadError
-from nerve.payload import DEFAULT_MAX_BYTES, encode_payload
+from nerve.payload import DEFAULT_MAX_BYTES, PREVIEW_CHARS, encode_payload, printable
 from nerve.trigger import Trigger
 
 Status = Literal["ok", "error", "timeout", "died", "lost", "cancelled"]
 ErrorKind = Literal[
-    "compute", "timeout", "worker_died", "lost", "payload", "sense_load", "config", "process_died", "archive", "disk"
+    "compute", "timeout", "worker_died", "lost", "payload", "sense_load",
+    "config", "process_died", "archive", "disk", "wire",
 ]  # fmt: skip
 STATUSES: tuple[Status, ...] = get_args(Status)
+
+
+# What a 64-bit column holds for sure, whoever sent it: one event out of range must never fail a whole commit.
+Milliseconds = Annotated[int, msgspec.Meta(ge=-(2**53), le=2**53)]
 
 
 class LogEvent(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -25,7 +30,7 @@ class LogEvent(msgspec.Struct, frozen=True, array_like=True, gc=False):
     type: str
     ref_id: str | None
     payload: str
-    ts: int
+    ts: Milliseconds
     mono: int
 
 
@@ -118,15 +123,12 @@ def from_logging(now: Stamp, run_id: str | None, level: str, payload: object, ma
     return _own_event(now, "logging", level, run_id, payload, max_bytes)
 
 
-def _own_event(
-    now: Stamp, source: str, type: str, ref_id: str | None, payload: object, max_bytes: int
-) -> LogEvent:  # fmt: skip
+def _own_event(now: Stamp, source: str, type: str, ref_id: str | None, payload: object, max_bytes: int) -> LogEvent:
     try:
         text = encode_payload(payload, max_bytes)
         encode_payload(type)
     except PayloadError as refusal:
-        name = f"{source}/{type}".encode("utf-8", "backslashreplace").decode()
-        return error(now, ref_id, quarantine(name, refusal))
+        return error(now, ref_id, quarantine(printable(f"{source}/{type}"[:PREVIEW_CHARS]), refusal))
     return LogEvent(source, type, ref_id, text, now.ts, now.mono)
 
 

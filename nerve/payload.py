@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -13,6 +12,9 @@ from nerve.errors import PayloadError
 
 DEFAULT_MAX_BYTES = 64 * 1024
 PREVIEW_CHARS = 200
+
+MAX_DEPTH = 100
+"""How deep lists and objects may be nested: the reader may have less stack left than the writer had."""
 
 _encode = msgspec.json.Encoder().encode
 _SUSPICIOUS = re.compile(rb"null|[0-9]{19}")
@@ -23,31 +25,43 @@ def encode_payload(value: object, max_bytes: int = DEFAULT_MAX_BYTES) -> str:
     """Encode `value` as JSON text of at most `max_bytes` bytes.
 
     Takes what JSON has, and what msgspec writes as JSON (dataclasses, datetimes as ISO 8601, UUIDs, sets).
-    Raises PayloadError for what JSON has no place for: NaN and infinities, integers beyond 64 bits,
-    lone surrogates, cycles, objects of other types, and anything larger than `max_bytes`.
+    Raises PayloadError for what JSON has no place for: NaN and infinities, integers beyond 64 bits, lone
+    surrogates, cycles, more than MAX_DEPTH levels, objects of other types, and anything larger than `max_bytes`.
     """
     if value is None:
         return "null"
     try:
         encoded = _encode(value)
-        # The encoder writes NaN as null and integers in full: only output with such marks is looked at twice.
-        if _SUSPICIOUS.search(encoded):
-            _refuse_lossy_numbers(msgspec.to_builtins(value))
-    except (TypeError, ValueError, RecursionError) as error:
+        if _needs_a_closer_look(encoded):
+            _refuse_lossy_or_deep(msgspec.to_builtins(value))
+        text = encoded.decode()
+    except Exception as error:  # noqa: BLE001 - encoding calls the user's own code, which may raise anything
         raise PayloadError(_reason(error), preview(value)) from None
     if len(encoded) > max_bytes:
         reason = f"too large: {len(encoded)} bytes of JSON, max_payload is {max_bytes}"
-        raise PayloadError(reason, encoded[:PREVIEW_CHARS].decode(errors="replace"))
-    return encoded.decode()
+        raise PayloadError(reason, printable(text[:PREVIEW_CHARS])[:PREVIEW_CHARS])
+    return text
 
 
 def preview(value: object) -> str:
     """Describe `value` in at most PREVIEW_CHARS printable characters, whatever its repr does."""
     try:
         text = repr(value)
-    except Exception as error:  # noqa: BLE001 - a user's __repr__ may raise anything
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - a user's __repr__ may raise anything
         text = f"<{type(value).__name__}, whose repr raises {type(error).__name__}>"
-    return text[:PREVIEW_CHARS].encode("utf-8", "backslashreplace").decode()[:PREVIEW_CHARS]
+    return printable(text[:PREVIEW_CHARS])[:PREVIEW_CHARS]
+
+
+def printable(text: str) -> str:
+    """Give `text` as one line: control characters, line ends and lone surrogates are written as escapes."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+
+
+def valid_text(text: str) -> str:
+    """Give `text` with what Unicode can't encode (lone surrogates) written as escapes."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _reason(error: Exception) -> str:
@@ -57,28 +71,43 @@ def _reason(error: Exception) -> str:
         case UnicodeEncodeError():
             return "text with a lone surrogate, which is not valid Unicode"
         case _:
-            return str(error)
+            return printable(str(error))
 
 
-def _refuse_lossy_numbers(value: Any) -> None:
-    for number in _numbers(value):
-        if isinstance(number, float):
-            if not math.isfinite(number):
-                raise ValueError(f"{number} is not a JSON number")
-        elif not _INT_MIN <= number <= _INT_MAX:
-            raise ValueError("an integer beyond 64 bits")
+def _needs_a_closer_look(encoded: bytes) -> bool:
+    """Tell whether there can be anything wrong with JSON that the encoder has made.
+
+    It writes NaN as null, integers in full, and nests as deep as the stack allows: most output can have none of these.
+    """
+    if _SUSPICIOUS.search(encoded):
+        return True
+    return len(encoded) > 2 * MAX_DEPTH and encoded.count(b"[") + encoded.count(b"{") > MAX_DEPTH
 
 
-def _numbers(value: Any) -> Iterator[int | float]:
-    stack = [value]
-    while stack:
-        match stack.pop():
-            case int() | float() as number:
-                yield number
-            case dict() as mapping:
-                stack.extend(mapping.keys())
-                stack.extend(mapping.values())
-            case list() | tuple() as items:
-                stack.extend(items)
-            case _:
-                continue
+def _refuse_lossy_or_deep(value: Any) -> None:
+    level = [value]
+    for _depth in range(MAX_DEPTH + 1):
+        inner: list[Any] = []
+        for item in level:
+            match item:
+                case str():
+                    continue
+                case dict():
+                    inner += item.keys()
+                    inner += item.values()
+                case list() | tuple():
+                    inner += item
+                case int() | float():
+                    _refuse_lossy(item)
+        if not inner:
+            return
+        level = inner
+    raise ValueError(f"nested deeper than {MAX_DEPTH} levels")
+
+
+def _refuse_lossy(number: int | float) -> None:
+    if isinstance(number, float):
+        if not math.isfinite(number):
+            raise ValueError(f"{number} is not a JSON number")
+    elif not _INT_MIN <= number <= _INT_MAX:
+        raise ValueError("an integer beyond 64 bits")

@@ -1,1 +1,8 @@
-"""The event queue."""
+"""The event queue: a lane per producer to the one writer, exactly once across the death of any one process."""
+
+from nerve.eventqueue.lane import Lane
+from nerve.eventqueue.messages import Done, Order, Purge, Vacuum
+from nerve.eventqueue.receiver import EventReceiver, Gathered, Request
+from nerve.eventqueue.sender import EventSender
+
+__all__ = ["Done", "EventReceiver", "EventSender", "Gathered", "Lane", "Order", "Purge", "Request", "Vacuum"]

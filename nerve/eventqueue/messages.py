@@ -1,0 +1,70 @@
+"""What producers and the writer say to each other on a lane."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+
+from nerve.events import LogEvent
+
+
+class Hello(msgspec.Struct, frozen=True, tag=1, array_like=True):
+    """A producer introduces itself; `producer` is unique to one process, and stays the same when it reconnects.
+
+    `committed` is the last batch that it knows to be committed: the writer may have forgotten who was silent for long.
+    """
+
+    producer: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+    committed: Annotated[int, msgspec.Meta(ge=0, le=2**53)] = 0
+
+
+class Batch(msgspec.Struct, frozen=True, tag=2, array_like=True):
+    """Events in order; `seq` counts the batches of one producer from 1 on, without a gap."""
+
+    seq: int
+    events: Annotated[list[LogEvent], msgspec.Meta(min_length=1)]
+
+
+class Goodbye(msgspec.Struct, frozen=True, tag=3, array_like=True):
+    """The producer has all its acknowledgements and will not come back: its position can be forgotten."""
+
+
+class Purge(msgspec.Struct, frozen=True, tag=4, array_like=True):
+    """The archiver's order: delete the rows of the UTC day `day` with id <= `last_id`, which are in the archive."""
+
+    request: int
+    day: str
+    last_id: int
+
+
+class Vacuum(msgspec.Struct, frozen=True, tag=5, array_like=True):
+    """The archiver's order: give unused space back; `full` rebuilds the whole file."""
+
+    request: int
+    full: bool
+
+
+class Welcome(msgspec.Struct, frozen=True, tag=1, array_like=True):
+    """The writer's answer to Hello: the last batch of this producer that is committed (0: none)."""
+
+    seq: int
+
+
+class Ack(msgspec.Struct, frozen=True, tag=2, array_like=True):
+    """Every batch up to `seq` is committed."""
+
+    seq: int
+
+
+class Done(msgspec.Struct, frozen=True, tag=3, array_like=True):
+    """An order has been carried out (`rows` deleted), or has failed with `error`."""
+
+    request: int
+    rows: int
+    error: str | None = None
+
+
+Order = Purge | Vacuum
+ToWriter = Hello | Batch | Goodbye | Purge | Vacuum
+FromWriter = Welcome | Ack | Done

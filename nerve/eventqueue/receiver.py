@@ -1,0 +1,247 @@
+"""EventReceiver: the writer's end of the event queue, a lane per producer and nothing shared between them."""
+
+from __future__ import annotations
+
+import logging
+import os
+import selectors
+import socket
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import NamedTuple
+
+from nerve.clock import Clock
+from nerve.errors import WireError
+from nerve.eventqueue.messages import (
+    Ack,
+    Batch,
+    Done,
+    FromWriter,
+    Goodbye,
+    Hello,
+    Order,
+    Purge,
+    ToWriter,
+    Vacuum,
+    Welcome,
+)
+from nerve.events import LogEvent
+from nerve.wire import Channel, same_user
+
+logger = logging.getLogger("nerve.writer")
+
+
+@dataclass(slots=True, eq=False)
+class _Inlet:
+    """One producer's connection; `watched` is what the selector waits for."""
+
+    channel: Channel[ToWriter]
+    producer: str | None = None
+    watched: int = selectors.EVENT_READ
+
+
+@dataclass(slots=True, eq=False)
+class _Progress:
+    """How far a producer has been read: its last batch, and the place of that batch in time (monotonic ns)."""
+
+    seq: int
+    place: int = 0
+
+
+class _Waiting(NamedTuple):
+    """A batch that waits for its commit; its producer may have gone, or come back."""
+
+    place: int
+    producer: str
+    batch: Batch
+
+
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """What one commit holds: events in order of time, and where each producer then stands."""
+
+    events: list[LogEvent]
+    positions: Mapping[str, int]
+
+
+@dataclass(slots=True, eq=False)
+class Request:
+    """An order that is being carried out, as long as its sender is there: `rows` counts what is done so far."""
+
+    order: Order
+    asker: _Inlet
+    rows: int = 0
+
+
+class EventReceiver:
+    """Accepts producers, reads their batches, recognises what it has seen before, and acknowledges commits.
+
+    `position` gives a producer's last committed batch. A connection that breaks the rules is closed and reported
+    through `offended`; the others never notice.
+    """
+
+    def __init__(
+        self,
+        listener: socket.socket,
+        selector: selectors.BaseSelector,
+        clock: Clock,
+        position: Callable[[str], int],
+        forget: Callable[[str], None],
+        offended: Callable[[str], None],
+    ) -> None:
+        listener.settimeout(0)
+        self._listener = listener
+        self._selector = selector
+        self._clock = clock
+        self._position = position
+        self._forget = forget
+        self._offended = offended
+        self._inlets: list[_Inlet] = []
+        self._progress: dict[str, _Progress] = {}
+        self._waiting: list[_Waiting] = []
+        self._events = 0
+        self.requests: deque[Request] = deque()
+        selector.register(listener, selectors.EVENT_READ, self._accept)
+
+    @property
+    def producers(self) -> int:
+        """How many producers are connected."""
+        return len(self._inlets)
+
+    @property
+    def waiting(self) -> int:
+        """How many events have been read and wait for the next commit."""
+        return self._events
+
+    def drain(self) -> None:
+        """Read whatever every producer has sent, so that what is taken next is complete up to this moment."""
+        self._accept()
+        for inlet in list(self._inlets):
+            self._read(inlet)
+
+    def take(self, cutoff: int, max_events: int) -> Gathered:
+        """Take the batches stamped at or before `cutoff` (monotonic ns), the earliest first, up to about `max_events`.
+
+        With a cutoff from before the last `drain`, no event is taken without those that caused it: a cause was sent
+        before its effect was stamped, so it has been read, however the two connections were polled, and it comes
+        first. The events are given in order of time.
+        """
+        self._waiting.sort(key=attrgetter("place"))
+        events: list[LogEvent] = []
+        positions: dict[str, int] = {}
+        count = 0
+        for place, producer, batch in self._waiting:
+            if place > cutoff or len(events) >= max_events:
+                break
+            events += batch.events
+            positions[producer] = batch.seq
+            count += 1
+        del self._waiting[:count]
+        self._events -= len(events)
+        events.sort(key=attrgetter("mono"))
+        return Gathered(events, positions)
+
+    def acknowledge(self, positions: Mapping[str, int]) -> None:
+        """Tell each producer that its batches up to this one are committed."""
+        for inlet in self._inlets:
+            if inlet.producer is not None and inlet.producer in positions:
+                self._send(inlet, Ack(positions[inlet.producer]))
+
+    def answer(self, request: Request, done: Done) -> None:
+        """Tell who asked how an order has ended; it is no longer among the requests."""
+        self.requests.remove(request)
+        self._send(request.asker, done)
+
+    def close(self) -> None:
+        """Close every connection."""
+        for inlet in list(self._inlets):
+            self._drop(inlet)
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                sock, _address = self._listener.accept()
+            except (BlockingIOError, ConnectionAbortedError):
+                return
+            if not same_user(sock, os.getuid()):
+                sock.close()
+                self._offended("a process of another user tried to join the event queue; it was refused")
+                continue
+            inlet = _Inlet(Channel(sock, ToWriter))
+            self._inlets.append(inlet)
+            self._selector.register(inlet.channel, selectors.EVENT_READ, lambda inlet=inlet: self._read(inlet))
+
+    def _read(self, inlet: _Inlet) -> None:
+        try:
+            messages = inlet.channel.receive()
+            now = self._clock.stamp().mono
+            for message in messages:
+                self._handle(inlet, message, now)
+        except WireError as error:
+            self._offended(f"a producer ({inlet.producer or 'unknown'}) was disconnected: {error}")
+            inlet.channel.ended = True
+        inlet.channel.flush()
+        if inlet.channel.ended:
+            self._drop(inlet)
+        else:
+            self._rewatch(inlet)
+
+    def _handle(self, inlet: _Inlet, message: ToWriter, now: int) -> None:
+        match message:
+            case Batch() if inlet.producer:
+                self._accept_batch(inlet.producer, message, now)
+            case Hello() if not inlet.producer:
+                self._welcome(inlet, message)
+            case Purge() | Vacuum() if inlet.producer:
+                self.requests.append(Request(message, inlet))
+            case Goodbye() if inlet.producer:
+                self._forget(inlet.producer)
+                del self._progress[inlet.producer]
+                inlet.producer = None
+            case _:
+                raise WireError(f"{type(message).__name__} is out of place here")
+
+    def _welcome(self, inlet: _Inlet, hello: Hello) -> None:
+        for earlier in list(self._inlets):
+            if (
+                earlier.producer == hello.producer
+            ):  # it has come back: what is left on its old connection was sent before
+                self._read(earlier)
+                self._drop(earlier)
+        committed = max(self._position(hello.producer), hello.committed)
+        self._progress.setdefault(hello.producer, _Progress(committed))
+        inlet.producer = hello.producer
+        self._send(inlet, Welcome(committed))
+
+    def _accept_batch(self, producer: str, batch: Batch, now: int) -> None:
+        progress = self._progress[producer]
+        if batch.seq <= progress.seq:
+            return  # sent again after a reconnect, though it had arrived
+        if batch.seq != progress.seq + 1:
+            raise WireError(f"batch {batch.seq} follows batch {progress.seq}")
+        progress.seq = batch.seq
+        # Stamps may be out of order (threads race for the lane, and any clock may join), batches never are.
+        progress.place = max(progress.place, min(batch.events[-1].mono, now))
+        self._waiting.append(_Waiting(progress.place, producer, batch))
+        self._events += len(batch.events)
+
+    def _send(self, inlet: _Inlet, message: FromWriter) -> None:
+        inlet.channel.send(message)
+        self._rewatch(inlet)
+
+    def _rewatch(self, inlet: _Inlet) -> None:
+        """Have the selector wait for room as well, while something is unsent."""
+        wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if inlet.channel.unsent else 0)
+        if wanted != inlet.watched and not inlet.channel.ended:
+            self._selector.modify(inlet.channel, wanted, self._selector.get_key(inlet.channel).data)
+            inlet.watched = wanted
+
+    def _drop(self, inlet: _Inlet) -> None:
+        """Close a connection, if that has not been done, and forget the orders that came through it."""
+        if inlet in self._inlets:
+            self._inlets.remove(inlet)
+            self._selector.unregister(inlet.channel)
+            inlet.channel.close()
+            self.requests = deque(request for request in self.requests if request.asker is not inlet)

@@ -1,0 +1,186 @@
+"""The wire: typed messages in frames over Unix sockets; the one codec of every socket and pipe that nerve has."""
+
+from __future__ import annotations
+
+import select
+import socket
+import struct
+import sys
+from collections import deque
+from contextlib import suppress
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+from nerve.errors import WireError
+
+MAX_FRAME = 64 * 1024 * 1024
+"""The largest body of a frame, in bytes: what announces more is no frame of ours."""
+
+READ_BYTES = 256 * 1024
+MAX_READS = 64
+"""Reads of one `receive`: together more than a socket holds, so they take all that has arrived, and a flood ends."""
+
+SEND_BUFFER_BYTES = 1024 * 1024
+
+# The frame format of multiprocessing.connection: any process can join with the stdlib's Client and send_bytes.
+_HEADER = struct.Struct("!i")
+_encoder = msgspec.msgpack.Encoder()
+
+In = TypeVar("In")
+
+
+def pack(message: msgspec.Struct) -> bytearray:
+    """Encode one message as a frame: 4 bytes of length, then MessagePack; WireError for more than MAX_FRAME bytes."""
+    frame = bytearray(_HEADER.size)
+    _encoder.encode_into(message, frame, _HEADER.size)
+    length = len(frame) - _HEADER.size
+    if length > MAX_FRAME:
+        raise WireError(f"a {type(message).__name__} of {length} bytes is too large to send (at most {MAX_FRAME})")
+    _HEADER.pack_into(frame, 0, length)
+    return frame
+
+
+class FrameReader(Generic[In]):
+    """Turns a stream of bytes into messages; keeps what is not complete yet."""
+
+    def __init__(self, incoming: Any) -> None:
+        self._decode = msgspec.msgpack.Decoder(incoming).decode
+        self._partial = bytearray()
+
+    def feed(self, data: bytes) -> list[In]:
+        """Take bytes, give the messages that they complete; WireError for bytes that are no frame of ours."""
+        if self._partial:
+            self._partial += data
+            messages, used = self._parse(memoryview(self._partial))
+            del self._partial[:used]
+        else:
+            messages, used = self._parse(memoryview(data))
+            self._partial += data[used:]
+        return messages
+
+    def _parse(self, buffer: memoryview) -> tuple[list[In], int]:
+        messages: list[In] = []
+        at, end = 0, len(buffer)
+        with buffer:
+            while end - at >= _HEADER.size:
+                (length,) = _HEADER.unpack_from(buffer, at)
+                if not 0 < length <= MAX_FRAME:
+                    raise WireError(f"a frame announces {length} bytes (at most {MAX_FRAME} are allowed)")
+                body = at + _HEADER.size
+                if end - body < length:
+                    break
+                messages.append(self._decoded(buffer[body : body + length]))
+                at = body + length
+        return messages, at
+
+    def _decoded(self, body: memoryview) -> In:
+        try:
+            message: In = self._decode(body)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise WireError(f"a frame of {len(body)} bytes is no message: {error}") from None
+        return message
+
+
+class Channel(Generic[In]):
+    """Typed messages both ways over a connected socket; it never blocks, unless asked to wait.
+
+    `incoming` is the type (a union of tagged structs) that the other end may send.
+    """
+
+    def __init__(self, sock: socket.socket, incoming: Any) -> None:
+        sock.settimeout(0)
+        with suppress(OSError):  # macOS refuses when the other end has gone: then there will be nothing to send
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+        self._sock = sock
+        self._reader: FrameReader[In] = FrameReader(incoming)
+        self._outbox: deque[memoryview] = deque()
+        self.ended = False
+        """Everything that the other end has sent was received, and nothing more will come."""
+        self.broken = False
+        """The other end takes nothing any more; what it sent before can still be received."""
+
+    def fileno(self) -> int:
+        """The socket's descriptor, for a selector."""
+        return self._sock.fileno()
+
+    @property
+    def unsent(self) -> bool:
+        """Something still waits for room in the socket: select for writing and `flush`."""
+        return bool(self._outbox)
+
+    def send(self, message: msgspec.Struct) -> None:
+        """Send a message as far as the socket has room; the rest waits for `flush`."""
+        self.send_frame(pack(message))
+
+    def send_frame(self, frame: bytes | bytearray) -> None:
+        """Send a frame made by `pack`, as `send` does."""
+        if self.ended or self.broken:
+            return
+        self._outbox.append(memoryview(frame))
+        if len(self._outbox) == 1:
+            self.flush()
+
+    def flush(self) -> bool:
+        """Send what waits; True when nothing waits any more."""
+        while self._outbox:
+            head = self._outbox[0]
+            try:
+                sent = self._sock.send(head)
+            except BlockingIOError:
+                return False
+            except OSError:
+                self.broken = True
+                self._outbox.clear()
+                return True
+            if sent < len(head):
+                self._outbox[0] = head[sent:]
+            else:
+                self._outbox.popleft()
+        return True
+
+    def receive(self) -> list[In]:
+        """Give every message that has arrived; sets `ended` at the end of the stream. Raises WireError."""
+        messages: list[In] = []
+        for _ in range(MAX_READS):
+            data = self._read()
+            messages += self._reader.feed(data)
+            if len(data) < READ_BYTES:
+                break
+        return messages
+
+    def wait(self, timeout: float | None) -> list[In]:
+        """Block until messages have arrived, the stream has ended, or `timeout` seconds have passed."""
+        poller = select.poll()
+        poller.register(self._sock, select.POLLIN | (select.POLLOUT if self._outbox else 0))
+        poller.poll(None if timeout is None else max(0, timeout * 1000))
+        self.flush()
+        return self.receive()
+
+    def close(self) -> None:
+        """Close the socket; may be called twice."""
+        self.ended = self.broken = True
+        self._outbox.clear()
+        self._sock.close()
+
+    def _read(self) -> bytes:
+        if self.ended:
+            return b""
+        try:
+            data = self._sock.recv(READ_BYTES)
+        except BlockingIOError:
+            self.ended = self.broken  # who takes nothing any more has sent all there is
+            return b""
+        except OSError:
+            data = b""
+        self.ended = not data
+        return data
+
+
+def same_user(sock: socket.socket, uid: int) -> bool:
+    """Tell whether the other end runs as `uid`; only Linux can say, elsewhere the mode of the folder must do."""
+    if sys.platform != "linux":
+        return True
+    credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    _pid, peer_uid, _gid = struct.unpack("3i", credentials)
+    return bool(peer_uid == uid)
