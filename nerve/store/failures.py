@@ -1,0 +1,67 @@
+"""What SQLite and the disk complain about, said in one line that tells what to do."""
+
+from __future__ import annotations
+
+import errno
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from peewee import PeeweeException
+
+from nerve.errors import DiskError, StoreError
+
+_DISK_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}
+
+
+@contextmanager
+def sqlite_failures(path: Path) -> Iterator[None]:
+    """Turn whatever SQLite (or its driver) raises about the database at `path` into a StoreError."""
+    try:
+        yield
+    except (sqlite3.Error, PeeweeException) as error:
+        raise explain_sqlite(error, path) from error
+    except (OverflowError, UnicodeEncodeError) as error:
+        raise StoreError(f"{path} can't hold a value: {error}") from error
+
+
+@contextmanager
+def disk_failures(path: Path) -> Iterator[None]:
+    """Turn an OSError about a file at `path`, or below it, into a StoreError."""
+    try:
+        yield
+    except OSError as error:
+        raise explain_os(error, path) from error
+
+
+def explain_os(error: OSError, path: Path) -> StoreError:
+    """Say what went wrong with a file; a DiskError where trying again may help."""
+    place = error.filename or path
+    reason = error.strerror or str(error)
+    if error.errno in _DISK_ERRNOS:
+        return DiskError(f"{place} can't be written: {reason}; free some space, or check the disk")
+    return StoreError(f"{place} can't be used: {reason}; check the folder and its permissions")
+
+
+def explain_sqlite(error: Exception, path: Path) -> StoreError:
+    """Say what went wrong with a database; a DiskError where trying again may help."""
+    cause = getattr(error, "orig", error)
+    code = getattr(cause, "sqlite_errorcode", None)
+    match None if code is None else code & 0xFF:
+        case sqlite3.SQLITE_FULL:
+            return DiskError(f"{path} can't grow: the disk is full; free some space")
+        case sqlite3.SQLITE_IOERR:
+            return DiskError(f"{path} met an error of the disk ({cause}): check the disk and its quota")
+        case sqlite3.SQLITE_READONLY:
+            return DiskError(f"{path} can't be written: it is read-only; check its permissions and its disk")
+        case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
+            return DiskError(f"{path} is locked by another program: close what has it open, and try again")
+        case sqlite3.SQLITE_CANTOPEN:
+            return StoreError(f"{path} can't be opened: check that it and its folder are yours to read and write")
+        case sqlite3.SQLITE_NOTADB:
+            return StoreError(f"{path} is not a SQLite database: move it away, nerve will make a new one")
+        case sqlite3.SQLITE_CORRUPT:
+            return StoreError(f"{path} is damaged ({cause}): look at `nerve verify`, and restore a backup")
+        case _:
+            return StoreError(f"{path} refused: {cause}")

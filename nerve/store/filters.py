@@ -1,0 +1,160 @@
+"""What to look for in the log: Filter, and the matches on fields that people type; pure, knows no database."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal, get_args
+
+import msgspec
+
+from nerve.ids import sense_of
+
+Op = Literal["=", "!=", "~="]
+
+FIELDS = ("source", "type", "ref", "sense")
+_OPS: tuple[Op, ...] = get_args(Op)
+
+_MATCH = re.compile(r'(?P<field>(?:"(?:[^"\\]|\\.)*"|[^="!~]|[!~](?!=))+)(?P<op>!=|~=|=)(?P<value>.*)', re.DOTALL)
+_STEP = re.compile(r'\.(?:"(?P<quoted>(?:[^"\\]|\\.)*)"|(?P<plain>[^."]+))')
+_INDEX = re.compile(r"[0-9]{1,9}")
+_MISSING = object()
+
+
+@dataclass(frozen=True)
+class Match:
+    """A demand on one field: `=` one of the values, `!=` none of them, `~=` every one of them, as a regex, is found.
+
+    `field` is source, type, ref, sense, or a path into the payload such as `payload.tags.0` or `payload."odd key"`.
+    What is compared is text: of a value in the payload, its JSON (`3`, `true`, `null`), and of a text the text itself.
+    What isn't there equals nothing and matches no regex. Raises ValueError, with one line, for what can't be one.
+    """
+
+    field: str
+    op: Op
+    values: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if self.op not in _OPS:
+            raise ValueError(f"{self.op!r} compares nothing: the operators are =, != and ~=")
+        if self.field not in FIELDS and self.path is None:
+            fields = "source, type, ref, sense, payload or payload.PATH"
+            raise ValueError(f'{self.field!r} is no field: name {fields} (a key with odd characters as payload."a b")')
+        _ = self._patterns
+
+    @cached_property
+    def path(self) -> tuple[str, ...] | None:
+        """The steps into the payload, none for all of it; None for a field that isn't in the payload."""
+        root, dot, rest = self.field.partition(".")
+        steps = list(_STEP.finditer(dot + rest))
+        if root != "payload" or "".join(step[0] for step in steps) != dot + rest:
+            return None
+        return tuple(_unquoted(step) for step in steps)
+
+    @cached_property
+    def _patterns(self) -> tuple[re.Pattern[str], ...]:
+        if self.op != "~=":
+            return ()
+        try:
+            return tuple(re.compile(value) for value in self.values)
+        except re.error as error:
+            pattern = " ".join(self.values)
+            raise ValueError(f"{self.field}~={pattern}: that is no regular expression: {error}") from None
+
+    def accepts(self, column: str | None) -> bool:
+        """Judge a row by the column that holds the field: source, type, ref_id (for ref and sense) or payload."""
+        if self.path is not None:
+            text = None if column is None else payload_text(column, self.path)
+        elif self.field == "sense" and column is not None:
+            text = sense_of(column)
+        else:
+            text = column
+        if self.op == "~=":
+            return text is not None and all(pattern.search(text) for pattern in self._patterns)
+        return (text in self.values) == (self.op == "=")
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which entries to give; everything that is set must hold, and nothing set gives all.
+
+    `sense` takes what belongs to a sense: its runs, and what bears its name. `since` and `until` (unix ms), and
+    `until_id`, are inclusive; `after_id` is not. `errors` takes what a person on call wants: errors, failed runs, and
+    logging from warning up. `limit` keeps the newest. Raises ValueError for a negative limit.
+    """
+
+    source: str | None = None
+    type: str | None = None
+    ref_id: str | None = None
+    sense: str | None = None
+    since: int | None = None
+    until: int | None = None
+    after_id: int | None = None
+    until_id: int | None = None
+    limit: int | None = None
+    errors: bool = False
+    matches: tuple[Match, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.limit is not None and self.limit < 0:
+            raise ValueError(f"limit is {self.limit}: it must be 0 or more, or None for all")
+
+    def demands(self) -> tuple[Match, ...]:
+        """Give everything that is asked of single fields, each as a Match."""
+        simple = zip(FIELDS, (self.source, self.type, self.ref_id, self.sense), strict=True)
+        return (*(Match(field, "=", (value,)) for field, value in simple if value is not None), *self.matches)
+
+    def exact(self, field: str) -> Match | None:
+        """Give a demand that names the values of `field`, if there is one."""
+        return next((demand for demand in self.demands() if demand.field == field and demand.op == "="), None)
+
+
+def parse_match(text: str) -> tuple[str, Op, str]:
+    """Read `FIELD=VALUE`, `FIELD!=VALUE` or `FIELD~=REGEX`; raises ValueError, with one line for who typed it."""
+    found = _MATCH.fullmatch(text)
+    if found is None:
+        raise ValueError(f"{text!r} matches nothing: write FIELD=VALUE, FIELD!=VALUE or FIELD~=REGEX")
+    field, op, value = found["field"], _OPS[_OPS.index(found["op"])], found["value"]
+    Match(field, op, (value,))
+    return field, op, value
+
+
+def parse_matches(texts: Iterable[str]) -> tuple[Match, ...]:
+    """Read several: `=` on the same field twice means either, everything else must hold; raises ValueError."""
+    equal: dict[str, list[str]] = {}
+    others: list[Match] = []
+    for field, op, value in map(parse_match, texts):
+        if op == "=":
+            equal.setdefault(field, []).append(value)
+        else:
+            others.append(Match(field, op, (value,)))
+    return (*(Match(field, "=", tuple(values)) for field, values in equal.items()), *others)
+
+
+def payload_text(payload: str, path: tuple[str, ...]) -> str | None:
+    """Give the text of what is at `path` in a payload (JSON text); None when nothing is there."""
+    try:
+        value = msgspec.json.decode(payload)
+    except (msgspec.DecodeError, RecursionError):
+        return None
+    for step in path:
+        value = _inside(value, step)
+    if value is _MISSING:
+        return None
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
+
+
+def _inside(value: Any, step: str) -> Any:
+    if isinstance(value, dict):
+        return value.get(step, _MISSING)
+    if isinstance(value, list) and _INDEX.fullmatch(step) and int(step) < len(value):
+        return value[int(step)]
+    return _MISSING
+
+
+def _unquoted(step: re.Match[str]) -> str:
+    if step["quoted"] is None:
+        return step["plain"]
+    return re.sub(r"\\(.)", r"\1", step["quoted"], flags=re.DOTALL)

@@ -1,0 +1,38 @@
+"""Entries as lines of JSON: what `nerve logs --json` prints, and what the archive is made of."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from nerve.events import Log
+
+
+class ArchivedLog(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An entry as a line of the archive tells it, with its payload as it stands there."""
+
+    id: int
+    source: str
+    type: str
+    ref_id: str | None
+    payload: msgspec.Raw
+    ts: int
+
+
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(ArchivedLog)
+
+
+def to_line(entry: Log) -> bytes:
+    """Write an entry as one line; a payload that is a msgspec.Raw goes in as it is."""
+    return _encoder.encode(entry) + b"\n"
+
+
+def from_line(line: bytes) -> Log:
+    """Read a line that `to_line` wrote; raises ValueError for anything else, such as a line without its end."""
+    if not line.endswith(b"\n"):
+        raise ValueError("it doesn't end where a line ends")
+    found = _decoder.decode(line)
+    payload: Any = msgspec.json.decode(found.payload)
+    return Log(found.id, found.source, found.type, found.ref_id, payload, found.ts)

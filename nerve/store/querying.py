@@ -1,0 +1,160 @@
+"""Reading the log: query_logs for everyone, LogReader for those who read again and again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+
+import msgspec
+
+from nerve.errors import StoreError
+from nerve.events import Log
+from nerve.store import queries
+from nerve.store.filters import Filter
+from nerve.store.models import Row, get_meta
+from nerve.store.queries import Count
+from nerve.store.snapshot import ReadOnlyDatabase
+
+BATCH = 50_000
+"""So many ids does a stream look up at once: in memory they are small, entries are not."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def query_logs(
+    db: str | Path,
+    *,
+    source: str | None = None,
+    type: str | None = None,
+    ref_id: str | None = None,
+    since: int | datetime | None = None,
+    until: int | datetime | None = None,
+    limit: int | None = None,
+) -> list[Log]:
+    """Give the entries of the log at `db` that all filters allow, in the order of their id; makes and changes nothing.
+
+    `since` and `until` are inclusive: unix ms, or a datetime with a timezone. `limit` keeps the newest. Raises
+    ValueError or TypeError for a wanted that makes no sense, and StoreError where there is no log that can be read.
+    """
+    wanted = Filter(
+        source=source,
+        type=type,
+        ref_id=ref_id,
+        since=_unix_ms("since", since),
+        until=_unix_ms("until", until),
+        limit=limit,
+    )
+    with LogReader(db) as reader:
+        return reader.query(wanted)
+
+
+class LogReader:
+    """A read-only connection to a log, for one thread; a context manager. Each call is a short read, or several.
+
+    Opening and every method raise StoreError, with one line, when the log can't be read.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self._path = Path(path)
+        self._db = ReadOnlyDatabase(self._path)
+
+    def __enter__(self) -> LogReader:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection; may be called twice."""
+        self._db.close()
+
+    def query(self, wanted: Filter) -> list[Log]:
+        """Give what `wanted` finds, in the order of its id."""
+        return [self._decoded(row) for row in self._db.read(partial(queries.find, wanted=wanted))]
+
+    def stream(self, wanted: Filter, page: int = 1000) -> Iterator[Log]:
+        """Give what `wanted` finds, of what there is now, in the order of its id: in short reads of `page` entries."""
+        return map(self._decoded, self._rows(wanted, page))
+
+    def stream_raw(self, wanted: Filter, page: int = 1000) -> Iterator[Log]:
+        """Give the same as `stream`, with each payload as msgspec.Raw, on one line: to be passed on, not to be read.
+
+        A payload that is no JSON, which no event of ours has, is given as the JSON of its text.
+        """
+        return map(_undecoded, self._rows(wanted, page))
+
+    def caused_by(self, runs: Sequence[str]) -> list[Log]:
+        """Give the `run_start` of each run that was fired by a signal of one of `runs` (run ids)."""
+        return [self._decoded(row) for row in self._db.read(partial(queries.caused_by, runs=runs))]
+
+    def counts_since(self, id: int) -> list[Count]:
+        """Count the entries with an id above `id`, for each source and type that has any."""
+        return self._db.read(partial(queries.counts_since, id=id))
+
+    def count_between(self, since: int, until: int, *, after_id: int = 0, until_id: int | None = None) -> int:
+        """Count the entries with since <= ts <= until (unix ms) and after_id < id <= until_id."""
+        period = Filter(since=since, until=until, after_id=after_id, until_id=until_id)
+        return self._db.read(partial(queries.count_between, wanted=period))
+
+    def first_ts(self, at_least: int) -> int | None:
+        """Give the earliest ts (unix ms) that is not before `at_least`; None when there is none."""
+        return self._db.read(partial(queries.first_ts, at_least=at_least))
+
+    def last_id(self) -> int:
+        """Give the greatest id that any entry was ever given; 0 for none."""
+        return self._db.read(queries.last_id)
+
+    def meta(self, key: str) -> str | None:
+        """Give what the writer remembers under `key`."""
+        return self._db.read(partial(get_meta, key=key))
+
+    def _rows(self, wanted: Filter, page: int) -> Iterator[Row]:
+        for ids in self._ids(wanted):
+            for at in range(0, len(ids), page):
+                yield from self._db.read(partial(queries.rows, ids=ids[at : at + page]))
+
+    def _ids(self, wanted: Filter) -> Iterator[list[int]]:
+        wanted, known = self._db.read(partial(queries.as_of_now, wanted=wanted))
+        if wanted.limit is not None:
+            yield self._db.read(partial(queries.find_ids, wanted=wanted, known=known, newest=True))
+            return
+        more = True
+        while more:
+            batch = replace(wanted, limit=BATCH)
+            ids = self._db.read(partial(queries.find_ids, wanted=batch, known=known, newest=False))
+            yield ids
+            more = len(ids) == BATCH
+            wanted = replace(wanted, after_id=ids[-1] if ids else None)
+
+    def _decoded(self, row: Row) -> Log:
+        number, source, kind, ref_id, payload, ts = row
+        try:
+            return Log(number, source, kind, ref_id, msgspec.json.decode(payload), ts)
+        except msgspec.DecodeError as why:
+            place = f"{self._path}: the payload of entry {number}"
+            raise StoreError(f"{place} is no JSON ({why}): see `nerve verify`") from why
+
+
+def _undecoded(row: Row) -> Log:
+    number, source, kind, ref_id, payload, ts = row
+    try:
+        text = msgspec.json.format(payload, indent=-1)
+    except msgspec.DecodeError:
+        text = msgspec.json.encode(payload).decode()
+    return Log(number, source, kind, ref_id, msgspec.Raw(text), ts)
+
+
+def _unix_ms(name: str, moment: int | datetime | None) -> int | None:
+    if moment is None or (isinstance(moment, int) and not isinstance(moment, bool)):
+        return moment
+    if not isinstance(moment, datetime):
+        raise TypeError(f"{name} is {moment!r}: give unix ms as an int, or a datetime with a timezone")
+    if moment.utcoffset() is None:
+        raise ValueError(f"{name} is a datetime without a timezone ({moment}): give it one, as in datetime.now(UTC)")
+    return (moment - _EPOCH) // timedelta(milliseconds=1)
