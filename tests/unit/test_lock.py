@@ -15,7 +15,8 @@ import pytest
 
 from nerve.clock import Stamp
 from nerve.errors import AlreadyRunningError, WorkspaceError
-from nerve.workspace import Workspace, WorkspaceLock, holder_pid
+from nerve.lock import WorkspaceLock, holder_pid
+from nerve.workspace import Workspace
 
 Engine = Callable[[str], subprocess.Popen[str]]
 
@@ -23,7 +24,8 @@ HOLDER = """
 import os, sys
 from pathlib import Path
 from nerve.clock import SystemClock
-from nerve.workspace import Workspace, WorkspaceLock
+from nerve.lock import WorkspaceLock
+from nerve.workspace import Workspace
 
 lock = WorkspaceLock.acquire(Workspace(Path(sys.argv[1])), wait=0, clock=SystemClock())
 if sys.argv[2] == "leaves a child" and os.fork() > 0:

@@ -95,7 +95,7 @@ def test_the_error_is_a_text_for_the_terminal(home: Path) -> None:
         ("<<: 5", "1: `<<` must be given a mapping, or a list of mappings"),
         ('"\\e[2Jx": 1', (r"1: unknown key '\x1b[2Jx'; the keys here are workers, shutdown_timeout, senses, reflexes, "
          "logs")),
-        ("logs: {max_payload: 1GB}", "1: logs.max_payload: '1GB' is too large: a payload has at most 256MB"),
+        ("logs: {max_payload: 1GB}", "1: logs.max_payload: '1GB' is too large: a payload has at most 32MB"),
         ("logs: {archive_interval: 0.001}", ("1: logs.archive_interval: '0.001' is too short: an interval is at least "
          "10ms")),
         ("senses: {a: {group: ''}}", "1: senses.a.group: '' is not a name: use 1 to 100 printable characters"),

@@ -1,0 +1,175 @@
+"""Children: forking one, talking to it, seeing it end, and deciding when to start it again; the kernel's side."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import socket
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from nerve.config import LogsConfig
+from nerve.diagnostics import RelayHandler
+from nerve.messages import FromChild, ToChild
+from nerve.signals import held_back
+from nerve.wire import Channel
+from nerve.workspace import Workspace
+
+CRASH_BYTES = 16 * 1024
+LISTEN_BACKLOG = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Boot:
+    """What every child of one boot knows: it inherits this through the fork."""
+
+    workspace: Workspace
+    boot_id: str
+    logs: LogsConfig
+    listener: socket.socket
+    lock: int
+    relay: RelayHandler
+
+    @property
+    def records(self) -> int:
+        """The descriptor through which every child sends its diagnostics."""
+        return self.relay.records.sending
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """A kind of child: `main` is what runs on its side of the fork.
+
+    `outlives_kernel` is for those that finish their work by themselves when the kernel is gone; the others die with it.
+    `inherits` names the descriptors of the boot that it needs; all others are closed on its side.
+    """
+
+    name: str
+    main: Callable[[ChildContext], None]
+    outlives_kernel: bool = False
+    inherits: Callable[[Boot], set[int]] = field(default=lambda _boot: set())
+
+
+@dataclass(frozen=True, slots=True)
+class ChildContext:
+    """What one child is handed through the fork: who it is, its end of the link, and where a crash writes its trace."""
+
+    role: Role
+    boot: Boot
+    link: socket.socket
+    crash: int
+    kernel_pid: int
+
+
+class Child:
+    """One running child, seen from the kernel."""
+
+    def __init__(self, role: Role, boot: Boot, now: float) -> None:
+        """Fork the child; `now` is the monotonic second of its start. OSError when the system can't fork."""
+        ours, theirs = socket.socketpair()
+        crash_in, crash_out = os.pipe()
+        for end in (crash_in, crash_out):
+            os.set_blocking(end, False)
+        context = ChildContext(role, boot, theirs, crash_out, os.getpid())
+        fork = multiprocessing.get_context("fork")
+        self._process = fork.Process(target=role.main, args=(context,), name=role.name)
+        try:
+            with held_back():
+                self._process.start()
+        except OSError:
+            for closing in (ours, theirs):
+                closing.close()
+            os.close(crash_in)
+            raise
+        finally:
+            os.close(crash_out)
+        theirs.close()
+        self.role = role
+        self.started = now
+        self.pid = self._process.pid or 0
+        self.link: Channel[FromChild] = Channel(ours, FromChild)
+        self.ready = False
+        """It has said that it serves."""
+        self.failure: str | None = None
+        """Why it says that it can't serve."""
+        self._crash = crash_in
+
+    def send(self, message: ToChild) -> None:
+        """Send a message; what has no room yet is sent when the link is writable."""
+        self.link.send(message)
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal, unless the child has already been reaped."""
+        if self._process.exitcode is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """Kill it and wait for its end; it may have ended already."""
+        self._process.kill()
+        self._process.join()
+
+    def join(self, timeout: float) -> None:
+        """Wait for its end, at most `timeout` seconds."""
+        self._process.join(timeout)
+
+    def reap(self) -> int | None:
+        """Tell the exit code, negative for a signal, or None while it lives; never blocks."""
+        return self._process.exitcode
+
+    def crash_trace(self) -> str | None:
+        """Give the Python traceback that the child wrote when it crashed, or when it was asked where it hangs."""
+        try:
+            trace = os.read(self._crash, CRASH_BYTES)
+        except BlockingIOError:
+            return None
+        return trace.decode(errors="replace").strip() or None
+
+    def close(self) -> None:
+        """Let go of a reaped child's descriptors."""
+        self.link.close()
+        os.close(self._crash)
+        self._process.close()
+
+
+def describe_exit(code: int) -> str:
+    """Say how a process has ended: `exit code 3`, or `killed by SIGSEGV`."""
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        return f"killed by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"killed by signal {-code}"
+
+
+RECENT_SECONDS = 10.0
+FIRST_DELAY_SECONDS = 0.05
+LONGEST_DELAY_SECONDS = 2.0
+FAILED_STARTS_LIMIT = 5
+
+
+def restart_delay(deaths: Sequence[float], failed_starts: int, now: float) -> float | None:
+    """Decide how many seconds to wait before a child is started again; None to give up.
+
+    `deaths` are the moments of its ends. The first in RECENT_SECONDS restarts at once, each further one waits twice
+    as long, up to LONGEST_DELAY_SECONDS. `failed_starts` counts the last starts that ended before it could serve:
+    past FAILED_STARTS_LIMIT another one would not help.
+    """
+    if failed_starts >= FAILED_STARTS_LIMIT:
+        return None
+    recent = sum(1 for death in deaths if now - death <= RECENT_SECONDS)
+    if recent <= 1:
+        return 0.0
+    return float(min(LONGEST_DELAY_SECONDS, FIRST_DELAY_SECONDS * 2 ** min(recent - 2, 20)))
+
+
+def socket_listening_at(path: Path) -> socket.socket:
+    """Listen at a Unix socket for this user only; replaces what a crash has left there."""
+    path.unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener.settimeout(0)
+    listener.bind(str(path))
+    path.chmod(0o600)
+    listener.listen(LISTEN_BACKLOG)
+    return listener

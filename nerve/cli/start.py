@@ -1,0 +1,90 @@
+"""`nerve start`: the composition root, where the kernel is given its roles."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from multiprocessing import current_process
+
+import click
+from setproctitle import setproctitle
+
+from nerve import diagnostics
+from nerve.children import Boot, Role, socket_listening_at
+from nerve.cli.common import Duration, workspace_of
+from nerve.clock import SystemClock
+from nerve.config import Config, load_config
+from nerve.ids import uuid7_hex
+from nerve.kernel import Kernel, Roles
+from nerve.lock import WorkspaceLock
+from nerve.store import Filter, LogReader
+from nerve.workspace import Workspace
+from workers import archiver, compute, writer
+from workers import diagnostics as diagnostics_worker
+
+PREDECESSOR_SECONDS = 5.0
+"""How long a start waits for the writer of an engine that was killed: it is still draining."""
+
+ROLES = Roles(
+    compute=Role("worker", compute.main),
+    writer=Role("writer", writer.main, outlives_kernel=True, inherits=lambda boot: {boot.listener.fileno(), boot.lock}),
+    archiver=Role("archiver", archiver.main),
+    diagnostics=Role(
+        "diagnostics",
+        diagnostics_worker.main,
+        outlives_kernel=True,
+        inherits=lambda boot: {boot.relay.records.receiving},
+    ),
+)
+
+
+@click.command()
+@click.option(
+    "--workers", type=click.IntRange(1, 64), envvar="NERVE_WORKERS", show_envvar=True, help="How many workers."
+)
+@click.option("--for", "run_for", type=Duration(), envvar="NERVE_FOR", help="Stop by itself after this long, e.g. 15s.")
+@click.pass_context
+def start(ctx: click.Context, workers: int | None, run_for: float | None) -> None:
+    """Run the engine in the foreground, until Ctrl-C, SIGTERM or `nerve stop`.
+
+    \b
+    Example:
+      nerve start --workers 8
+    """
+    workspace = workspace_of(ctx)
+    config = load_config(workspace.config_path)
+    if workers is not None:
+        config = replace(config, workers=workers)
+    workspace.prepare()
+    clock = SystemClock()
+    with WorkspaceLock.acquire(workspace, wait=PREDECESSOR_SECONDS, clock=clock) as lock:
+        click.echo(f"nerve: workspace {workspace.home}, database {workspace.logs_db}")
+        boot_id = uuid7_hex()
+        _run(workspace, config, lock.fileno(), boot_id, run_for)
+    _show_summary(workspace, boot_id)
+
+
+def _run(workspace: Workspace, config: Config, lock: int, boot_id: str, run_for: float | None) -> None:
+    """Run one boot to its end (becomes the kernel)."""
+    relay = diagnostics.make_relay()
+    listener = socket_listening_at(workspace.event_socket)
+    control = socket_listening_at(workspace.control_socket)
+    try:
+        boot = Boot(workspace, boot_id, config.logs, listener, lock, relay)
+        setproctitle("nerve: kernel")
+        current_process().name = "kernel"
+        diagnostics.install(relay)
+        Kernel(config, boot, ROLES, control, SystemClock()).run(run_for)
+    finally:
+        listener.close()
+        workspace.event_socket.unlink(missing_ok=True)
+        workspace.control_socket.unlink(missing_ok=True)
+
+
+def _show_summary(workspace: Workspace, boot_id: str) -> None:
+    """Say what this boot has logged."""
+    with LogReader(workspace.logs_db) as reader:
+        [start] = reader.query(Filter(source="system", type="start", ref_id=boot_id))
+        counts = reader.counts_since(start.id - 1)
+    click.echo(f"nerve: logged {sum(count for _source, _type, count in counts)} entries in {workspace.logs_db}")
+    for source, kind, count in counts:
+        click.echo(f"nerve: {count:>9}  {source}/{kind}")

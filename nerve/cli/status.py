@@ -1,0 +1,126 @@
+"""`nerve status`: how the running engine is, as tables or as JSON."""
+
+from __future__ import annotations
+
+import time
+
+import click
+import msgspec
+import psutil
+from rich.console import Console
+from rich.table import Table
+
+from nerve.cli.common import workspace_of
+from nerve.control import ControlClient, GetStatus, StatusReply
+from nerve.status import EngineStatus, SenseStatus, WorkerStatus
+from nerve.units import format_duration, format_size
+
+ANSWER_SECONDS = 5.0
+STATE_STYLES = {"busy": "green", "running": "green", "backoff": "red", "throttled": "yellow", "stopping": "yellow"}
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="One JSON object, for machines.")
+@click.pass_context
+def status(ctx: click.Context, as_json: bool) -> None:
+    """Show the kernel, the workers, the writer, the archiver and the senses of the running engine.
+
+    \b
+    Example:
+      nerve status --json | jq .writer
+    """
+    engine = fetch_status(ctx)
+    if as_json:
+        click.echo(msgspec.json.encode(engine).decode())
+        return
+    console = Console()
+    show(engine, console)
+
+
+def fetch_status(ctx: click.Context) -> EngineStatus:
+    """Ask the running engine, and fill in the memory of its workers."""
+    workspace = workspace_of(ctx)
+    with ControlClient(workspace.control_socket, workspace.home) as client:
+        client.send(GetStatus())
+        engine = client.expect(StatusReply, ANSWER_SECONDS).status
+    workers = [msgspec.structs.replace(worker, rss_bytes=_rss(worker.pid)) for worker in engine.workers]
+    return msgspec.structs.replace(engine, workers=workers)
+
+
+def _rss(pid: int) -> int | None:
+    try:
+        return int(psutil.Process(pid).memory_info().rss)
+    except psutil.Error:
+        return None  # it has just ended
+
+
+def show(engine: EngineStatus, console: Console) -> None:
+    """Print a status for people."""
+    kernel = engine.kernel
+    up = format_duration(round(kernel.uptime_ms / 1000) or 1)
+    console.print(f"[bold]nerve {kernel.version}[/] up {up}, kernel {kernel.pid}, boot {kernel.boot_id}")
+    for problem in engine.problems:
+        console.print(f"[bold red]problem[/] {problem}", highlight=False)
+    console.print(_services(engine))
+    console.print(_workers(engine.workers))
+    console.print(_senses(engine.senses))
+
+
+def _services(engine: EngineStatus) -> Table:
+    table = Table("process", "pid", "how it is", box=None, header_style="dim", pad_edge=False)
+    writer, archiver = engine.writer, engine.archiver
+    if writer.committed is None:
+        table.add_row("writer", _pid(writer.pid), "[red]no report[/]")
+    else:
+        wal = format_size(writer.wal_bytes or 0)
+        how = (
+            f"{writer.committed} committed, {writer.events_per_s:.1f}/s, lag {writer.lag_ms:.1f} ms, "
+            f"queue {writer.queue_depth}, WAL {wal}"
+        )
+        table.add_row("writer", _pid(writer.pid), how)
+    done = f"archived up to {archiver.archived_up_to}" if archiver.archived_up_to else "nothing archived yet"
+    table.add_row("archiver", _pid(archiver.pid), f"{done}, next run {_ago(archiver.next_ts)}")
+    return table
+
+
+def _workers(workers: list[WorkerStatus]) -> Table:
+    table = Table("worker", "state", "run", "runs", "memory", box=None, header_style="dim", pad_edge=False)
+    for worker in workers:
+        rss = format_size(worker.rss_bytes) if worker.rss_bytes else "-"
+        table.add_row(str(worker.pid), _state(worker.state), worker.run or "-", str(worker.runs), rss)
+    return table
+
+
+def _senses(senses: list[SenseStatus]) -> Table:
+    table = Table(
+        "sense", "state", "last run", "", "next due", "failures", box=None, header_style="dim", pad_edge=False
+    )
+    for sense in senses:
+        failures = f"[red]{sense.consecutive_failures}[/]" if sense.consecutive_failures else "0"
+        last = _status(sense.last_status)
+        table.add_row(sense.name, _state(sense.state), _ago(sense.last_ts), last, _ago(sense.next_due_ts), failures)
+    return table
+
+
+def _ago(ts: int | None) -> str:
+    """Say how far a moment in unix ms is from now."""
+    if ts is None:
+        return "-"
+    seconds = time.time() - ts / 1000
+    distance = format_duration(round(abs(seconds)) or 1)
+    return f"{distance} ago" if seconds >= 0 else f"in {distance}"
+
+
+def _pid(pid: int | None) -> str:
+    return "[red]none[/]" if pid is None else str(pid)
+
+
+def _state(state: str) -> str:
+    style = STATE_STYLES.get(state)
+    return f"[{style}]{state}[/]" if style else state
+
+
+def _status(status: str | None) -> str:
+    if status is None:
+        return "-"
+    return status if status == "ok" else f"[red]{status}[/]"

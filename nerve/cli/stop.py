@@ -1,0 +1,30 @@
+"""`nerve stop`: a graceful stop, that returns when the engine has stopped."""
+
+from __future__ import annotations
+
+import click
+
+from nerve.cli.common import Duration, workspace_of
+from nerve.control import Accepted, ControlClient, StopEngine
+from nerve.errors import ControlError
+
+ANSWER_SECONDS = 5.0
+
+
+@click.command()
+@click.option("--timeout", type=Duration(), default=60.0, show_default="60s", help="How long to wait for its end.")
+@click.pass_context
+def stop(ctx: click.Context, timeout: float) -> None:
+    """Stop the running engine, and return when it has stopped.
+
+    \b
+    Example:
+      nerve stop
+    """
+    workspace = workspace_of(ctx)
+    with ControlClient(workspace.control_socket, workspace.home) as client:
+        client.send(StopEngine())
+        client.expect(Accepted, ANSWER_SECONDS)
+        if not client.wait_for_end(timeout):
+            raise ControlError(f"the engine is still stopping after {timeout:g} s: see `nerve status`")
+    click.echo("nerve: stopped")

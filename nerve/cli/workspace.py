@@ -1,0 +1,221 @@
+"""`nerve init` makes a workspace to begin with; `nerve check` tells whether one will run."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import symtable
+import sys
+import warnings
+from collections.abc import Iterable, Iterator
+from importlib import resources
+from pathlib import Path
+from types import CodeType
+from typing import NoReturn, TextIO
+
+import click
+
+from nerve.cli.common import workspace_of
+from nerve.config import Config, SenseConfig, load_config
+from nerve.errors import ConfigError, NerveError, WorkspaceError
+from nerve.units import format_duration
+from nerve.workspace import Workspace
+from nerve.yaml_source import load_yaml
+
+SENSES = ("cpu", "load", "memory", "disk", "pressure")
+FILES = (".gitignore", "Procfile", *(f"senses/{sense}.py" for sense in SENSES), "nerve.yaml")
+"""What a new workspace holds. nerve.yaml is written last: a folder that has one has all the rest."""
+
+
+@click.command()
+@click.argument("directory", metavar="[DIR]", required=False, type=click.Path(path_type=Path))
+@click.option("-q", "--quiet", is_flag=True, help="Say nothing when all goes well.")
+@click.pass_context
+def init(ctx: click.Context, directory: Path | None, quiet: bool) -> None:
+    """Make a workspace with working senses in DIR, by default the current folder.
+
+    Files that are there already are kept as they are.
+
+    \b
+    Example:
+      nerve init my-workspace
+    """
+    home: Path = directory or ctx.find_root().obj or Path()
+    template = resources.files("nerve") / "workspace_template"
+    for name in FILES:
+        path = home / name
+        written = _write_new(path, (template / name).read_bytes())
+        if not quiet:
+            shown = click.format_filename(path)
+            click.echo(f"created {shown}" if written else f"kept    {shown}, which was there already")
+    if not quiet:
+        click.echo("\n".join(["", "Next:", *(f"  {step}" for step in _next_steps(home))]))
+
+
+def _write_new(path: Path, content: bytes) -> bool:
+    """Write a file, unless there is one; tells whether it did. A failure leaves no half of it behind."""
+    _make_folder(path.parent)
+    made = False
+    try:
+        with path.open("xb") as file:
+            made = True
+            file.write(content)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        if made:
+            path.unlink()
+        raise _unwritable(path, error) from None
+    return True
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        shown = click.format_filename(folder)
+        raise WorkspaceError(f"can't make the folder {shown}: a file is in its place; name another folder") from None
+    except OSError as error:
+        raise _unwritable(folder, error) from None
+
+
+def _unwritable(path: Path, error: OSError) -> WorkspaceError:
+    step = "make its place writable, or name another folder with `nerve init DIR`"
+    return WorkspaceError(f"can't write {click.format_filename(path)}: {error.strerror}; {step}")
+
+
+def _next_steps(home: Path) -> Iterator[str]:
+    if home.resolve() != Path.cwd():
+        yield f"cd {shlex.quote(click.format_filename(home))}"
+    yield "nerve start"
+    yield "nerve logs -f      (in another terminal)"
+
+
+@click.command()
+@click.pass_context
+def check(ctx: click.Context) -> None:
+    """Validate nerve.yaml and the senses' syntax, without running any of them.
+
+    Shows all problems at once, or else what will run and when.
+
+    \b
+    Example:
+      nerve check && nerve start
+    """
+    workspace = workspace_of(ctx)
+    listed = _listed(workspace)
+    try:
+        config = load_config(workspace.config_path)
+    except ConfigError as error:
+        _refuse([*error.problems, *sense_problems(workspace.home, listed, _named_badly(workspace, listed))])
+    senses = {sense.path for sense in config.senses.values()}
+    problems = list(sense_problems(workspace.home, listed | senses, senses))
+    if problems:
+        _refuse(problems)
+    _show(workspace, config)
+
+
+def sense_problems(home: Path, files: Iterable[Path], senses: set[Path]) -> Iterator[str]:
+    """Tell what is wrong with Python files without running them, each as `file:line: what`.
+
+    `senses` are those of the `files` that must have a `compute`; the others are what they import.
+    """
+    for path in sorted(files):
+        problem = _problem(path, is_sense=path in senses)
+        if problem:
+            line, text = problem
+            yield f"{click.format_filename(os.path.relpath(path, home))}:{line}: {text}"
+
+
+def _problem(path: Path, *, is_sense: bool) -> tuple[int, str] | None:
+    try:
+        source = path.read_bytes()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what the compiler merely advises against is no problem here
+            code = compile(source, str(path), "exec", dont_inherit=True)
+            has_compute = _may_bind("compute", source, code)
+    except OSError as error:
+        return 1, f"can't be read: {error.strerror}"
+    except SyntaxError as error:
+        return error.lineno or 1, error.msg
+    except (ValueError, RecursionError, MemoryError) as error:  # null bytes, or nesting too deep for the compiler
+        return 1, f"can't be compiled: {error or type(error).__name__}"
+    return None if has_compute or not is_sense else (1, "has no `compute`: add `def compute(ctx):`")
+
+
+def _may_bind(name: str, source: bytes, code: CodeType) -> bool:
+    """Tell whether a module defines, assigns or imports `name` at its top level."""
+    if ("*",) in code.co_consts:  # `from helpers import *` may bring anything
+        return True
+    table = symtable.symtable(source, code.co_filename, "exec")  # type: ignore[arg-type]  # it decodes bytes as Python does
+    if name not in table.get_identifiers():
+        return False
+    symbol = table.lookup(name)
+    return symbol.is_assigned() or symbol.is_imported()
+
+
+def _listed(workspace: Workspace) -> set[Path]:
+    """Give the Python files in the senses' folder, whether or not nerve.yaml names them."""
+    return {path.resolve() for path in workspace.senses_dir.glob("[!.]*.py")}
+
+
+def _named_badly(workspace: Workspace, files: set[Path]) -> set[Path]:
+    """Give those of the senses' files that a nerve.yaml with problems names, as far as it can be read."""
+    try:
+        senses = load_yaml(workspace.config_path).entries().get("senses")
+    except ConfigError:
+        return set()  # it is no YAML, and names nothing
+    names = {f"{name.replace('-', '_')}.py" for name in (senses.entries() if senses else ())}
+    return {path for path in files if path.name in names}
+
+
+def _refuse(problems: list[str]) -> NoReturn:
+    for problem in problems:
+        place, colon, text = problem.partition(": ")
+        click.echo(f"{_styled(place, sys.stderr, bold=True)}{colon}{text}", err=True)
+    count = _count(len(problems), "problem", "problems")
+    raise NerveError(f"{count}: correct the lines above, then run `nerve check` again")
+
+
+def _show(workspace: Workspace, config: Config) -> None:
+    mark = "\u2713 " if sys.stdout.isatty() and sys.stdout.encoding.lower() == "utf-8" else ""
+    counts = (
+        _count(len(config.senses), "sense", "senses"),
+        _count(len(config.reflexes), "reflex", "reflexes"),
+        _count(config.workers, "worker", "workers"),
+    )
+    home = click.format_filename(workspace.home)
+    click.echo(f"{_styled(mark, sys.stdout, fg='green', bold=True)}{home}: no problems; {', '.join(counts)}")
+    paths = {name: os.path.relpath(sense.path, workspace.home) for name, sense in config.senses.items()}
+    name_width = max(map(len, paths), default=0)
+    path_width = max(map(len, paths.values()), default=0)
+    for name, sense in config.senses.items():
+        shown = _styled(f"{name:{name_width}}", sys.stdout, bold=True)
+        click.echo(f"  {shown}  {click.format_filename(paths[name]):{path_width}}  {_when(sense, config)}")
+
+
+def _when(sense: SenseConfig, config: Config) -> str:
+    """Say what starts a sense, and what holds it back."""
+    reflexes = [reflex for reflex in config.reflexes if reflex.sense == sense.name]
+    parts = [
+        f"every {format_duration(reflex.interval)}" if reflex.interval else f"on {', '.join(reflex.on)}"
+        for reflex in reflexes
+    ]
+    if not parts:
+        parts.append(f"no reflex: only by `nerve trigger {sense.name}`")
+    if sense.throttle:
+        parts.append(f"throttle {format_duration(sense.throttle)}")
+    if sense.group:
+        parts.append(f"group {sense.group}")
+    return "; ".join(parts)
+
+
+def _count(number: int, one: str, many: str) -> str:
+    return f"{number} {one if number == 1 else many}"
+
+
+def _styled(text: str, stream: TextIO, *, fg: str | None = None, bold: bool = False) -> str:
+    """Style text for a person at a terminal; NO_COLOR and pipes get it plain."""
+    if not stream.isatty() or os.environ.get("NO_COLOR"):
+        return text
+    return click.style(text, fg=fg, bold=bold)

@@ -1,0 +1,198 @@
+"""The control socket: typed requests and replies between `nerve ...` commands and the running kernel."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from nerve.errors import ControlError, NotRunningError, WireError
+from nerve.events import Status
+from nerve.loop import Loop
+from nerve.status import EngineStatus
+from nerve.wire import Channel, same_user
+
+PROTOCOL = 1
+MAX_CLIENTS = 64
+CONNECT_SECONDS = 2.0
+
+
+class GetStatus(msgspec.Struct, frozen=True, tag=1):
+    """Ask how the engine is."""
+
+
+class TriggerSense(msgspec.Struct, frozen=True, tag=2):
+    """Ask for a run of a sense; `payload` is JSON text. With `wait` a Finished follows the Accepted."""
+
+    sense: str
+    payload: str | None
+    wait: bool
+
+
+class StopEngine(msgspec.Struct, frozen=True, tag=3):
+    """Ask for a graceful stop; the connection ends when the kernel does."""
+
+
+class RunArchive(msgspec.Struct, frozen=True, tag=4):
+    """Ask for a run of the archiver at once; `retention` in seconds, None for the configured one."""
+
+    retention: float | None
+    vacuum: bool
+
+
+class Envelope(msgspec.Struct, frozen=True):
+    """What every request travels in: the version of this protocol that the client speaks."""
+
+    protocol: int
+    request: GetStatus | TriggerSense | StopEngine | RunArchive
+
+
+class Refused(msgspec.Struct, frozen=True, tag=1):
+    """The kernel won't, and says why in one line."""
+
+    message: str
+
+
+class Accepted(msgspec.Struct, frozen=True, tag=2):
+    """The kernel will."""
+
+
+class StatusReply(msgspec.Struct, frozen=True, tag=3):
+    """How the engine is."""
+
+    status: EngineStatus
+
+
+class Finished(msgspec.Struct, frozen=True, tag=4):
+    """A run that was waited for has ended, and all of it is committed."""
+
+    run_id: str
+    status: Status
+
+
+class ArchiveDone(msgspec.Struct, frozen=True, tag=5):
+    """A run of the archiver has ended."""
+
+    files: int
+    rows: int
+
+
+Request = GetStatus | TriggerSense | StopEngine | RunArchive
+Reply = Refused | Accepted | StatusReply | Finished | ArchiveDone
+Answer = Callable[[Reply], None]
+R = TypeVar("R", bound=Reply)
+
+
+class ControlServer:
+    """The kernel's end: reads requests, hands them to `handle` with a way to answer; no client can hold it up."""
+
+    def __init__(self, listener: socket.socket, loop: Loop, handle: Callable[[Request, Answer], None]) -> None:
+        self._listener = listener
+        self._loop = loop
+        self._handle = handle
+        self._clients: set[Channel[Envelope]] = set()
+        loop.watch(listener, self._accept)
+
+    def flush(self) -> None:
+        """Send what is still on its way, as far as there is room."""
+        for client in list(self._clients):
+            client.flush()
+
+    def close(self) -> None:
+        """Hang up on everybody."""
+        self._loop.forget(self._listener)
+        self._listener.close()
+        for client in list(self._clients):
+            self._drop(client)
+
+    def _accept(self) -> None:
+        try:
+            sock, _address = self._listener.accept()
+        except (BlockingIOError, ConnectionAbortedError):
+            return
+        if len(self._clients) >= MAX_CLIENTS or not same_user(sock, os.getuid()):
+            sock.close()
+            return
+        client: Channel[Envelope] = Channel(sock, Envelope)
+        self._clients.add(client)
+        self._loop.watch(client, lambda: self._read(client))
+
+    def _read(self, client: Channel[Envelope]) -> None:
+        client.flush()
+        try:
+            for envelope in client.receive():
+                self._dispatch(client, envelope)
+        except WireError as error:
+            client.send(Refused(f"that was no request: {error}"))
+            self._drop(client)
+        if client.ended:
+            self._drop(client)
+
+    def _dispatch(self, client: Channel[Envelope], envelope: Envelope) -> None:
+        if client.unsent:
+            raise WireError("it asks for more before it has taken its answers")
+        if envelope.protocol != PROTOCOL:
+            client.send(Refused(f"the engine speaks protocol {PROTOCOL}, this command {envelope.protocol}: restart it"))
+        else:
+            self._handle(envelope.request, client.send)
+
+    def _drop(self, client: Channel[Envelope]) -> None:
+        if client in self._clients:
+            self._clients.remove(client)
+            self._loop.forget(client)
+            client.close()
+
+
+class ControlClient:
+    """A command's end: connects, asks, and waits for answers, each with a timeout in seconds."""
+
+    def __init__(self, path: Path, home: Path) -> None:
+        self._home = home
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        sock.settimeout(CONNECT_SECONDS)
+        try:
+            sock.connect(str(path))
+        except OSError:
+            sock.close()
+            raise NotRunningError(f"nerve is not running in {home}: start it with `nerve start`") from None
+        self._channel: Channel[Reply] = Channel(sock, Reply)
+        self._waiting: list[Reply] = []
+
+    def __enter__(self) -> ControlClient:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self._channel.close()
+
+    def send(self, request: Request) -> None:
+        """Send a request; its answers are taken with `expect`."""
+        self._channel.send(Envelope(PROTOCOL, request))
+
+    def expect(self, kind: type[R], timeout: float) -> R:
+        """Wait for an answer of this kind; ControlError when it is refused, late, or the engine goes away."""
+        deadline = time.monotonic() + timeout
+        while not self._waiting:
+            if self._channel.ended:
+                raise NotRunningError(f"the engine in {self._home} has ended before it answered")
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise ControlError(f"the engine did not answer within {timeout:g} s")
+            self._waiting += self._channel.wait(left)
+        reply = self._waiting.pop(0)
+        if isinstance(reply, Refused):
+            raise ControlError(reply.message)
+        if not isinstance(reply, kind):
+            raise ControlError(f"the engine answered with an unexpected {type(reply).__name__}")
+        return reply
+
+    def wait_for_end(self, timeout: float) -> bool:
+        """Wait until the engine has hung up; tells whether it has."""
+        deadline = time.monotonic() + timeout
+        while not self._channel.ended and time.monotonic() < deadline:
+            self._waiting += self._channel.wait(deadline - time.monotonic())
+        return self._channel.ended

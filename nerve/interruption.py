@@ -1,0 +1,87 @@
+"""Interrupting a compute: an exception raised in user code, never in the machinery around it; inside a worker."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable
+from types import TracebackType
+from typing import Literal, TypeVar
+
+Reason = Literal["timeout", "stopped"]
+T = TypeVar("T")
+
+
+class Interruption(BaseException):
+    """Raised in a compute by its timeout or by the engine's stop; a BaseException, so `except Exception` lets it by."""
+
+    def __init__(self, reason: Reason) -> None:
+        self.reason = reason
+        super().__init__(reason)
+
+
+class Interrupter:
+    """Raises Interruption in the compute that runs in the main thread, at most once a run.
+
+    Code that must not be cut in half (sending an event, a log handler) runs inside `with interrupter:`; an
+    interruption that arrives there is raised when the block ends, or by `check` in a loop that waits.
+    """
+
+    def __init__(self) -> None:
+        self._main = threading.main_thread().ident
+        self._armed = False
+        self._depth = 0
+        self._pending: Reason | None = None
+        self.reason: Reason | None = None
+        """Why the current (or last) run was interrupted; None if it was not."""
+        self.deliver: Callable[[], bool] | None = None
+        """Set by an asynchronous run: takes the interruption to the task that waits; False if none waits."""
+
+    def install(self) -> None:
+        """Take over SIGALRM (the timeout) and SIGUSR1 (the kernel's stop) of this process."""
+        signal.signal(signal.SIGALRM, lambda _signum, _frame: self._interrupt("timeout"))
+        signal.signal(signal.SIGUSR1, lambda _signum, _frame: self._interrupt("stopped"))
+
+    def run(self, function: Callable[[], T], timeout: float) -> T:
+        """Call `function`, interrupting it after `timeout` seconds or when the kernel says so."""
+        self._pending = self.reason = None
+        self._armed = True
+        try:
+            signal.setitimer(signal.ITIMER_REAL, timeout)
+            return function()
+        finally:
+            self._armed = False
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            self.deliver = None
+
+    def check(self) -> None:
+        """Raise the interruption that has arrived inside a protected block, if one has."""
+        if self._pending and self._armed and threading.get_ident() == self._main:
+            self._raise(self._pending)
+
+    def __enter__(self) -> None:
+        if threading.get_ident() == self._main:
+            self._depth += 1
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if threading.get_ident() == self._main:
+            self._depth -= 1
+            if self._depth == 0:
+                self.check()
+
+    def _interrupt(self, reason: Reason) -> None:
+        if not self._armed or self.reason:
+            return
+        if self._depth:
+            self._pending = self._pending or reason
+        elif self.deliver and self.deliver():
+            self.reason = reason
+        else:
+            self._raise(reason)
+
+    def _raise(self, reason: Reason) -> None:
+        self.reason = reason
+        self._pending = None
+        raise Interruption(reason)

@@ -1,0 +1,84 @@
+"""What the kernel and its children tell each other over their links."""
+
+from __future__ import annotations
+
+import msgspec
+
+from nerve.events import ErrorDetail, Status
+from nerve.trigger import Trigger
+
+
+class Run(msgspec.Struct, frozen=True, tag=1):
+    """Kernel to worker: run this compute now. The trigger's signal carries JSON text; times are seconds."""
+
+    run_id: str
+    sense: str
+    path: str
+    trigger: Trigger
+    timeout: float
+    max_payload: int
+
+
+class Finish(msgspec.Struct, frozen=True, tag=2):
+    """Kernel to any child: end in good order, and lose nothing on the way."""
+
+
+class Report(msgspec.Struct, frozen=True, tag=3):
+    """Kernel to writer or archiver: say how you are."""
+
+
+class ArchiveNow(msgspec.Struct, frozen=True, tag=4):
+    """Kernel to archiver: do a run at once. `retention` in seconds; `vacuum` rebuilds the database file after it."""
+
+    retention: float
+    vacuum: bool
+
+
+class Ready(msgspec.Struct, frozen=True, tag=1):
+    """Child to kernel: up and serving."""
+
+
+class Failed(msgspec.Struct, frozen=True, tag=2):
+    """Child to kernel: can't do the work, and why, in one line; the child ends."""
+
+    message: str
+
+
+class Outcome(msgspec.Struct, frozen=True, tag=3):
+    """Worker to kernel: how a run has ended; `signal` is JSON text, None for a silent run; the duration is in ms."""
+
+    run_id: str
+    status: Status
+    duration_ms: float
+    signal: str | None = None
+    error: ErrorDetail | None = None
+
+
+class WriterReport(msgspec.Struct, frozen=True, tag=4):
+    """Writer to kernel: `committed` entries since it started, rate over the last seconds, and what waits."""
+
+    committed: int
+    events_per_s: float
+    lag_ms: float
+    queue_depth: int
+    wal_bytes: int
+
+
+class ArchiverReport(msgspec.Struct, frozen=True, tag=5):
+    """Archiver to kernel: its last and next run in unix ms, and the day up to which everything is archived."""
+
+    last_ts: int | None
+    next_ts: int
+    archived_up_to: str | None
+
+
+class Archived(msgspec.Struct, frozen=True, tag=6):
+    """Archiver to kernel: the outcome of ArchiveNow."""
+
+    files: int
+    rows: int
+    error: str | None = None
+
+
+ToChild = Run | Finish | Report | ArchiveNow
+FromChild = Ready | Failed | Outcome | WriterReport | ArchiverReport | Archived

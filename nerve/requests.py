@@ -1,0 +1,180 @@
+"""Answering control requests: status, trigger, stop, archive; in the kernel, and never holding it up."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from nerve.clock import Clock
+from nerve.config import Config
+from nerve.control import (
+    Accepted,
+    Answer,
+    ArchiveDone,
+    Finished,
+    GetStatus,
+    Refused,
+    Request,
+    RunArchive,
+    StatusReply,
+    StopEngine,
+    TriggerSense,
+)
+from nerve.events import Status
+from nerve.messages import Archived, ArchiveNow, ArchiverReport, Report, WriterReport
+from nerve.pool import Pool
+from nerve.runs import Runs
+from nerve.service import Service
+from nerve.status import (
+    ArchiverStatus,
+    EngineStatus,
+    KernelStatus,
+    WatcherStatus,
+    WorkerStatus,
+    WriterStatus,
+)
+
+REPORT_SECONDS = 1.0
+"""How long a status waits for the writer and the archiver to report; then it is given without."""
+
+
+@dataclass(slots=True, eq=False)
+class _Inquiry:
+    """Somebody who waits for a status, and for whose reports it still waits."""
+
+    answer: Answer
+    awaited: set[str]
+    until: float
+
+
+@dataclass(slots=True)
+class Requests:
+    """Handles every request of a command; what takes time is answered later."""
+
+    config: Config
+    runs: Runs
+    pool: Pool
+    writer: Service
+    archiver: Service
+    clock: Clock
+    stop: Callable[[str], None]
+    kernel: Callable[[], KernelStatus]
+    problems: Callable[[], list[str]]
+    _inquiries: list[_Inquiry] = field(default_factory=list)
+    _archiving: deque[Answer] = field(default_factory=deque)
+    _writer_report: WriterReport | None = None
+    _archiver_report: ArchiverReport | None = None
+
+    def handle(self, request: Request, answer: Answer) -> None:
+        """Answer a request, now or later."""
+        match request:
+            case GetStatus():
+                self._ask_for_reports(answer)
+            case TriggerSense():
+                self._trigger(request, answer)
+            case StopEngine():
+                answer(Accepted())
+                self.stop("nerve stop")
+            case RunArchive(retention, vacuum):
+                self._archive(retention, answer, vacuum=vacuum)
+
+    def reported(self, report: WriterReport | ArchiverReport) -> None:
+        """Take a report, and answer those who waited for nothing else."""
+        if isinstance(report, WriterReport):
+            self._writer_report, name = report, self.writer.role.name
+        else:
+            self._archiver_report, name = report, self.archiver.role.name
+        for inquiry in self._inquiries:
+            inquiry.awaited.discard(name)
+        self._answer_inquiries(self.clock.now())
+
+    def archived(self, outcome: Archived) -> None:
+        """Take the outcome of a run of the archiver that was asked for."""
+        if self._archiving:
+            answer = self._archiving.popleft()
+            answer(Refused(outcome.error) if outcome.error else ArchiveDone(outcome.files, outcome.rows))
+
+    def archiver_died(self, reason: str) -> None:
+        """Tell those who waited for the archiver that it is gone."""
+        while self._archiving:
+            self._archiving.popleft()(Refused(f"the archiver died ({reason}): nothing is lost, ask again"))
+
+    def expire(self, now: float) -> None:
+        """Answer those who have waited long enough with what is known."""
+        self._answer_inquiries(now)
+
+    def next_moment(self) -> float | None:
+        """The moment at which `expire` has something to do."""
+        return min((inquiry.until for inquiry in self._inquiries), default=None)
+
+    def _trigger(self, request: TriggerSense, answer: Answer) -> None:
+        def announce(run_id: str, status: Status) -> None:
+            answer(Finished(run_id, status))
+
+        refusal = self.runs.trigger(
+            request.sense, request.payload, self.clock.now(), announce if request.wait else None
+        )
+        answer(Refused(refusal) if refusal else Accepted())
+
+    def _archive(self, retention: float | None, answer: Answer, *, vacuum: bool) -> None:
+        if self.archiver.child is None or not self.archiver.ready or self.archiver.finishing:
+            answer(Refused("the archiver is not there: see `nerve status`"))
+            return
+        seconds = self.config.logs.retention if retention is None else retention
+        self.archiver.child.send(ArchiveNow(seconds, vacuum))
+        self._archiving.append(answer)
+
+    def _ask_for_reports(self, answer: Answer) -> None:
+        awaited = set()
+        for service in (self.writer, self.archiver):
+            if service.child and service.ready:
+                service.child.send(Report())
+                awaited.add(service.role.name)
+        now = self.clock.now()
+        self._inquiries.append(_Inquiry(answer, awaited, now + REPORT_SECONDS))
+        self._answer_inquiries(now)
+
+    def _answer_inquiries(self, now: float) -> None:
+        for inquiry in list(self._inquiries):
+            if not inquiry.awaited or now >= inquiry.until:
+                self._inquiries.remove(inquiry)
+                inquiry.answer(StatusReply(self._status(inquiry.awaited, now)))
+
+    def _status(self, silent: set[str], now: float) -> EngineStatus:
+        problems = [*self.problems(), *(f"the {name} did not report within {REPORT_SECONDS:g} s" for name in silent)]
+        return EngineStatus(
+            self.kernel(),
+            [
+                WorkerStatus(
+                    worker.child.pid,
+                    worker.state,
+                    worker.open_run.run.run_id if worker.open_run else None,
+                    worker.open_run.run.sense if worker.open_run else None,
+                    None,
+                    worker.runs,
+                )
+                for worker in self.pool.workers.values()
+            ],
+            self._writer_status(self.writer.role.name in silent),
+            self._archiver_status(),
+            WatcherStatus(None),
+            self.runs.statuses(now),
+            problems,
+        )
+
+    def _writer_status(self, silent: bool) -> WriterStatus:  # noqa: FBT001 - private, and named at its one call
+        pid = self.writer.child.pid if self.writer.child else None
+        report = None if silent else self._writer_report
+        if report is None:
+            return WriterStatus(pid, None, None, None, None, None)
+        return WriterStatus(
+            pid, report.committed, report.events_per_s, report.lag_ms, report.queue_depth, report.wal_bytes
+        )
+
+    def _archiver_status(self) -> ArchiverStatus:
+        pid = self.archiver.child.pid if self.archiver.child else None
+        report = self._archiver_report
+        if report is None:
+            return ArchiverStatus(pid, None, None, None)
+        return ArchiverStatus(pid, report.last_ts, report.next_ts, report.archived_up_to)

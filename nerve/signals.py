@@ -1,0 +1,66 @@
+"""Signals: the one place that handles them. Handlers only enqueue; loops act."""
+
+from __future__ import annotations
+
+import signal
+import socket
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+_KERNEL_SIGNALS = (*STOP_SIGNALS, signal.SIGCHLD, signal.SIGTTIN, signal.SIGTTOU)
+
+
+class SignalQueue:
+    """The signals that this process has received, in order, behind a descriptor that a selector can watch (kernel)."""
+
+    def __init__(self, signals: Iterable[signal.Signals]) -> None:
+        self._in, self._out = socket.socketpair()
+        self._in.settimeout(0)
+        self._out.settimeout(0)
+        self._previous = {number: signal.signal(number, _enqueued) for number in signals}
+        self._previous_fd = signal.set_wakeup_fd(self._out.fileno(), warn_on_full_buffer=False)
+
+    def fileno(self) -> int:
+        """The descriptor that becomes readable when a signal has arrived."""
+        return self._in.fileno()
+
+    def take(self) -> list[signal.Signals]:
+        """Take the signals received since the last call; never blocks."""
+        received: list[signal.Signals] = []
+        while True:
+            try:
+                received += [signal.Signals(number) for number in self._in.recv(4096)]
+            except BlockingIOError:
+                return received
+
+    def close(self) -> None:
+        """Give the signals back to whoever had them before."""
+        signal.set_wakeup_fd(self._previous_fd)
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+        self._in.close()
+        self._out.close()
+
+
+@contextmanager
+def held_back() -> Iterator[None]:
+    """Hold signals back around a fork: what arrives in between reaches the kernel after it, and the child never."""
+    previous = signal.pthread_sigmask(signal.SIG_BLOCK, _KERNEL_SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, previous)
+
+
+def leave_signals_to_the_kernel() -> None:
+    """Undo the kernel's handling (in a child): a terminal signals the whole group, but children obey the kernel."""
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    for number in (*STOP_SIGNALS, signal.SIGTTIN, signal.SIGTTOU):
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _KERNEL_SIGNALS)
+
+
+def _enqueued(_signum: int, _frame: object) -> None:
+    """Do nothing: the signal's number already waits in the queue, put there by set_wakeup_fd."""

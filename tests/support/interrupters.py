@@ -1,0 +1,23 @@
+"""An interrupter for the process that runs the tests."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from nerve.interruption import Interrupter
+
+
+@contextmanager
+def installed_interrupter() -> Iterator[Interrupter]:
+    """Give an interrupter that has taken over the signals; afterwards they go back to whoever had them."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGALRM, signal.SIGUSR1)}
+    interrupter = Interrupter()
+    interrupter.install()
+    try:
+        yield interrupter
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        for number, handler in before.items():
+            signal.signal(number, handler)

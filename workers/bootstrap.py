@@ -1,0 +1,55 @@
+"""What every child does first: signals, descriptors, its tie to the kernel, its title, crash traces, diagnostics."""
+
+from __future__ import annotations
+
+import ctypes
+import faulthandler
+import os
+import signal
+import sys
+
+from setproctitle import setproctitle
+
+from nerve import diagnostics
+from nerve.children import ChildContext
+from nerve.messages import ToChild
+from nerve.signals import leave_signals_to_the_kernel
+from nerve.wire import Channel
+
+PR_SET_PDEATHSIG = 1
+
+
+def enter(context: ChildContext) -> Channel[ToChild]:
+    """Make a freshly forked process the child that `context` describes; gives its link to the kernel.
+
+    The link is also the lifeline: its end of stream means that the kernel is gone.
+    """
+    leave_signals_to_the_kernel()
+    if not context.role.outlives_kernel:
+        _die_with(context.kernel_pid)
+    boot = context.boot
+    _close_descriptors_except({context.link.fileno(), context.crash, boot.records} | context.role.inherits(boot))
+    faulthandler.enable(file=context.crash)
+    faulthandler.register(signal.SIGUSR2, file=context.crash, all_threads=False)
+    setproctitle(f"nerve: {context.role.name}")
+    diagnostics.install(context.boot.relay)
+    return Channel(context.link, ToChild)
+
+
+def _die_with(kernel_pid: int) -> None:
+    """Have the system kill this process when the kernel dies, even while C code keeps every thread from running."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != kernel_pid:
+        os._exit(1)  # it died before we could ask
+
+
+def _close_descriptors_except(keep: set[int]) -> None:
+    """Close what was inherited from the kernel: an end of a sibling's link held here would hide its hang-up."""
+    for name in os.listdir("/dev/fd"):  # noqa: PTH208 - iterdir needs a Path a descriptor, here after each fork
+        descriptor = int(name)
+        if descriptor > 2 and descriptor not in keep:
+            try:
+                os.close(descriptor)
+            except OSError:
+                continue  # the listing's own descriptor, which is gone by now

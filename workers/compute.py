@@ -1,0 +1,176 @@
+"""A compute worker: performs one run at a time, and ships its events to the writer."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from types import TracebackType
+
+from nerve import diagnostics
+from nerve.children import ChildContext
+from nerve.clock import Clock, SystemClock
+from nerve.context import SenseContext
+from nerve.eventqueue import EventSender
+from nerve.events import from_logging
+from nerve.ids import uuid7_hex
+from nerve.interruption import Interrupter
+from nerve.messages import Finish, Outcome, Ready, Run, ToChild
+from nerve.payload import DEFAULT_MAX_BYTES, encode_payload, preview
+from nerve.sense import SenseLoader, perform, trace
+from nerve.store import SenseDatabases
+from nerve.trigger import Trigger
+from nerve.wire import Channel
+from workers import bootstrap
+
+FINISH_SECONDS = 10.0
+"""How long a worker that has been told to finish waits for its last acknowledgements; the kernel may be stricter."""
+
+_STANDARD = frozenset(vars(logging.LogRecord("", 0, "", 0, "", None, None))) | {"message", "asctime", "taskName"}
+_LEVELS = (
+    (logging.CRITICAL, "critical"),
+    (logging.ERROR, "error"),
+    (logging.WARNING, "warning"),
+    (logging.INFO, "info"),
+)
+
+
+class GuardedHandler(logging.Handler):
+    """Keeps an interruption out of another handler, whose locks it could leave held."""
+
+    def __init__(self, inner: logging.Handler, guard: Interrupter) -> None:
+        super().__init__()
+        self._inner = inner
+        self._guard = guard
+
+    def handle(self, record: logging.LogRecord) -> bool:
+        """Have the inner handler handle the record, in one piece."""
+        with self._guard:
+            return bool(self._inner.handle(record))
+
+
+class EventHandler(logging.Handler):
+    """Makes a log event of each stdlib record; nerve's own diagnostics are left out."""
+
+    def __init__(self, events: EventSender, clock: Clock) -> None:
+        super().__init__()
+        self._events = events
+        self._clock = clock
+        self.run_id: str | None = None
+        self.max_payload = DEFAULT_MAX_BYTES
+        self.addFilter(lambda record: not record.name.startswith("nerve."))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Ship the record as `logging/<level>` with the current run's id."""
+        try:
+            event = from_logging(
+                self._clock.stamp(), self.run_id, level_name(record.levelno), record_payload(record), self.max_payload
+            )
+        except Exception:  # noqa: BLE001 - what logging does with a record that can't be formatted
+            self.handleError(record)
+        else:
+            self._events.send([event])
+
+
+def level_name(number: int) -> str:
+    """Give the name of the standard level at or below a record's level."""
+    return next((name for least, name in _LEVELS if number >= least), "debug")
+
+
+def record_payload(record: logging.LogRecord) -> dict[str, object]:
+    """Give a record's payload: logger, message, the traceback if any, and its `extra`, unstorable values described."""
+    payload: dict[str, object] = {"logger": record.name, "message": record.getMessage()}
+    if record.exc_info and record.exc_info[1]:
+        payload["traceback"] = trace(record.exc_info[1])
+    for key, value in vars(record).items():
+        if key not in _STANDARD:
+            payload[key] = _storable(value)
+    return payload
+
+
+def _storable(value: object) -> object:
+    try:
+        encode_payload(value)
+    except Exception:  # noqa: BLE001 - whatever is wrong with it, its description can be stored
+        return preview(value)
+    return value
+
+
+class ComputeWorker:
+    """Performs the runs that the kernel hands it, one at a time."""
+
+    def __init__(self, context: ChildContext, link: Channel[ToChild]) -> None:
+        self._link = link
+        self._clock = SystemClock()
+        self._interrupter = Interrupter()
+        self._loader = SenseLoader()
+        self._databases = SenseDatabases(context.boot.workspace)
+        self._events = EventSender(
+            context.boot.workspace.event_socket,
+            f"worker-{os.getpid()}/{uuid7_hex()}",
+            self._interrupter,
+            hangups={link.fileno(): _orphaned},
+        )
+        self._records = EventHandler(self._events, self._clock)
+        root = logging.getLogger()
+        relay = context.boot.relay
+        diagnostics.install(GuardedHandler(relay, self._interrupter))
+        # Before the relay, which strips a record of its exception once it has written it out.
+        root.handlers.insert(0, GuardedHandler(self._records, self._interrupter))
+
+    def __enter__(self) -> ComputeWorker:
+        self._interrupter.install()
+        self._events.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._events.close(FINISH_SECONDS)
+
+    def serve(self) -> None:
+        """Perform runs until told to finish."""
+        self._link.send(Ready())
+        while not self._link.ended:
+            for message in self._link.wait(None):
+                match message:
+                    case Run():
+                        self._link.send(self._perform(message))
+                    case Finish():
+                        return
+                    case _:
+                        raise TypeError(f"the kernel sent a worker a {type(message).__name__}")
+
+    def _perform(self, run: Run) -> Outcome:
+        self._records.run_id, self._records.max_payload = run.run_id, run.max_payload
+        try:
+            return perform(
+                run, self._loader, lambda trigger: self._context(run, trigger), self._interrupter, self._clock
+            )
+        finally:
+            self._databases.close()
+            self._records.run_id = None
+
+    def _context(self, run: Run, trigger: Trigger) -> SenseContext:
+        return SenseContext(
+            run.sense,
+            run.run_id,
+            trigger,
+            events=self._events,
+            databases=self._databases,
+            clock=self._clock,
+            max_payload=run.max_payload,
+        )
+
+
+def _orphaned() -> None:
+    """End at once when the kernel is gone: whatever a compute has logged is already out of this process."""
+    os._exit(1)
+
+
+def main(context: ChildContext) -> None:
+    """Serve runs until told to finish, or until the kernel is gone (child)."""
+    link = bootstrap.enter(context)
+    sys.path.insert(0, str(context.boot.workspace.senses_dir))
+    with ComputeWorker(context, link) as worker:
+        worker.serve()

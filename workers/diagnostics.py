@@ -1,0 +1,12 @@
+"""The diagnostics process: prints every process's log records, so that a slow terminal blocks nobody else."""
+
+from __future__ import annotations
+
+from nerve.children import ChildContext
+from workers import bootstrap
+
+
+def main(context: ChildContext) -> None:
+    """Print records until the kernel closes the link (child)."""
+    link = bootstrap.enter(context)
+    context.boot.relay.receive_until_hangup(link.fileno())

@@ -1,0 +1,256 @@
+"""The writer: drains the event queue, commits in groups, acknowledges; the only process that writes logs.db."""
+
+from __future__ import annotations
+
+import logging
+import selectors
+import sys
+import time
+from collections import deque
+from collections.abc import Callable
+
+from nerve import events
+from nerve.children import ChildContext
+from nerve.clock import Clock, SystemClock
+from nerve.errors import DiskError, NerveError, StoreError
+from nerve.eventqueue import Done, EventReceiver, Gathered, Purge, Request, Vacuum
+from nerve.events import ErrorDetail
+from nerve.messages import Failed, Finish, Ready, Report, ToChild, WriterReport
+from nerve.store import LogWriter
+from nerve.wire import Channel
+from workers import bootstrap
+
+logger = logging.getLogger("nerve.writer")
+
+GROUP_SECONDS = 0.01
+"""Commits follow each other no closer than this while events keep coming, so that each one carries many."""
+
+FIRST_COMMIT_SECONDS = 0.05
+"""How long a new writer only reads: what its predecessor left unacknowledged is sent again, in order by then."""
+
+MAX_GROUP_EVENTS = 10_000
+PURGE_ROWS = 1_000
+VACUUM_PAGES = 256
+DISK_RETRY_SECONDS = 0.25
+ORPHAN_SECONDS = 1.5
+"""How long the writer goes on draining after the kernel has died."""
+
+LANE_MEMORY_MS = 60 * 60 * 1000
+"""How long a vanished producer's position is kept, in ms: by then every process of its boot is long gone."""
+
+RATE_SECONDS = 5.0
+
+
+def commit_due(oldest: float, last_commit: float, waiting: int) -> float:
+    """Decide when to commit: at once after a pause, or for a large group; else GROUP_SECONDS after the last commit."""
+    if waiting >= MAX_GROUP_EVENTS:
+        return oldest
+    return max(oldest, last_commit + GROUP_SECONDS)
+
+
+class Rate:
+    """Committed events over the last few seconds."""
+
+    def __init__(self) -> None:
+        self._commits: deque[tuple[float, int]] = deque()
+
+    def add(self, now: float, count: int) -> None:
+        """Count a commit of `count` events."""
+        self._commits.append((now, count))
+        self._forget(now)
+
+    def per_second(self, now: float) -> float:
+        """Give events a second over the last RATE_SECONDS."""
+        self._forget(now)
+        return sum(count for _, count in self._commits) / RATE_SECONDS
+
+    def _forget(self, now: float) -> None:
+        while self._commits and self._commits[0][0] < now - RATE_SECONDS:
+            self._commits.popleft()
+
+
+class Writer:
+    """One loop over the lanes, the kernel's link and the archiver's orders; commits are its only blocking work."""
+
+    def __init__(self, context: ChildContext, link: Channel[ToChild], store: LogWriter, clock: Clock) -> None:
+        self._link = link
+        self._store = store
+        self._clock = clock
+        self._selector = selectors.DefaultSelector()
+        self._receiver = EventReceiver(
+            context.boot.listener, self._selector, clock, store.position, self._forget, self._offended
+        )
+        self._selector.register(link, selectors.EVENT_READ, self._obey)
+        self._own: list[events.LogEvent] = []
+        self._oldest: float | None = None
+        self._last_commit = clock.now() + FIRST_COMMIT_SECONDS - GROUP_SECONDS
+        self._lag_ms = 0.0
+        self._rate = Rate()
+        self._deadline: float | None = None
+        self._finishing = False
+
+    def run(self) -> None:
+        """Serve until told to finish, or until the kernel is gone; then drain, commit and return."""
+        while not self._finished():
+            self._wait()
+            if self._oldest is not None and self._commit_at() <= self._clock.now():
+                self._commit()
+            if self._receiver.requests:
+                self._serve(self._receiver.requests[0])
+        self._commit(last=True)
+        self._receiver.close()
+
+    def _finished(self) -> bool:
+        if self._deadline is not None and self._clock.now() >= self._deadline:
+            return True
+        nothing_waits = self._oldest is None and not self._receiver.requests
+        if self._finishing:
+            return nothing_waits
+        return self._deadline is not None and nothing_waits and self._receiver.producers == 0
+
+    def _commit_at(self) -> float:
+        if self._finishing or self._oldest is None:
+            return 0.0
+        return commit_due(self._oldest, self._last_commit, self._receiver.waiting)
+
+    def _wait(self) -> None:
+        moments = [self._deadline] if self._deadline is not None else []
+        if self._oldest is not None:
+            moments.append(self._commit_at())
+        if self._receiver.requests or self._finishing:
+            timeout: float | None = 0.0
+        else:
+            timeout = max(0.0, min(moments) - self._clock.now()) if moments else None
+        for key, _mask in self._selector.select(timeout):
+            act: Callable[[], None] = key.data
+            act()
+        if self._finishing:
+            self._receiver.drain()
+        if self._oldest is None and (self._receiver.waiting or self._own):
+            self._oldest = self._clock.now()
+
+    def _obey(self) -> None:
+        for message in self._link.receive():
+            match message:
+                case Finish():
+                    self._finishing = True
+                case Report():
+                    self._link.send(self._report())
+                case _:
+                    logger.error("the kernel sent the writer a %s", type(message).__name__)
+        self._link.flush()
+        if self._link.ended and self._deadline is None:
+            self._selector.unregister(self._link)
+            self._deadline = self._clock.now() + ORPHAN_SECONDS
+
+    def _commit(self, *, last: bool = False) -> None:
+        """Commit everything stamped up to now; what arrives meanwhile belongs to the next commit, if there is one."""
+        cutoff, most = (sys.maxsize, sys.maxsize) if last else (self._clock.stamp().mono, MAX_GROUP_EVENTS)
+        self._receiver.drain()
+        gathered = self._receiver.take(cutoff, most)
+        gathered = Gathered([*gathered.events, *self._own], gathered.positions)
+        self._own = []
+        if gathered.events or gathered.positions:
+            self._append(gathered)
+            self._receiver.acknowledge(gathered.positions)
+        now = self._clock.now()
+        self._last_commit = now
+        self._rate.add(now, len(gathered.events))
+        if gathered.events:
+            self._lag_ms = (self._clock.stamp().mono - gathered.events[0].mono) / 1e6
+        self._oldest = now if self._receiver.waiting or self._own else None
+
+    def _append(self, gathered: Gathered) -> None:
+        """Append, as often as it takes: a full disk makes producers wait, it never loses what they handed over."""
+        failing: DiskError | None = None
+        started = self._clock.now()
+        while True:
+            try:
+                self._store.append(gathered.events, gathered.positions)
+            except DiskError as error:
+                if failing is None:
+                    logger.error("can't write the log, producers wait: %s", error)  # noqa: TRY400 - it is one line
+                failing = error
+                if self._gave_up():
+                    raise
+                time.sleep(DISK_RETRY_SECONDS)
+                continue
+            if failing:
+                self._recovered(failing, self._clock.now() - started)
+            return
+
+    def _gave_up(self) -> bool:
+        self._obey()
+        return self._deadline is not None and self._clock.now() >= self._deadline
+
+    def _recovered(self, failing: DiskError, seconds: float) -> None:
+        message = f"the log could not be written for {seconds:.1f} s ({failing}); producers waited, nothing is lost"
+        logger.warning(message)
+        self._own.append(events.error(self._clock.stamp(), "writer", ErrorDetail("disk", message)))
+
+    def _serve(self, request: Request) -> None:
+        """Carry out one bounded step of the order at the head, between two commits."""
+        try:
+            match request.order:
+                case Purge(day=day, last_id=last_id):
+                    done = self._purge(request, day, last_id)
+                case Vacuum(full=full):
+                    done = self._vacuum(full=full)
+        except StoreError as error:
+            self._answer(request, 0, str(error))
+            return
+        if done is not None:
+            self._answer(request, done, None)
+
+    def _purge(self, request: Request, day: str, last_id: int) -> int | None:
+        deleted = self._store.purge_chunk(day, last_id, PURGE_ROWS)
+        request.rows += deleted
+        return None if deleted == PURGE_ROWS else request.rows
+
+    def _vacuum(self, *, full: bool) -> int | None:
+        if full:
+            self._store.vacuum()
+            return 0
+        return None if self._store.incremental_vacuum(VACUUM_PAGES) else 0
+
+    def _answer(self, request: Request, rows: int, error: str | None) -> None:
+        self._receiver.answer(request, Done(request.order.request, rows, error))
+
+    def _forget(self, producer: str) -> None:
+        try:
+            self._store.forget(producer)
+        except DiskError as error:
+            logger.warning("the position of %s is kept until the next start: %s", producer, error)
+
+    def _offended(self, message: str) -> None:
+        logger.warning(message)
+        self._own.append(events.error(self._clock.stamp(), "writer", ErrorDetail("wire", message)))
+
+    def _report(self) -> WriterReport:
+        return WriterReport(
+            committed=self._store.committed,
+            events_per_s=self._rate.per_second(self._clock.now()),
+            lag_ms=self._lag_ms,
+            queue_depth=self._receiver.waiting,
+            wal_bytes=self._store.wal_bytes(),
+        )
+
+
+def main(context: ChildContext) -> None:
+    """Open the log, settle what an earlier boot left open, and write until told to finish (child)."""
+    link = bootstrap.enter(context)
+    clock = SystemClock()
+    try:
+        store = LogWriter.open(context.boot.workspace.logs_db)
+        try:
+            now = clock.stamp()
+            store.forget_lanes_before(now.ts - LANE_MEMORY_MS)
+            store.begin_boot(context.boot.boot_id, now)
+            writer = Writer(context, link, store, clock)
+            link.send(Ready())
+            writer.run()
+        finally:
+            store.close()
+    except NerveError as error:
+        link.send(Failed(str(error)))
+        raise SystemExit(1) from None
