@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 from dataclasses import replace
 from multiprocessing import current_process
+from pathlib import Path
 
 import click
 from setproctitle import setproctitle
@@ -58,6 +61,7 @@ def start(ctx: click.Context, workers: int | None, run_for: float | None) -> Non
     clock = SystemClock()
     with WorkspaceLock.acquire(workspace, wait=PREDECESSOR_SECONDS, clock=clock) as lock:
         click.echo(f"nerve: workspace {workspace.home}, database {workspace.logs_db}")
+        click.echo(f"nerve: {_greeting(workspace, config)}")
         boot_id = uuid7_hex()
         _run(workspace, config, lock.fileno(), boot_id, run_for)
     _show_summary(workspace, boot_id)
@@ -78,6 +82,14 @@ def _run(workspace: Workspace, config: Config, lock: int, boot_id: str, run_for:
         listener.close()
         workspace.event_socket.unlink(missing_ok=True)
         workspace.control_socket.unlink(missing_ok=True)
+
+
+def _greeting(workspace: Workspace, config: Config) -> str:
+    """Say what runs, and what to do next."""
+    here = Path.cwd() == workspace.home
+    nerve = "nerve" if here else f"nerve --home {shlex.quote(os.path.relpath(workspace.home))}"
+    runs = f"{config.workers} workers, {len(config.senses)} senses, {len(config.reflexes)} reflexes"
+    return f"{runs}; in another terminal: `{nerve} logs -f`, `{nerve} status`; Ctrl-C stops"
 
 
 def _show_summary(workspace: Workspace, boot_id: str) -> None:

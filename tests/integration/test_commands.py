@@ -36,7 +36,7 @@ def test_start_names_the_workspace_and_the_database_first_and_a_summary_last(dem
     assert str(demo.home) in lines[0]
     assert str(demo.db) in lines[0]
     total = len(demo.rows())
-    assert f"logged {total} entries" in lines[1]
+    assert f"logged {total} entries" in lines[2]
 
 
 def test_status_as_json_says_all_of_it(demo: Engine) -> None:
