@@ -89,12 +89,22 @@ R = TypeVar("R", bound=Reply)
 
 
 class ControlServer:
-    """The kernel's end: reads requests, hands them to `handle` with a way to answer; no client can hold it up."""
+    """The kernel's end: reads requests, hands them to `handle` with a way to answer; no client can hold it up.
 
-    def __init__(self, listener: socket.socket, loop: Loop, handle: Callable[[Request, Answer], None]) -> None:
+    A client that breaks the rules is disconnected, and `offended` is told in one line.
+    """
+
+    def __init__(
+        self,
+        listener: socket.socket,
+        loop: Loop,
+        handle: Callable[[Request, Answer], None],
+        offended: Callable[[str], None],
+    ) -> None:
         self._listener = listener
         self._loop = loop
         self._handle = handle
+        self._offended = offended
         self._clients: set[Channel[Envelope]] = set()
         loop.watch(listener, self._accept)
 
@@ -115,7 +125,11 @@ class ControlServer:
             sock, _address = self._listener.accept()
         except (BlockingIOError, ConnectionAbortedError):
             return
-        if len(self._clients) >= MAX_CLIENTS or not same_user(sock, os.getuid()):
+        if not same_user(sock, os.getuid()):
+            sock.close()
+            self._offended("a process of another user tried the control socket; it was refused")
+            return
+        if len(self._clients) >= MAX_CLIENTS:
             sock.close()
             return
         client: Channel[Envelope] = Channel(sock, Envelope)
@@ -130,6 +144,7 @@ class ControlServer:
         except WireError as error:
             client.send(Refused(f"that was no request: {error}"))
             self._drop(client)
+            self._offended(f"a client of the control socket was disconnected: {error}")
         if client.ended:
             self._drop(client)
 

@@ -74,7 +74,7 @@ class Kernel:
         )
         self._signals = SignalQueue((*STOP_SIGNALS, signal.SIGCHLD))
         self._loop.watch(self._signals, self._take_signals)
-        self._control = ControlServer(control, self._loop, self._requests.handle)
+        self._control = ControlServer(control, self._loop, self._requests.handle, self._offended)
         self._stage = Stage.RUNNING
         self._ladder: Ladder | None = None
         self._failure: str | None = None
@@ -266,6 +266,10 @@ class Kernel:
             reflexes=[reflex.name for reflex in config.reflexes],
         )
         self._recorder.submit([start])
+
+    def _offended(self, message: str) -> None:
+        logger.warning(message)
+        self._recorder.submit([events.error(self._clock.stamp(), "kernel", ErrorDetail("wire", message))])
 
     def _status(self) -> KernelStatus:
         uptime_ms = round((self._clock.now() - self._started) * 1000)

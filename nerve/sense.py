@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Awaitable, Callable
 from itertools import dropwhile
 from pathlib import Path
-from types import CodeType, ModuleType
+from types import CodeType, FrameType, ModuleType
 from typing import Any
 
 import msgspec
@@ -136,18 +136,26 @@ class _Delivery:
         self._compute = asyncio.current_task()
         return await awaitable
 
-    def deliver(self) -> bool:
-        """Have the loop end what waits; False while a step is running, which is interrupted where it is."""
+    def deliver(self, frame: FrameType | None) -> bool:
+        """Have the loop end what waits; False when `frame` is in a task's own code, which is interrupted there."""
         running = asyncio.current_task(self._loop)
-        if (running is None or running is not self._compute) and not self._loop.is_closed():
+        inside = running is not None and _called_by(getattr(running.get_coro(), "cr_frame", None), frame)
+        if not (inside and running is self._compute) and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._end_waiting)
-        return running is None
+        return not inside
 
     def _end_waiting(self) -> None:
         if self._compute and not self._compute.done():
             self._compute.cancel()
         else:
             self._loop.stop()  # it waits for what the compute has left running
+
+
+def _called_by(caller: FrameType | None, frame: FrameType | None) -> bool:
+    """Tell whether `frame` is `caller`, or was called by it."""
+    while frame is not None and frame is not caller:
+        frame = frame.f_back
+    return frame is not None
 
 
 def _interrupted(

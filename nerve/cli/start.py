@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import shlex
+import sqlite3
 from dataclasses import replace
 from multiprocessing import current_process
 from pathlib import Path
 
 import click
+import psutil
 from setproctitle import setproctitle
 
 from nerve import diagnostics
+from nerve.advice import advice
 from nerve.children import Boot, Role, socket_listening_at
 from nerve.cli.common import Duration, workspace_of
 from nerve.clock import SystemClock
@@ -62,6 +65,8 @@ def start(ctx: click.Context, workers: int | None, run_for: float | None) -> Non
     with WorkspaceLock.acquire(workspace, wait=PREDECESSOR_SECONDS, clock=clock) as lock:
         click.echo(f"nerve: workspace {workspace.home}, database {workspace.logs_db}")
         click.echo(f"nerve: {_greeting(workspace, config)}")
+        for sentence in advice(workspace.data_dir, psutil.disk_partitions(all=True), sqlite3.sqlite_version_info):
+            click.echo(f"nerve: note: {sentence}", err=True)
         boot_id = uuid7_hex()
         _run(workspace, config, lock.fileno(), boot_id, run_for)
     _show_summary(workspace, boot_id)
@@ -95,8 +100,8 @@ def _greeting(workspace: Workspace, config: Config) -> str:
 def _show_summary(workspace: Workspace, boot_id: str) -> None:
     """Say what this boot has logged."""
     with LogReader(workspace.logs_db) as reader:
-        [start] = reader.query(Filter(source="system", type="start", ref_id=boot_id))
-        counts = reader.counts_since(start.id - 1)
+        started = reader.query(Filter(source="system", type="start", ref_id=boot_id))
+        counts = reader.counts_since(started[0].id - 1) if started else []
     click.echo(f"nerve: logged {sum(count for _source, _type, count in counts)} entries in {workspace.logs_db}")
     for source, kind, count in counts:
         click.echo(f"nerve: {count:>9}  {source}/{kind}")

@@ -89,10 +89,8 @@ class EventSender:
 
     def settle(self, timeout: float) -> bool:
         """Wait until everything sent is committed, at most `timeout` seconds; tells whether it is."""
-        if os.getpid() != self._pid:
-            return (
-                False  # nobody here can know; and the lock may have been held, for ever, when this process was forked
-            )
+        if os.getpid() != self._pid:  # then another thread may have held the lock during the fork: it is held for ever
+            return False
         deadline = time.monotonic() + timeout
         with self._guard, self._changed:
             while not self._lane.settled and not self._closing and time.monotonic() < deadline:

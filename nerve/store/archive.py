@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -61,7 +61,7 @@ class Archive:
         self._db = db
         self._purge = purge
 
-    def run_once(self, now_ms: int, retention_s: float) -> Iterator[ManifestEntry]:
+    def run_once(self, now_ms: int, retention_s: float) -> Generator[ManifestEntry, None, None]:
         """Archive every day that is due, and give the entry of each file that has come into the archive.
 
         An entry is given before its rows are deleted; they are when the next one is asked for. What an interrupted

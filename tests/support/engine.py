@@ -120,6 +120,17 @@ class Engine:
         assert self.process is not None
         return [process for process in psutil.process_iter() if _belongs_to(process, self.process.pid)]
 
+    @property
+    def pid(self) -> int:
+        """The kernel's pid."""
+        assert self.process is not None
+        return self.process.pid
+
+    def signal(self, number: signal.Signals) -> None:
+        """Signal the kernel, unless it has ended."""
+        assert self.process is not None
+        self.process.send_signal(number)
+
     def signal_all(self, number: signal.Signals) -> None:
         """Signal every process of the engine, as a terminal does with its whole group."""
         for process in self.processes():

@@ -10,6 +10,11 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
+def pause(seconds: float) -> None:
+    """Let time pass that is part of what is tested: the moment at which something is broken, never a wait for it."""
+    threading.Event().wait(seconds)
+
+
 def wait_until(condition: Callable[[], T], what: str, timeout: float = 15.0) -> T:
     """Call `condition` until it gives something true, and give that; AssertionError after `timeout` seconds."""
     deadline = time.monotonic() + timeout

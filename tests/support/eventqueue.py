@@ -1,0 +1,147 @@
+"""The writer's end of the event queue with a log in memory, driven step by step by a test."""
+
+from __future__ import annotations
+
+import itertools
+import selectors
+import shutil
+import socket
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from nerve.clock import Clock, Stamp
+from nerve.eventqueue import EventReceiver, Gathered, Lane
+from nerve.events import LogEvent
+
+
+@contextmanager
+def short_folder() -> Iterator[Path]:
+    """Give a folder for sockets, whose paths must be short; it is removed afterwards."""
+    folder = Path(tempfile.mkdtemp(prefix="nv-", dir="/tmp"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)
+
+
+def listen(address: Path) -> socket.socket:
+    """Listen as the kernel does for the writer, so that a dead writer's successor has the same socket."""
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener.bind(str(address))
+    listener.listen(128)
+    return listener
+
+
+def event(name: str, mono: int = 1, payload: str = "null") -> LogEvent:
+    """Make an event that its `name` (in the column type) identifies."""
+    return LogEvent("sense", name, None, payload, 1_700_000_000_000, mono)
+
+
+def names(events: Sequence[LogEvent]) -> list[str]:
+    """The names of events, in order."""
+    return [event.type for event in events]
+
+
+class CountingClock:
+    """A clock that goes on by one with each look at it: no two moments are the same."""
+
+    def __init__(self) -> None:
+        self._ticks = itertools.count(1)
+
+    def now(self) -> float:
+        """The next moment, in seconds."""
+        return next(self._ticks) / 1e9
+
+    def stamp(self) -> Stamp:
+        """The next moment."""
+        tick = next(self._ticks)
+        return Stamp(tick, tick)
+
+
+class MemoryLog:
+    """What outlives a writer: the committed events and, with them, the positions of their producers."""
+
+    def __init__(self) -> None:
+        self.commits: list[list[LogEvent]] = []
+        self.positions: dict[str, int] = {}
+
+    @property
+    def events(self) -> list[LogEvent]:
+        """All committed events, in order."""
+        return [event for commit in self.commits for event in commit]
+
+    def append(self, events: Sequence[LogEvent], positions: Mapping[str, int]) -> None:
+        """Commit."""
+        self.commits.append(list(events))
+        self.positions.update(positions)
+
+    def position(self, producer: str) -> int:
+        """The last committed batch of a producer."""
+        return self.positions.get(producer, 0)
+
+    def forget(self, producer: str) -> None:
+        """Forget a producer."""
+        self.positions.pop(producer, None)
+
+
+class StepWriter:
+    """A writer that does what the test says, when it says so; it can die at any point, and its successor takes over."""
+
+    def __init__(self, folder: Path, clock: Clock) -> None:
+        self.address = folder / "events"
+        self.clock = clock
+        self.log = MemoryLog()
+        self.offences: list[str] = []
+        self._listener = listen(self.address)
+        self.start()
+
+    def start(self) -> None:
+        """Begin as a new process does: with the socket and the log, and nothing else."""
+        self._selector = selectors.DefaultSelector()
+        self.receiver = EventReceiver(
+            self._listener, self._selector, self.clock, self.log.position, self.log.forget, self.offences.append
+        )
+
+    def turn(self) -> None:
+        """Handle whatever is ready now."""
+        for key, _mask in self._selector.select(0):
+            key.data()
+
+    def gather(self, max_events: int = 1_000_000) -> Gathered:
+        """Take what the next commit would hold."""
+        cutoff = self.clock.stamp().mono
+        self.receiver.drain()
+        return self.receiver.take(cutoff, max_events)
+
+    def commit(self, max_events: int = 1_000_000, *, acknowledge: bool = True) -> Gathered:
+        """Commit once, and acknowledge, if the writer is to live that long."""
+        gathered = self.gather(max_events)
+        self.log.append(gathered.events, gathered.positions)
+        if acknowledge:
+            self.receiver.acknowledge(gathered.positions)
+        return gathered
+
+    def die(self) -> None:
+        """Lose all connections and all memory, as a killed process does; the socket goes on listening."""
+        self.receiver.close()
+        self._selector.close()
+
+    def restart(self) -> None:
+        """Die, and be started again."""
+        self.die()
+        self.start()
+
+    def close(self) -> None:
+        """Die for good."""
+        self.die()
+        self._listener.close()
+
+
+def tend(lane: Lane) -> None:
+    """Do for a lane all that can be done without waiting."""
+    if not lane.connected:
+        lane.connect()
+    lane.flush()
+    lane.receive()
