@@ -15,6 +15,7 @@ from typing import TypeVar
 
 from nerve.errors import ConfigError
 from nerve.payload import DEFAULT_MAX_BYTES
+from nerve.redaction import words_of
 from nerve.units import format_duration, format_size, parse_duration, parse_size
 from nerve.yaml_source import Value, load_yaml, quoted, unknown
 
@@ -53,11 +54,15 @@ class ReflexConfig:
 
 @dataclass(frozen=True, slots=True)
 class LogsConfig:
-    """What is kept: `retention` and `archive_interval` are seconds, `max_payload` is bytes of JSON."""
+    """What is kept: `retention` and `archive_interval` are seconds, `max_payload` is bytes of JSON.
+
+    `redact` names keys whose values are masked, in addition to those that always are.
+    """
 
     retention: float = 30 * 86400.0
     archive_interval: float = 3600.0
     max_payload: int = DEFAULT_MAX_BYTES
+    redact: tuple[str, ...] = ()
 
 
 def _default_workers() -> int:
@@ -201,12 +206,24 @@ def _parse_payload_limit(text: str) -> int:
 
 def _logs(section: Value | None) -> LogsConfig:
     default = LogsConfig()
-    fields = section.fields(("retention", "archive_interval", "max_payload")) if section else {}
+    fields = section.fields(("retention", "archive_interval", "max_payload", "redact")) if section else {}
     return LogsConfig(
         retention=_read(fields, "retention", parse_duration, default.retention),
         archive_interval=_read(fields, "archive_interval", _parse_interval, default.archive_interval),
         max_payload=_read(fields, "max_payload", _parse_payload_limit, default.max_payload),
+        redact=_redacted(fields["redact"]) if "redact" in fields else default.redact,
     )
+
+
+def _redacted(value: Value) -> tuple[str, ...]:
+    names = (item.parsed(_parse_key_name, "") for item in value.items(or_single=True))
+    return tuple(name for name in names if name)
+
+
+def _parse_key_name(text: str) -> str:
+    if not words_of(text):
+        raise ValueError(f"{quoted(text)} names no key: write a word of its name, such as `ssn`")
+    return text
 
 
 def _reflexes(section: Value | None, senses: Mapping[str, SenseConfig]) -> list[ReflexConfig]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from nerve.clock import Clock
 from nerve.events import Log, LogEvent, from_sense
+from nerve.redaction import Redactor
 from nerve.trigger import Signal, Trigger
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ class SenseContext:
     (None for an interval, or a manual trigger without a payload).
     """
 
-    __slots__ = ("_clock", "_databases", "_events", "_max_payload", "run_id", "sense", "signal", "trigger")
+    __slots__ = ("_clock", "_databases", "_events", "_max_payload", "_redactor", "run_id", "sense", "signal", "trigger")
 
     def __init__(
         self,
@@ -71,6 +72,7 @@ class SenseContext:
         databases: Archives,
         clock: Clock,
         max_payload: int,
+        redactor: Redactor | None = None,
     ) -> None:
         self.sense = sense
         self.run_id = run_id
@@ -80,6 +82,7 @@ class SenseContext:
         self._databases = databases
         self._clock = clock
         self._max_payload = max_payload
+        self._redactor = redactor
 
     def log(self, type: str, payload: object = None) -> None:
         """Append an event to the log, with `source=sense` and this run's id as `ref_id`.
@@ -124,7 +127,7 @@ class SenseContext:
     def _event(self, type: str, payload: object) -> LogEvent:
         if not isinstance(type, str) or not type:
             raise TypeError(f"the type of an event is a text such as 'reading', not {type!r}")
-        return from_sense(self._clock.stamp(), self.run_id, type, payload, self._max_payload)
+        return from_sense(self._clock.stamp(), self.run_id, type, payload, self._max_payload, self._redactor)
 
 
 def batches(events: Iterable[LogEvent]) -> Iterator[list[LogEvent]]:

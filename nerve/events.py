@@ -9,6 +9,7 @@ import msgspec
 from nerve.clock import Stamp
 from nerve.errors import PayloadError
 from nerve.payload import DEFAULT_MAX_BYTES, PREVIEW_CHARS, encode_payload, printable
+from nerve.redaction import Redactor
 from nerve.trigger import Trigger
 
 Status = Literal["ok", "error", "timeout", "died", "lost", "cancelled"]
@@ -113,19 +114,36 @@ def run_complete(
     return _event(now, "reflex", "run_complete", run_id, payload)
 
 
-def from_sense(now: Stamp, run_id: str, type: str, payload: object, max_bytes: int = DEFAULT_MAX_BYTES) -> LogEvent:
+def from_sense(
+    now: Stamp,
+    run_id: str,
+    type: str,
+    payload: object,
+    max_bytes: int = DEFAULT_MAX_BYTES,
+    redactor: Redactor | None = None,
+) -> LogEvent:
     """What a compute logs itself; a payload that can't be stored becomes a `system/error` in its place."""
-    return _own_event(now, "sense", type, run_id, payload, max_bytes)
+    return _own_event(now, "sense", type, run_id, payload, max_bytes, redactor)
 
 
-def from_logging(now: Stamp, run_id: str | None, level: str, payload: object, max_bytes: int) -> LogEvent:
+def from_logging(
+    now: Stamp, run_id: str | None, level: str, payload: object, max_bytes: int, redactor: Redactor | None = None
+) -> LogEvent:
     """A stdlib logging record made inside a compute."""
-    return _own_event(now, "logging", level, run_id, payload, max_bytes)
+    return _own_event(now, "logging", level, run_id, payload, max_bytes, redactor)
 
 
-def _own_event(now: Stamp, source: str, type: str, ref_id: str | None, payload: object, max_bytes: int) -> LogEvent:
+def _own_event(
+    now: Stamp,
+    source: str,
+    type: str,
+    ref_id: str | None,
+    payload: object,
+    max_bytes: int,
+    redactor: Redactor | None,
+) -> LogEvent:
     try:
-        text = encode_payload(payload, max_bytes)
+        text = encode_payload(payload, max_bytes, redactor)
         encode_payload(type)
     except PayloadError as refusal:
         return error(now, ref_id, quarantine(printable(f"{source}/{type}"[:PREVIEW_CHARS]), refusal))

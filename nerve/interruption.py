@@ -5,11 +5,14 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Callable
-from types import FrameType, TracebackType
+from types import TracebackType
 from typing import Literal, TypeVar
 
 Reason = Literal["timeout", "stopped"]
 T = TypeVar("T")
+
+DELIVERY_SECONDS = 0.05
+"""How long an interruption that was handed to `deliver` may take before `deliver` is asked again."""
 
 
 class Interruption(BaseException):
@@ -32,19 +35,21 @@ class Interrupter:
         self._armed = False
         self._depth = 0
         self._pending: Reason | None = None
+        self._raised = False
         self.reason: Reason | None = None
         """Why the current (or last) run was interrupted; None if it was not."""
-        self.deliver: Callable[[FrameType | None], bool] | None = None
-        """Set by an asynchronous run: takes the interruption of a frame elsewhere; False to have it raised there."""
+        self.deliver: Callable[[], bool] | None = None
+        """Set by an asynchronous run: takes the interruption to what waits; False when it must be raised after all."""
 
     def install(self) -> None:
         """Take over SIGALRM (the timeout) and SIGUSR1 (the kernel's stop) of this process."""
-        signal.signal(signal.SIGALRM, lambda _signum, frame: self._interrupt("timeout", frame))
-        signal.signal(signal.SIGUSR1, lambda _signum, frame: self._interrupt("stopped", frame))
+        signal.signal(signal.SIGALRM, lambda _signum, _frame: self._interrupt("timeout"))
+        signal.signal(signal.SIGUSR1, lambda _signum, _frame: self._interrupt("stopped"))
 
     def run(self, function: Callable[[], T], timeout: float) -> T:
         """Call `function`, interrupting it after `timeout` seconds or when the kernel says so."""
         self._pending = self.reason = None
+        self._raised = False
         self._armed = True
         try:
             signal.setitimer(signal.ITIMER_REAL, timeout)
@@ -71,17 +76,19 @@ class Interrupter:
             if self._depth == 0:
                 self.check()
 
-    def _interrupt(self, reason: Reason, frame: FrameType | None) -> None:
-        if not self._armed or self.reason:
+    def _interrupt(self, reason: Reason) -> None:
+        if not self._armed or self._raised:
             return
         if self._depth:
             self._pending = self._pending or reason
-        elif self.deliver and self.deliver(frame):
-            self.reason = reason
+        elif self.deliver and self.deliver():
+            self.reason = self.reason or reason
+            signal.setitimer(signal.ITIMER_REAL, DELIVERY_SECONDS)
         else:
             self._raise(reason)
 
     def _raise(self, reason: Reason) -> None:
-        self.reason = reason
+        self._raised = True
         self._pending = None
-        raise Interruption(reason)
+        self.reason = self.reason or reason
+        raise Interruption(self.reason)

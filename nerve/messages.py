@@ -17,6 +17,7 @@ class Run(msgspec.Struct, frozen=True, tag=1):
     trigger: Trigger
     timeout: float
     max_payload: int
+    redact: tuple[str, ...] = ()
 
 
 class Finish(msgspec.Struct, frozen=True, tag=2):

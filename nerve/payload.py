@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from nerve.errors import PayloadError
+from nerve.redaction import WITHHELD, Redactor
 
 DEFAULT_MAX_BYTES = 64 * 1024
 PREVIEW_CHARS = 200
@@ -21,8 +22,8 @@ _SUSPICIOUS = re.compile(rb"null|[0-9]{19}")
 _INT_MIN, _INT_MAX = -(2**63), 2**63 - 1
 
 
-def encode_payload(value: object, max_bytes: int = DEFAULT_MAX_BYTES) -> str:
-    """Encode `value` as JSON text of at most `max_bytes` bytes.
+def encode_payload(value: object, max_bytes: int = DEFAULT_MAX_BYTES, redactor: Redactor | None = None) -> str:
+    """Encode `value` as JSON text of at most `max_bytes` bytes, with what `redactor` names masked.
 
     Takes what JSON has, and what msgspec writes as JSON (dataclasses, datetimes as ISO 8601, UUIDs, sets).
     Raises PayloadError for what JSON has no place for: NaN and infinities, integers beyond 64 bits, lone
@@ -35,12 +36,18 @@ def encode_payload(value: object, max_bytes: int = DEFAULT_MAX_BYTES) -> str:
         if _needs_a_closer_look(encoded):
             _refuse_lossy_or_deep(msgspec.to_builtins(value))
         text = encoded.decode()
+        if redactor and redactor.suspects(text):
+            text = _encode(redactor.masked(msgspec.json.decode(text))).decode()
     except Exception as error:  # noqa: BLE001 - encoding calls the user's own code, which may raise anything
-        raise PayloadError(_reason(error), preview(value)) from None
+        raise PayloadError(_reason(error), _without_secrets(preview(value), redactor)) from None
     if len(encoded) > max_bytes:
         reason = f"too large: {len(encoded)} bytes of JSON, max_payload is {max_bytes}"
         raise PayloadError(reason, printable(text[:PREVIEW_CHARS])[:PREVIEW_CHARS])
     return text
+
+
+def _without_secrets(description: str, redactor: Redactor | None) -> str:
+    return WITHHELD if redactor and redactor.suspects(description) else description
 
 
 def preview(value: object) -> str:

@@ -109,8 +109,8 @@ class Requests:
         return min((inquiry.until for inquiry in self._inquiries), default=None)
 
     def _trigger(self, request: TriggerSense, answer: Answer) -> None:
-        def announce(run_id: str, status: Status) -> None:
-            answer(Finished(run_id, status))
+        def announce(run_id: str | None, status: Status) -> None:
+            answer(Finished(run_id, status) if run_id else Refused("the engine stops before the run could begin"))
 
         refusal = self.runs.trigger(
             request.sense, request.payload, self.clock.now(), announce if request.wait else None

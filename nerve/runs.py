@@ -22,8 +22,11 @@ from nerve.scheduling import Reflex, Schedule, SenseRule, Start
 from nerve.status import SenseStatus
 from nerve.trigger import MANUAL, Signal, Trigger
 
-Announce = Callable[[str, Status], None]
-"""Called with the id and the status of a run that was waited for, once all of it is committed."""
+Announce = Callable[[str | None, Status], None]
+"""Called with the id and the status of a run that was waited for, once all of it is committed.
+
+The id is None for a run that will never be, because the engine stops.
+"""
 
 
 @dataclass(slots=True)
@@ -99,7 +102,8 @@ class Runs:
 
     def halt(self, now: float) -> None:
         """Start nothing any more; runs that were recorded but not handed out yet end as cancelled."""
-        self._schedule.halt()
+        for ticket in self._schedule.halt():
+            self._announces.pop(ticket)(None, "cancelled")
         while self._held:
             run = self._held.popleft()
             self._complete(run, "cancelled", [], duration_ms=0.0, signal=None, pid=None, now=now)
@@ -126,6 +130,7 @@ class Runs:
             trigger,
             sense.timeout,
             self._config.logs.max_payload,
+            self._config.logs.redact,
         )
         if start.tickets:
             self._awaited[run.run_id] = start.tickets

@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Awaitable, Callable
 from itertools import dropwhile
 from pathlib import Path
-from types import CodeType, FrameType, ModuleType
+from types import CodeType, ModuleType
 from typing import Any
 
 import msgspec
@@ -22,6 +22,7 @@ from nerve.events import ErrorDetail, Status, quarantine
 from nerve.interruption import Interrupter
 from nerve.messages import Outcome, Run
 from nerve.payload import encode_payload, printable, valid_text
+from nerve.redaction import redactor_of
 from nerve.trigger import Trigger
 from nerve.units import format_duration
 
@@ -100,7 +101,7 @@ def _signal(
     result = compute(context(_decoded(run.trigger)))
     if inspect.isawaitable(result):
         result = _complete(result, interrupter)
-    return None if result is None else encode_payload(result, run.max_payload)
+    return None if result is None else encode_payload(result, run.max_payload, redactor_of(run.redact))
 
 
 def _decoded(trigger: Trigger) -> Trigger:
@@ -122,40 +123,37 @@ def _complete(awaitable: Awaitable[Any], interrupter: Interrupter) -> object:
 
 
 class _Delivery:
-    """Takes an interruption to an asynchronous compute, and keeps it out of the event loop's own code.
+    """Takes an interruption to where an asynchronous compute waits, by way of its event loop.
 
-    A loop that is interrupted between two steps may forget what it was about to do, and then waits for ever.
+    A loop that is itself interrupted between two steps may forget what it was about to do, and then wait for ever.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._compute: asyncio.Task[Any] | None = None
+        self._asked = False
+        self._done = False
 
     async def supervise(self, awaitable: Awaitable[Any]) -> object:
         """Await the compute as the loop's main task."""
         self._compute = asyncio.current_task()
         return await awaitable
 
-    def deliver(self, frame: FrameType | None) -> bool:
-        """Have the loop end what waits; False when `frame` is in a task's own code, which is interrupted there."""
-        running = asyncio.current_task(self._loop)
-        inside = running is not None and _called_by(getattr(running.get_coro(), "cr_frame", None), frame)
-        if not (inside and running is self._compute) and not self._loop.is_closed():
+    def deliver(self) -> bool:
+        """Ask the loop to end what waits; False when it was asked before and has not come to it: a step hangs."""
+        if self._asked:
+            return self._done
+        self._asked = True
+        if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._end_waiting)
-        return not inside
+        return True
 
     def _end_waiting(self) -> None:
+        self._done = True
         if self._compute and not self._compute.done():
             self._compute.cancel()
         else:
             self._loop.stop()  # it waits for what the compute has left running
-
-
-def _called_by(caller: FrameType | None, frame: FrameType | None) -> bool:
-    """Tell whether `frame` is `caller`, or was called by it."""
-    while frame is not None and frame is not caller:
-        frame = frame.f_back
-    return frame is not None
 
 
 def _interrupted(

@@ -17,6 +17,7 @@ from nerve.ids import uuid7_hex
 from nerve.interruption import Interrupter
 from nerve.messages import Finish, Outcome, Ready, Run, ToChild
 from nerve.payload import DEFAULT_MAX_BYTES, encode_payload, preview
+from nerve.redaction import redactor_of
 from nerve.sense import SenseLoader, perform, trace
 from nerve.store import SenseDatabases
 from nerve.trigger import Trigger
@@ -58,13 +59,19 @@ class EventHandler(logging.Handler):
         self._clock = clock
         self.run_id: str | None = None
         self.max_payload = DEFAULT_MAX_BYTES
+        self.redactor = redactor_of(())
         self.addFilter(lambda record: not record.name.startswith("nerve."))
 
     def emit(self, record: logging.LogRecord) -> None:
         """Ship the record as `logging/<level>` with the current run's id."""
         try:
             event = from_logging(
-                self._clock.stamp(), self.run_id, level_name(record.levelno), record_payload(record), self.max_payload
+                self._clock.stamp(),
+                self.run_id,
+                level_name(record.levelno),
+                record_payload(record),
+                self.max_payload,
+                self.redactor,
             )
         except Exception:  # noqa: BLE001 - what logging does with a record that can't be formatted
             self.handleError(record)
@@ -143,6 +150,7 @@ class ComputeWorker:
 
     def _perform(self, run: Run) -> Outcome:
         self._records.run_id, self._records.max_payload = run.run_id, run.max_payload
+        self._records.redactor = redactor_of(run.redact)
         try:
             return perform(
                 run, self._loader, lambda trigger: self._context(run, trigger), self._interrupter, self._clock
@@ -160,6 +168,7 @@ class ComputeWorker:
             databases=self._databases,
             clock=self._clock,
             max_payload=run.max_payload,
+            redactor=redactor_of(run.redact),
         )
 
 

@@ -143,7 +143,7 @@ def logs(
     Example:
       nerve logs --errors --since 1h
       nerve logs -f --sense disk-usage
-      nerve logs type=run_complete status!=ok | less
+      nerve logs type=run_complete payload.status!=ok | less
       nerve logs --json payload.exception~=Timeout | jq .payload
     """
     if follow and until is not None:

@@ -38,7 +38,7 @@ def query_logs(
     """Give the entries of the log at `db` that all filters allow, in the order of their id; makes and changes nothing.
 
     `since` and `until` are inclusive: unix ms, or a datetime with a timezone. `limit` keeps the newest. Raises
-    ValueError or TypeError for a wanted that makes no sense, and StoreError where there is no log that can be read.
+    ValueError or TypeError for a filter that makes no sense, and StoreError where there is no log that can be read.
     """
     wanted = Filter(
         source=source,

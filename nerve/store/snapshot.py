@@ -31,14 +31,19 @@ class ReadOnlyDatabase:
     def __init__(self, path: Path) -> None:
         """Open the log at `path`; StoreError when there is none, or none that this nerve can read."""
         self._path = path.absolute()
-        self._print: _Print | None = None
-        self._db = self._opened()
+        self._db, self._print = self._connected()
+        try:
+            self.read(self._check)
+        except BaseException:
+            self.close()
+            raise
 
     def read(self, work: Callable[[peewee.SqliteDatabase], T]) -> T:
         """Run `work` in one read transaction; it may run more than once, and must fetch what it selects."""
         while True:
             try:
-                result = self._transact(work)
+                with sqlite_failures(self._path), self._db.atomic():
+                    result = work(self._db)
             except StoreError:
                 if not self._has_changed():
                     raise
@@ -46,31 +51,25 @@ class ReadOnlyDatabase:
                 if not self._has_changed():
                     return result
             self._db.close()
-            self._db = self._opened()
+            self._db, self._print = self._connected()
 
     def close(self) -> None:
         """Close; may be called twice."""
         self._db.close()
 
-    def _transact(self, work: Callable[[peewee.SqliteDatabase], T]) -> T:
-        with sqlite_failures(self._path), self._db.atomic():
-            return work(self._db)
+    def _check(self, db: peewee.SqliteDatabase) -> None:
+        check_schema(db, str(self._path))
 
-    def _opened(self) -> peewee.SqliteDatabase:
+    def _connected(self) -> tuple[peewee.SqliteDatabase, _Print | None]:
+        """Connect; for a file that can't change, also give what tells whether it has changed all the same."""
         fingerprint = self._fingerprint()
-        self._print = None if self._has_wal() else fingerprint
-        mode = "ro" if self._print is None else "ro&immutable=1"
-        uri = f"{self._path.as_uri()}?mode={mode}"
+        live = self._has_wal()
+        uri = f"{self._path.as_uri()}?mode=ro{'' if live else '&immutable=1'}"
         db = peewee.SqliteDatabase(uri, uri=True, timeout=BUSY_SECONDS, autoconnect=False, thread_safe=False)
         register_functions(db)
         with sqlite_failures(self._path):
             db.connect()
-            try:
-                check_schema(db, str(self._path))
-            except BaseException:
-                db.close()
-                raise
-        return db
+        return db, None if live else fingerprint
 
     def _has_changed(self) -> bool:
         return self._print is not None and (self._has_wal() or self._print != self._fingerprint())

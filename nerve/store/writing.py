@@ -47,9 +47,13 @@ class LogWriter(WritableDatabase):
         self._remember = sql_of(self._db, fact.on_conflict(conflict_target=[Meta.key], preserve=[Meta.value]))
         self._forget_one = sql_of(self._db, Meta.delete().where(Meta.key == ""))
         self._committed = 0
-        with sqlite_failures(self._path):
-            self._settled_below = int(get_meta(self._db, "settled_below") or 1)
-            self._open_runs = self._recall_open_runs()
+        try:
+            with sqlite_failures(self._path):
+                self._settled_below = self._number("settled_below", 1)
+                self._open_runs = self._recall_open_runs()
+        except BaseException:
+            self._db.close()
+            raise
 
     @classmethod
     def open(cls, path: Path, clock: Clock | None = None) -> LogWriter:
@@ -136,13 +140,19 @@ class LogWriter(WritableDatabase):
 
     def _raise_watermark(self, connection: sqlite3.Connection, ts: int, id: int) -> None:
         marks = {"watermark_ts": ts, "watermark_id": id}
-        known = {key: int(get_meta(self._db, key) or 0) for key in marks}
-        raised = [(key, str(max(mark, known[key]))) for key, mark in marks.items()]
+        raised = [(key, str(max(mark, self._number(key, mark)))) for key, mark in marks.items()]
         connection.executemany(self._remember, raised)
 
     def _forget_lanes(self, keys: Iterable[str]) -> None:
         with self._transaction() as connection:
             connection.executemany(self._forget_one, [(key,) for key in keys])
+
+    def _number(self, key: str, default: int) -> int:
+        value = get_meta(self._db, key)
+        try:
+            return default if value is None else int(value)
+        except ValueError:
+            raise StoreError(f"{self._path} has a damaged {key} in its table meta: {value!r}") from None
 
     def _lane(self, value: str) -> _Lane:
         try:

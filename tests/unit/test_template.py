@@ -149,7 +149,7 @@ def test_the_keys_that_are_commented_out_show_their_defaults(tmp_path: Path) -> 
     """Taking the comment signs away changes nothing, but that the number of workers is then fixed."""
     text = (TEMPLATE / "nerve.yaml").read_text()
     shown, count = re.subn(r"^( *)# ([a-z_]+: )", r"\1\2", text, flags=re.MULTILINE)
-    assert count == 10
+    assert count == 11
     for name in SENSES:
         (tmp_path / "senses").mkdir(exist_ok=True)
         (tmp_path / "senses" / f"{name}.py").touch()

@@ -98,6 +98,14 @@ def test_a_damaged_position_is_told(db: Path, writer: LogWriter) -> None:
         writer.position("x")
 
 
+def test_a_damaged_fact_is_told_at_once(db: Path, writer: LogWriter) -> None:
+    """A writer that doesn't know which runs are open doesn't start."""
+    writer.close()
+    sql(db, "INSERT INTO meta VALUES ('settled_below', 'all')")
+    with pytest.raises(StoreError, match="damaged settled_below in its table meta: 'all'"):
+        LogWriter.open(db)
+
+
 class TestFailedCommits:
     """A commit that fails has changed nothing, and can be made again."""
 

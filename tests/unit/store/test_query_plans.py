@@ -12,6 +12,7 @@ from support.entries import NOON, completed, event, started
 
 from nerve.store import models, queries
 from nerve.store.filters import Filter, parse_matches
+from nerve.store.models import sql_of
 from nerve.store.querying import LogReader
 from nerve.store.writing import LogWriter
 
@@ -24,9 +25,8 @@ class Explained:
         execute = models.execute
 
         def explaining(db: peewee.Database, query: peewee.Node) -> object:
-            sql, parameters = db.get_sql_context().sql(query).query()
-            if "sqlite_sequence" not in sql:
-                plan = db.connection().execute(f"EXPLAIN QUERY PLAN {sql}", parameters).fetchall()
+            if "sqlite_sequence" not in sql_of(db, query):
+                plan = execute(db, peewee.NodeList((peewee.SQL("EXPLAIN QUERY PLAN"), query)))
                 self.plans.append("\n".join(detail for *_, detail in plan))
             return execute(db, query)
 

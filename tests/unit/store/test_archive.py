@@ -1,0 +1,257 @@
+"""What leaves the table for the archive, and when."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from support.entries import event, sql
+
+from nerve.errors import DiskError, StoreError
+from nerve.events import Log
+from nerve.store.archive import Archive, DayPlan, PurgeOrder, due_days, plan
+from nerve.store.days import DAY_MS, day_start
+from nerve.store.filters import Filter
+from nerve.store.lines import from_line, to_line
+from nerve.store.querying import LogReader
+from nerve.store.shelf import read_manifest
+from nerve.store.writing import LogWriter
+
+DAY = day_start("2026-11-20")
+NOW = day_start("2026-11-23") + 5
+RETENTION = DAY_MS / 1000
+NAMES = ["2026-11-20", "2026-11-21", "2026-11-22", "2026-11-23"]
+
+
+def at(day: int, ms: int = 0) -> int:
+    """Give a moment of the n-th of these days."""
+    return DAY + day * DAY_MS + ms
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Give the archive's folder."""
+    return tmp_path / "archive"
+
+
+@pytest.fixture
+def purge(writer: LogWriter) -> Callable[[PurgeOrder], int]:
+    """Delete as the writer does, in small chunks."""
+
+    def delete(order: PurgeOrder) -> int:
+        total = 0
+        while deleted := writer.purge_chunk(order.day, order.last_id, limit=2):
+            total += deleted
+        return total
+
+    return delete
+
+
+@pytest.fixture
+def archive(db: Path, folder: Path, purge: Callable[[PurgeOrder], int]) -> Archive:
+    """Give an archive of the log."""
+    return Archive(folder, db, purge)
+
+
+def left(db: Path) -> list[int]:
+    """Give the ids in the table."""
+    return [row[0] for row in sql(db, "SELECT id FROM logs ORDER BY id")]
+
+
+class TestDue:
+    """Only whole days go, when all of them is older than the retention."""
+
+    def days(self, db: Path, now: int, retention: float = RETENTION) -> list[str]:
+        """Ask what is due."""
+        with LogReader(db) as reader:
+            return due_days(reader, now, retention)
+
+    def test_a_day_is_due_once_its_last_moment_is_old_enough(self, db: Path, writer: LogWriter) -> None:
+        """To the millisecond."""
+        writer.append([event(ts=at(0)), event(ts=at(1, 5))], {})
+        assert self.days(db, at(2) - 1) == []
+        assert self.days(db, at(2)) == NAMES[:1]
+        assert self.days(db, at(3)) == NAMES[:2]
+        assert self.days(db, at(3), RETENTION + 0.001) == NAMES[:1]
+        assert self.days(db, at(2), retention=0) == NAMES[:2]
+
+    def test_days_without_rows_are_passed_over(self, db: Path, writer: LogWriter) -> None:
+        """However far apart the others are, and in whatever order they were written."""
+        writer.append([event(ts=at(2)), event(ts=-1), event(ts=at(0, DAY_MS - 1)), event(ts=at(0))], {})
+        assert self.days(db, at(9)) == ["1969-12-31", *NAMES[0:3:2]]
+
+    def test_moments_outside_of_the_calendar_are_left_alone(self, db: Path, writer: LogWriter) -> None:
+        """A clock that is wrong by thousands of years stops nobody."""
+        writer.append([event(ts=-(2**52)), event(ts=at(0)), event(ts=2**52)], {})
+        assert self.days(db, at(9)) == NAMES[:1]
+
+    @pytest.mark.usefixtures("writer")
+    def test_an_empty_log_has_nothing_due(self, db: Path) -> None:
+        """And the plan is empty."""
+        assert self.days(db, at(9)) == []
+        with LogReader(db) as reader:
+            assert plan(reader, at(9), 0) == []
+
+    def test_the_plan_counts_and_changes_nothing(self, db: Path, writer: LogWriter, folder: Path) -> None:
+        """It says how many rows of each day would go."""
+        writer.append([event(ts=at(0)), event(ts=at(1)), event(ts=at(0, 7)), event(ts=at(3))], {})
+        with LogReader(db) as reader:
+            assert plan(reader, NOW, RETENTION) == [DayPlan(NAMES[0], 2), DayPlan(NAMES[1], 1)]
+        assert left(db) == [1, 2, 3, 4]
+        assert not folder.exists()
+
+
+class TestRun:
+    """A run archives all that is due."""
+
+    def test_days_become_files_and_leave_the_table(
+        self, db: Path, writer: LogWriter, archive: Archive, folder: Path
+    ) -> None:
+        """Each line is the entry; the manifest describes the file; what isn't due stays."""
+        moments = [at(0), at(1), at(0, 9), at(3), at(0, 3), at(2)]
+        writer.append([event(payload={"n": n}, ts=ts) for n, ts in enumerate(moments)], {})
+        with LogReader(db) as reader:
+            before = {entry.id: entry for entry in reader.query(Filter())}
+        first, second = archive.run_once(NOW, RETENTION)
+        assert left(db) == [4, 6]
+        content = (folder / "2026-11-20.jsonl").read_bytes()
+        assert content == b"".join(to_line(before[n]) for n in (1, 3, 5))
+        assert (first.day, first.file, first.rows, first.first_id, first.last_id) == (
+            NAMES[0],
+            f"{NAMES[0]}.jsonl",
+            3,
+            1,
+            5,
+        )
+        assert (first.sha256, first.bytes, first.ts) == (hashlib.sha256(content).hexdigest(), len(content), NOW)
+        assert (second.file, second.rows) == ("2026-11-21.jsonl", 1)
+        assert read_manifest(folder) == [first, second]
+        assert list(archive.run_once(NOW, RETENTION)) == []
+
+    def test_late_rows_go_to_further_parts(self, db: Path, writer: LogWriter, archive: Archive, folder: Path) -> None:
+        """What has an archived day's moment but came afterwards is never added to its file."""
+        for _ in range(3):
+            writer.append([event(ts=at(0)), event(ts=at(3))], {})
+            list(archive.run_once(NOW, RETENTION))
+        assert [entry.file for entry in read_manifest(folder)] == [
+            f"{NAMES[0]}{part}.jsonl" for part in ("", ".1", ".2")
+        ]
+        assert [from_line((folder / e.file).read_bytes()).id for e in read_manifest(folder)] == [1, 3, 5]
+        assert left(db) == [2, 4, 6]
+
+    def test_an_entry_is_given_before_its_rows_are_deleted(self, db: Path, writer: LogWriter, archive: Archive) -> None:
+        """Who records it can do so first; a run that isn't continued is completed by the next."""
+        writer.append([event(ts=at(0)), event(ts=at(1))], {})
+        run = archive.run_once(NOW, RETENTION)
+        assert next(run).day == NAMES[0]
+        assert left(db) == [1, 2]
+        run.close()
+        assert [entry.day for entry in archive.run_once(NOW, RETENTION)] == [NAMES[1]]
+        assert left(db) == []
+
+    def test_rows_of_another_log_are_not_taken_for_archived(
+        self, tmp_path: Path, writer: LogWriter, archive: Archive, folder: Path
+    ) -> None:
+        """A log that was made anew gives the same ids again: its rows get files of their own."""
+        writer.append([event("old", ts=at(0)) for _ in range(3)], {})
+        list(archive.run_once(NOW, RETENTION))
+        anew = LogWriter.open(tmp_path / "anew.db")
+        anew.append([event("new", ts=at(0))], {})
+        orders: list[PurgeOrder] = []
+
+        def note(order: PurgeOrder) -> int:
+            orders.append(order)
+            return 0
+
+        [entry] = Archive(folder, tmp_path / "anew.db", note).run_once(NOW, RETENTION)
+        anew.close()
+        assert (entry.file, entry.rows) == ("2026-11-20.1.jsonl", 1)
+        assert orders == [PurgeOrder(NAMES[0], 1)]
+
+    def test_a_purge_that_fails_is_made_up_for(
+        self, db: Path, writer: LogWriter, folder: Path, archive: Archive
+    ) -> None:
+        """The rows stay in the table, and go next time, without a second file."""
+
+        def refuse(order: PurgeOrder) -> int:
+            raise DiskError("the writer is gone")
+
+        writer.append([event(ts=at(0))], {})
+        with pytest.raises(DiskError, match="the writer is gone"):
+            list(Archive(folder, db, refuse).run_once(NOW, RETENTION))
+        assert left(db) == [1]
+        assert list(archive.run_once(NOW, RETENTION)) == []
+        assert left(db) == []
+        assert len(read_manifest(folder)) == 1
+
+    def test_a_missing_log_is_told(self, tmp_path: Path, folder: Path) -> None:
+        """As every reader tells it."""
+        with pytest.raises(StoreError, match="there is no log at"):
+            list(Archive(folder, tmp_path / "none.db", lambda _: 0).run_once(NOW, RETENTION))
+
+
+class TestAdoption:
+    """A file that the manifest doesn't know is taken in only when it is what it seems."""
+
+    @pytest.fixture
+    def stray(self, writer: LogWriter, archive: Archive, folder: Path) -> Path:
+        """Give a complete file whose line in the manifest was never written."""
+        writer.append([event(ts=at(0, n)) for n in range(4)], {})
+        run = archive.run_once(NOW, RETENTION)
+        next(run)
+        run.close()
+        (folder / "manifest.jsonl").unlink()
+        return folder / "2026-11-20.jsonl"
+
+    def test_a_complete_file_is_taken_in(self, db: Path, archive: Archive, folder: Path, stray: Path) -> None:
+        """With the entry that it would have had; its rows leave the table without being written again."""
+        [entry] = archive.run_once(NOW, RETENTION)
+        assert (entry.file, entry.rows, entry.first_id, entry.last_id) == (stray.name, 4, 1, 4)
+        assert entry.sha256 == hashlib.sha256(stray.read_bytes()).hexdigest()
+        assert left(db) == []
+        assert [path.name for path in sorted(folder.iterdir())] == [stray.name, "manifest.jsonl"]
+
+    @pytest.mark.usefixtures("stray")
+    def test_rows_that_are_gone_already_are_no_obstacle(self, archive: Archive, folder: Path) -> None:
+        """When the manifest itself was lost, the files make a new one."""
+        list(archive.run_once(NOW, RETENTION))
+        lost = read_manifest(folder)
+        (folder / "manifest.jsonl").unlink()
+        assert list(archive.run_once(NOW, RETENTION)) == lost == read_manifest(folder)
+
+    @pytest.mark.parametrize(
+        ("change", "says"),
+        [
+            (lambda _lines: [], "lacks rows that the log has"),
+            (lambda lines: lines[:2] + lines[3:], "lacks rows that the log has"),
+            (lambda lines: [*lines[:3], lines[3].replace(b"reading", b"changed")], "lacks rows that the log has"),
+            (lambda lines: [*lines[:3], lines[3][:-5]], "line 4: damaged"),
+            (lambda lines: [b"hello\n", *lines], "line 1: damaged"),
+            (lambda lines: lines[::-1], r"line 2: entry 3 \(ts \d+\) doesn't belong there"),
+            (lambda lines: [*lines, to_line(Log(9, "a", "b", None, 1, at(1)))], r"line 5: entry 9 \(ts \d+\) doesn't"),
+        ],
+    )
+    def test_any_other_file_is_refused(
+        self, db: Path, archive: Archive, stray: Path, change: Callable[[list[bytes]], list[bytes]], says: str
+    ) -> None:
+        """It is named, it stays as it is, and no row is deleted on its account; once moved away, all goes on."""
+        content = b"".join(change(stray.read_bytes().splitlines(keepends=True)))
+        stray.write_bytes(content)
+        with pytest.raises(StoreError, match=says) as told:
+            list(archive.run_once(NOW, RETENTION))
+        assert str(stray) in str(told.value)
+        assert "move" in str(told.value)
+        assert stray.read_bytes() == content
+        assert left(db) == [1, 2, 3, 4]
+        stray.unlink()
+        assert [entry.rows for entry in archive.run_once(NOW, RETENTION)] == [4]
+        assert left(db) == []
+
+    def test_a_copy_of_an_archived_file_is_refused(self, archive: Archive, stray: Path) -> None:
+        """Its ids are archived already."""
+        list(archive.run_once(NOW, RETENTION))
+        stray.with_name("2026-11-20.1.jsonl").write_bytes(stray.read_bytes())
+        with pytest.raises(StoreError, match=r"2026-11-20.1.jsonl, line 1: entry 1 .* doesn't belong there"):
+            list(archive.run_once(NOW, RETENTION))

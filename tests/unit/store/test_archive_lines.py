@@ -1,0 +1,44 @@
+"""An entry as a line, there and back."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from nerve.events import Log
+from nerve.store.lines import from_line, to_line
+
+LINE = b'{"id":1,"source":"reflex","type":"run_start","ref_id":"a/1","payload":{"n":1.50},"ts":1700000000000}\n'
+
+
+def test_a_line_is_compact_json_in_the_order_of_the_columns() -> None:
+    """A raw payload goes in as it stands."""
+    entry = Log(1, "reflex", "run_start", "a/1", msgspec.Raw(b'{"n":1.50}'), 1700000000000)
+    assert to_line(entry) == LINE
+
+
+@pytest.mark.parametrize("payload", [None, {"a": [1, "é\n", True]}, "text", 0.5])
+def test_a_line_is_read_back(payload: object) -> None:
+    """Whatever the payload is, and where there is no ref_id."""
+    entry = Log(7, "sense", "x", None, payload, 5)
+    assert to_line(entry).count(b"\n") == 1
+    assert from_line(to_line(entry)) == entry
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"",
+        b"\n",
+        LINE[:-1],
+        LINE[:40],
+        LINE.replace(b'"id":1', b'"id":"1"'),
+        LINE.replace(b'"ts"', b'"when"'),
+        LINE.replace(b"1.50", b"oops"),
+        LINE.replace(b"reflex", b"\xff\xfe"),
+    ],
+)
+def test_what_is_no_line_of_ours_is_refused(line: bytes) -> None:
+    """It is a ValueError, whichever way it is wrong."""
+    with pytest.raises(ValueError, match=r".+"):
+        from_line(line)
