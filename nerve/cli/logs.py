@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import select
-import shutil
 import stat
 import sys
 import time
@@ -17,7 +16,7 @@ from typing import TextIO
 import click
 
 from nerve.cli.common import workspace_of
-from nerve.cli.render import View, json_line, text_lines
+from nerve.cli.render import colours_wanted, json_line, text_lines, view_of
 from nerve.clock import SystemClock
 from nerve.errors import NerveError
 from nerve.events import Log
@@ -160,7 +159,7 @@ def logs(
         if follow:
             _follow(reader, replace(wanted, after_id=max(newest, after or 0)), output, render)
         elif not shown and lines != 0 and output.is_terminal:
-            click.secho(_hint(wanted), err=True, dim=True, color=None if _colours_wanted() else False)
+            click.secho(_hint(wanted), err=True, dim=True, color=None if colours_wanted() else False)
 
 
 def _reader(workspace: Workspace) -> LogReader:
@@ -187,12 +186,10 @@ def _entries(reader: LogReader, wanted: Filter, limit: int | None) -> Iterable[L
 def _renderer(output: Output, zone: tzinfo, *, as_json: bool, utc: bool) -> Render:
     if as_json:
         return lambda entry: json_line(entry, terminal=output.is_terminal)
-    view = View(zone, offset=utc or not output.is_terminal, colour=output.is_terminal and _colours_wanted())
 
     def render(entry: Log) -> bytes:
         # Asked each time, since while following the window may change.
-        width = shutil.get_terminal_size().columns if output.is_terminal else None
-        return text_lines(entry, replace(view, width=width)).encode(output.encoding, "backslashreplace")
+        return text_lines(entry, view_of(sys.stdout, zone, utc=utc)).encode(output.encoding, "backslashreplace")
 
     return render
 
@@ -228,10 +225,6 @@ def _hint(wanted: Filter) -> str:
 
 def _zone(*, utc: bool) -> tzinfo:
     return UTC if utc else SystemZone()
-
-
-def _colours_wanted() -> bool:
-    return not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def _hangup_of(stream: TextIO) -> select.poll | None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import tzinfo
-from typing import Literal
+from typing import Literal, TextIO
 from unicodedata import category, east_asian_width
 
 import click
@@ -45,6 +47,18 @@ class View:
     offset: bool = True
     width: int | None = None
     colour: bool = False
+
+
+def view_of(stream: TextIO, zone: tzinfo, *, utc: bool = False) -> View:
+    """Give the view for what reads `stream`: a terminal (as wide as it is just now), or a pipe."""
+    if not stream.isatty():
+        return View(zone)
+    return View(zone, offset=utc, width=shutil.get_terminal_size().columns, colour=colours_wanted())
+
+
+def colours_wanted() -> bool:
+    """Tell whether a terminal is to have colours: not with NO_COLOR, nor when it can't."""
+    return not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 
 import click
 import msgspec
 
 from nerve.cli.common import Duration, workspace_of
-from nerve.cli.render import View, json_line, text_lines
+from nerve.cli.render import json_line, text_lines, view_of
 from nerve.control import Accepted, ControlClient, Finished, TriggerSense
 from nerve.errors import PayloadError
 from nerve.events import Log
@@ -53,8 +52,7 @@ def trigger(ctx: click.Context, sense: str, payload: str | None, wait: bool, tim
 def _shown(entry: Log, *, as_json: bool) -> str:
     if as_json:
         return json_line(entry, terminal=sys.stdout.isatty()).decode()
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-    return text_lines(entry, View(SystemZone(), width=width))
+    return text_lines(entry, view_of(sys.stdout, SystemZone()))
 
 
 def _checked(payload: str) -> str:
