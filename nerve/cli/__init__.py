@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import sys
 from pathlib import Path
 
 import click
@@ -39,6 +38,16 @@ class LazyGroup(click.Group):
             raise TypeError(f"{cmd_name} is no command")
         return command
 
+    def invoke(self, ctx: click.Context) -> object:
+        """Run the command; a failure that a person can mend is one line on stderr, and its exit code."""
+        try:
+            return super().invoke(ctx)
+        except NerveError as error:
+            if ctx.params["debug"]:
+                raise
+            click.echo(f"nerve: {error}", err=True)
+            ctx.exit(error.exit_code)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands without importing any."""
         with formatter.section("Commands"):
@@ -67,11 +76,5 @@ def nerve(ctx: click.Context, home: Path | None, debug: bool) -> None:
 
 
 def main() -> None:
-    """Run the command line; a failure that a person can mend is one line on stderr, and its exit code."""
-    try:
-        nerve.main(standalone_mode=True)
-    except NerveError as error:
-        if "--debug" in sys.argv:
-            raise
-        click.echo(f"nerve: {error}", err=True)
-        sys.exit(error.exit_code)
+    """Run the command line."""
+    nerve.main()
