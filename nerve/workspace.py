@@ -81,12 +81,13 @@ class Workspace:
         return self.run_dir / "control.sock"
 
     def prepare(self) -> None:
-        """Make the folders that an engine needs; new ones, and always that of the sockets, are for their owner only.
+        """Make the folders that an engine needs; what is in data/ is for its owner only.
 
         Raises WorkspaceError where that can't be done, or where someone else holds the place of the sockets.
         """
         for name in ("", "run", "senses", "archive", "archive/logs"):
             _make_folder(self.data_dir / name)
+        _make_private(self.data_dir)
         _make_private(self.lock_path.parent)
         if self.run_dir != self.lock_path.parent:
             _claim_folder(self.run_dir.parent)

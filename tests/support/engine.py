@@ -41,6 +41,8 @@ class Engine:
         self.home = home or Path(tempfile.mkdtemp(prefix="nv-", dir="/tmp"))
         (self.home / "senses").mkdir(parents=True, exist_ok=True)
         self.process: subprocess.Popen[str] | None = None
+        self.prelude = ""
+        """Python that is run before nerve's own, in every process and command: how a test changes what is built in."""
         self.config("{}")
 
     def config(self, text: str) -> None:
@@ -58,12 +60,17 @@ class Engine:
         """The path of logs.db."""
         return self.home / "data" / "logs.db"
 
+    def command(self, *arguments: str) -> list[str]:
+        """Give the command line of a `nerve` command on this workspace."""
+        python, option, code = NERVE
+        return [python, option, f"{self.prelude}\n{code}", "--home", str(self.home), *arguments]
+
     def start(self, *arguments: str, ready: bool = True, env: dict[str, str] | None = None) -> Engine:
         """Start the engine in a session of its own; with `ready`, return once it has recorded its start."""
         boots = self.count("system", "start")
         with (self.home / "stderr").open("a") as stderr:
             self.process = subprocess.Popen(
-                [*NERVE, "--home", str(self.home), "start", *arguments],
+                self.command("start", *arguments),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=stderr,
@@ -78,7 +85,7 @@ class Engine:
     def run(self, *arguments: str, timeout: float = 30.0) -> subprocess.CompletedProcess[str]:
         """Run a command on this workspace, and give its exit code and what it printed."""
         return subprocess.run(
-            [*NERVE, "--home", str(self.home), *arguments],
+            self.command(*arguments),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

@@ -140,15 +140,15 @@ def test_prepare_makes_the_folders_for_their_owner_only(home: Path) -> None:
     assert ws.logs_db.exists()
 
 
-def test_prepare_closes_the_run_folder_and_leaves_others_as_they_are(home: Path) -> None:
-    """A folder that someone opened on purpose stays open, except that of the sockets."""
+def test_prepare_closes_the_data_folder_and_that_of_the_sockets(home: Path) -> None:
+    """Whatever they were before, nobody else gets in."""
     ws = Workspace(home)
     run = ws.data_dir / "run"
     run.mkdir(parents=True)
     ws.data_dir.chmod(0o750)
     run.chmod(0o777)
     ws.prepare()
-    assert (mode(ws.data_dir), mode(run)) == (0o750, 0o700)
+    assert (mode(ws.data_dir), mode(run)) == (0o700, 0o700)
 
 
 @pytest.mark.parametrize("place", ["data", "data/run", "data/archive", "data/senses"])
@@ -174,15 +174,15 @@ def test_a_folder_that_is_not_writable_is_told(home: Path, monkeypatch: pytest.M
         Workspace(home).prepare()
 
 
-def test_a_run_folder_that_belongs_to_another_is_told(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The sockets' folder must be private: if it can't be made so, nothing starts."""
+def test_a_data_folder_that_belongs_to_another_is_told(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is logged is private: if its folder can't be made so, nothing starts."""
 
     def refuse(*_: object) -> None:
         raise PermissionError(1, "Operation not permitted")
 
     monkeypatch.setattr(Path, "chmod", refuse)
     with pytest.raises(
-        WorkspaceError, match=r"can't make .*/data/run private: Operation not permitted; start nerve as"
+        WorkspaceError, match=r"can't make .*/data private: Operation not permitted; start nerve as"
     ):
         Workspace(home).prepare()
 
