@@ -1,0 +1,214 @@
+"""The life of a run in the kernel, with a pool and a recorder that do nothing but remember."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from nerve.clock import Stamp
+from nerve.config import Config, ReflexConfig, SenseConfig
+from nerve.events import ErrorDetail, LogEvent, Status
+from nerve.messages import Outcome, Run
+from nerve.pool import Ended, OpenRun, Pool
+from nerve.recorder import Recorder
+from nerve.runs import Runs, make_schedule
+
+WALL = 1_700_000_000_000
+
+
+class FakeClock:
+    """A clock that is set by hand, in seconds."""
+
+    def __init__(self) -> None:
+        self.time = 100.0
+
+    def now(self) -> float:
+        """Monotonic seconds."""
+        return self.time
+
+    def stamp(self) -> Stamp:
+        """The moment, as an event bears it."""
+        return Stamp(WALL + round((self.time - 100) * 1000), round(self.time * 1e9))
+
+
+class FakePool:
+    """Workers that never answer by themselves."""
+
+    def __init__(self, free: int) -> None:
+        self.free = free
+        self.runs: list[Run] = []
+
+    def dispatch(self, run: Run, now: float, grace_period: float) -> None:
+        """Take a run."""
+        self.free -= 1
+        self.runs.append(run)
+
+
+class FakeRecorder:
+    """Remembers what is submitted; commits when told to."""
+
+    def __init__(self) -> None:
+        self.open = True
+        self.events: list[LogEvent] = []
+        self.waiting: list[Callable[[], None]] = []
+
+    def submit(self, events: Sequence[LogEvent], committed: Callable[[], None] | None = None) -> None:
+        """Take events."""
+        self.events += events
+        if committed:
+            self.waiting.append(committed)
+
+    def commit(self) -> None:
+        """Tell everybody that their events are committed."""
+        while self.waiting:
+            self.waiting.pop(0)()
+
+    def of(self, type: str) -> list[dict[str, Any]]:
+        """The payloads of a type."""
+        return [json.loads(event.payload) for event in self.events if event.type == type]
+
+
+class Bench:
+    """The runs of a small configuration, between two fakes."""
+
+    def __init__(self, free: int = 2) -> None:
+        senses = {name: SenseConfig(name, Path(f"/w/{name}.py")) for name in ("eye", "hand")}
+        reflexes = (ReflexConfig("look", "eye", interval=10.0), ReflexConfig("grasp", "hand", on=("eye",)))
+        config = Config(senses=senses, reflexes=reflexes)
+        self.clock = FakeClock()
+        self.pool = FakePool(free)
+        self.recorder = FakeRecorder()
+        self.runs = Runs(
+            config,
+            make_schedule(config, self.clock.time),
+            cast("Pool", self.pool),
+            cast("Recorder", self.recorder),
+            self.clock,
+        )
+
+    def advance(self, seconds: float = 0.0) -> None:
+        """Let time pass, and everything start that is due."""
+        self.clock.time += seconds
+        self.runs.advance(self.clock.time)
+
+    def end(self, run: Run, status: Status = "ok", signal: str | None = None, error: ErrorDetail | None = None) -> None:
+        """Have a worker tell the end of a run."""
+        self.pool.free += 1
+        outcome = Outcome(run.run_id, status, 12.3456, signal, error)
+        open_run = OpenRun(run, self.clock.time, self.clock.time)
+        self.runs.ended(iter([Ended(open_run, outcome, 77, died=status == "died")]), self.clock.time)
+
+
+@pytest.fixture
+def bench() -> Bench:
+    """Give the runs of a small configuration."""
+    return Bench()
+
+
+def test_a_start_is_recorded_before_its_run_is_handed_out(bench: Bench) -> None:
+    """While the writer is away, nothing starts at all; when it is back, record and run go out together."""
+    bench.recorder.open = False
+    bench.advance()
+    assert bench.recorder.events == []
+    assert bench.pool.runs == []
+    bench.recorder.open = True
+    bench.advance(3)
+    [start] = bench.recorder.of("run_start")
+    [run] = bench.pool.runs
+    assert run.run_id.startswith("eye/")
+    assert start["lateness_ms"] == 3000
+    assert start["scheduled_ts"] == WALL
+    assert run.trigger.scheduled_ts == WALL
+
+
+def test_a_run_whose_record_is_stuck_waits_in_the_kernel(bench: Bench) -> None:
+    """If the record is not out of the process at once, the run is held until it is."""
+    bench.recorder.submit = lambda events, committed=None: (  # type: ignore[method-assign]
+        FakeRecorder.submit(bench.recorder, events, committed),
+        setattr(bench.recorder, "open", False),
+    )[0]
+    bench.advance()
+    assert len(bench.recorder.of("run_start")) == 1
+    assert bench.pool.runs == []
+    bench.recorder.open = True
+    bench.advance()
+    assert len(bench.pool.runs) == 1
+
+
+def test_a_signal_starts_what_is_on_it_with_its_cause(bench: Bench) -> None:
+    """The run that signalled is the cause of the run that follows, and its payload travels as text."""
+    bench.advance()
+    bench.end(bench.pool.runs[0], signal='{"n":1}')
+    bench.advance()
+    eye, hand = bench.pool.runs
+    assert hand.sense == "hand"
+    assert hand.trigger.signal is not None
+    assert hand.trigger.signal.payload == '{"n":1}'
+    assert bench.recorder.of("run_start")[1]["cause"] == eye.run_id
+    [complete] = bench.recorder.of("run_complete")
+    assert complete == {"sense": "eye", "status": "ok", "duration_ms": 12.346, "signal": True, "worker": 77}
+
+
+def test_a_failed_run_has_one_error_before_its_complete(bench: Bench) -> None:
+    """Error and complete bear the run's id; the history of the sense counts the failure."""
+    bench.advance()
+    run = bench.pool.runs[0]
+    bench.end(run, "error", error=ErrorDetail("compute", "ValueError: no", "ValueError", "Traceback ..."))
+    assert [event.type for event in bench.recorder.events] == ["run_start", "error", "run_complete"]
+    assert {event.ref_id for event in bench.recorder.events} == {run.run_id}
+    [eye, _hand] = bench.runs.statuses(bench.clock.time)
+    assert (eye.last_run, eye.last_status, eye.consecutive_failures) == (run.run_id, "error", 1)
+
+
+def test_the_back_off_of_a_poison_sense_is_part_of_its_error(bench: Bench) -> None:
+    """From the second death in a row on, the error says for how long the sense is put off."""
+    for n in range(2):
+        bench.advance(10 * n)
+        bench.end(bench.pool.runs[-1], "died", error=ErrorDetail("worker_died", "it died"))
+    first, second = bench.recorder.of("error")
+    assert "backoff_ms" not in first
+    assert second["backoff_ms"] == 1000
+    assert bench.runs.statuses(bench.clock.time)[0].state == "backoff"
+
+
+def test_who_waits_for_a_run_is_told_once_it_is_committed(bench: Bench) -> None:
+    """Not before: what they then look up in the log must be there."""
+    told: list[tuple[str | None, Status]] = []
+    assert bench.runs.trigger("hand", "1", bench.clock.time, lambda *what: told.append(what)) is None
+    bench.advance()
+    run = next(run for run in bench.pool.runs if run.sense == "hand")
+    bench.end(run)
+    assert told == []
+    bench.recorder.commit()
+    assert told == [(run.run_id, "ok")]
+
+
+def test_who_waits_for_a_run_that_will_never_be_is_told_so(bench: Bench) -> None:
+    """A stop drops what is pending, and answers for it."""
+    told: list[tuple[str | None, Status]] = []
+    bench.runs.trigger("hand", None, bench.clock.time, lambda *what: told.append(what))
+    bench.runs.halt(bench.clock.time)
+    assert told == [(None, "cancelled")]
+    assert bench.runs.trigger("hand", None, bench.clock.time, None) == "the engine is stopping"
+
+
+def test_a_held_run_ends_as_cancelled_at_a_stop(bench: Bench) -> None:
+    """Its start is in the log already, so its complete must be, too."""
+    bench.pool.free = 1
+    bench.advance()
+    bench.runs._held.append(bench.pool.runs[0])
+    bench.runs.halt(bench.clock.time)
+    [complete] = bench.recorder.of("run_complete")
+    assert complete["status"] == "cancelled"
+    assert complete["worker"] is None
+
+
+def test_a_trigger_that_can_not_be_is_refused_in_words(bench: Bench) -> None:
+    """An unknown sense is met with the nearest name, a huge payload with its limit."""
+    assert "did you mean 'hand'?" in (bench.runs.trigger("hnad", None, 0, None) or "")
+    assert "eye, hand" in (bench.runs.trigger("zzz", None, 0, None) or "")
+    assert "max_payload" in (bench.runs.trigger("hand", "1" * 100_000, 0, None) or "")
