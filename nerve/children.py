@@ -6,18 +6,21 @@ import multiprocessing
 import os
 import signal
 import socket
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from nerve.config import LogsConfig
 from nerve.diagnostics import RelayHandler
+from nerve.errors import WorkspaceError
 from nerve.messages import FromChild, ToChild
 from nerve.signals import held_back
 from nerve.wire import Channel
 from nerve.workspace import Workspace
 
 CRASH_BYTES = 16 * 1024
+JOIN_CHECK_SECONDS = 0.005
 LISTEN_BACKLOG = 128
 
 
@@ -112,7 +115,10 @@ class Child:
 
     def join(self, timeout: float) -> None:
         """Wait for its end, at most `timeout` seconds."""
-        self._process.join(timeout)
+        # Process.join trusts a descriptor that the child has closed along with all it inherited, and then blocks.
+        deadline = time.monotonic() + timeout
+        while self.reap() is None and time.monotonic() < deadline:
+            time.sleep(JOIN_CHECK_SECONDS)
 
     def reap(self) -> int | None:
         """Tell the exit code, negative for a signal, or None while it lives; never blocks."""
@@ -154,7 +160,7 @@ def restart_delay(deaths: Sequence[float], failed_starts: int, now: float) -> fl
 
     `deaths` are the moments of its ends. The first in RECENT_SECONDS restarts at once, each further one waits twice
     as long, up to LONGEST_DELAY_SECONDS. `failed_starts` counts the last starts that ended before it could serve:
-    past FAILED_STARTS_LIMIT another one would not help.
+    after FAILED_STARTS_LIMIT of them another one would not help.
     """
     if failed_starts >= FAILED_STARTS_LIMIT:
         return None
@@ -165,11 +171,19 @@ def restart_delay(deaths: Sequence[float], failed_starts: int, now: float) -> fl
 
 
 def socket_listening_at(path: Path) -> socket.socket:
-    """Listen at a Unix socket for this user only; replaces what a crash has left there."""
-    path.unlink(missing_ok=True)
+    """Listen at a Unix socket for this user only; replaces what a crash has left there.
+
+    Raises WorkspaceError where there can't be one, as on a full disk.
+    """
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    listener.settimeout(0)
-    listener.bind(str(path))
-    path.chmod(0o600)
-    listener.listen(LISTEN_BACKLOG)
+    try:
+        listener.settimeout(0)
+        path.unlink(missing_ok=True)
+        listener.bind(str(path))
+        path.chmod(0o600)
+        listener.listen(LISTEN_BACKLOG)
+    except OSError as error:
+        listener.close()
+        reason = error.strerror or error
+        raise WorkspaceError(f"can't make the socket {path}: {reason}; free some space, or check its folder") from None
     return listener

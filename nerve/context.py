@@ -94,8 +94,11 @@ class SenseContext:
         self._events.send([self._event(type, payload)])
 
     def log_many(self, events: Iterable[tuple[str, object]]) -> None:
-        """Append several events, given as `(type, payload)`, in order; much cheaper than one by one."""
-        made = [self._event(*event) for event in events]
+        """Append several events, given as `(type, payload)`, in order; much cheaper than one by one.
+
+        Raises TypeError as `log` does, and then none of them is appended.
+        """
+        made = [self._event(name, payload) for name, payload in events]
         for batch in batches(made):
             self._events.send(batch)
 

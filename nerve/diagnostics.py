@@ -3,7 +3,8 @@
 This is the sole importer of multiprocessing_logging, whose handler formats records where they are made and hands them
 to a sub-handler in one receiving process. Its shared multiprocessing.Queue is replaced by a datagram socket: a record
 is one datagram, so a process killed in the middle of logging can neither leave half a record nor keep a lock. A record
-that finds the socket full is dropped and counted: diagnostics never block anybody.
+that finds the socket full is dropped and counted: diagnostics never block anybody. So is what a process sends beyond
+its allowance: a compute that logs in a tight loop must not crowd out what the others have to say.
 """
 
 from __future__ import annotations
@@ -17,8 +18,11 @@ from typing import Any
 import msgspec
 from multiprocessing_logging import MultiProcessingHandler
 
+from nerve.payload import valid_text
+
 BUFFER_BYTES = 1024 * 1024
 MAX_RECORD_CHARS = 16 * 1024
+RECORDS_PER_SECOND = 1_000
 FORMAT = "%(asctime)s %(levelname)-7s %(processName)s[%(process)d] %(name)s: %(message)s"
 
 
@@ -34,6 +38,25 @@ class _Record(msgspec.Struct, array_like=True):
     dropped: int
 
 
+class Allowance:
+    """How many records a process may still send: as many as in a second, given back as time goes by."""
+
+    def __init__(self, per_second: int = RECORDS_PER_SECOND) -> None:
+        self._per_second = per_second
+        self._left = float(per_second)
+        self._seen = 0.0
+
+    def take(self, now: float) -> bool:
+        """Take one at `now`, in seconds of a clock that may be set back; False when none is left."""
+        given_back = max(0.0, now - self._seen) * self._per_second
+        self._left = min(float(self._per_second), self._left + given_back)
+        self._seen = now
+        if self._left < 1:
+            return False
+        self._left -= 1
+        return True
+
+
 class DatagramQueue:
     """The part of multiprocessing.Queue that the handler uses, on a socket pair that every process inherits."""
 
@@ -44,8 +67,9 @@ class DatagramQueue:
             sock.settimeout(0)
         self._encode = msgspec.msgpack.Encoder().encode
         self._decode = msgspec.msgpack.Decoder(_Record).decode
+        self._allowance = Allowance()
         self._dropped = 0
-        self.watched = -1
+        self.watched: int | None = None
         """A descriptor whose hang-up ends the stream once the queue is empty (receiving process)."""
 
     @property
@@ -59,15 +83,17 @@ class DatagramQueue:
         return self._out.fileno()
 
     def put_nowait(self, record: logging.LogRecord) -> None:
-        """Send a record, or drop and count it when the receiver is behind."""
+        """Send a record, or drop and count it when the receiver is behind, or too many were sent."""
+        if not self._allowance.take(record.created):
+            self._dropped += 1
+            return
         text = record.getMessage()
         if record.exc_text:
             text = f"{text}\n{record.exc_text}"
-        text = text[:MAX_RECORD_CHARS].encode("utf-8", "backslashreplace").decode()
         sent = _Record(
-            record.name,
+            _sendable(record.name),
             record.levelno,
-            text,
+            _sendable(text),
             record.created,
             record.process or 0,
             record.processName or "",
@@ -106,7 +132,8 @@ class DatagramQueue:
     def _wait(self) -> None:
         poller = select.poll()
         poller.register(self._in, select.POLLIN)
-        poller.register(self.watched, 0)
+        if self.watched is not None:
+            poller.register(self.watched, 0)
         ready = {fd for fd, _event in poller.poll()}
         if self._in.fileno() not in ready:
             raise EOFError
@@ -114,7 +141,7 @@ class DatagramQueue:
     def _record(self, datagram: bytes) -> logging.LogRecord:
         try:
             sent = self._decode(datagram)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             return logging.LogRecord(
                 "nerve.diagnostics", logging.ERROR, "", 0, f"an unreadable record: {error}", None, None
             )
@@ -122,6 +149,10 @@ class DatagramQueue:
         record = logging.LogRecord(sent.name, sent.level, "", 0, message, None, None)
         record.created, record.process, record.processName = sent.created, sent.process, sent.process_name
         return record
+
+
+def _sendable(text: str) -> str:
+    return valid_text(text[:MAX_RECORD_CHARS])[:MAX_RECORD_CHARS]
 
 
 class RelayHandler(MultiProcessingHandler):  # type: ignore[misc]  # the library has no types
@@ -156,6 +187,13 @@ class ConsoleHandler(logging.StreamHandler[Any]):
         super().__init__(sys.stderr)
         self.setFormatter(logging.Formatter(FORMAT, datefmt="%H:%M:%S"))
         self.failures = 0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a record; what goes wrong is counted, also where logging itself would raise."""
+        try:
+            super().emit(record)
+        except RecursionError:
+            self.handleError(record)
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the name is logging's
         """Count what could not be written: there is no place left to say so."""

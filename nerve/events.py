@@ -15,7 +15,7 @@ from nerve.trigger import Trigger
 Status = Literal["ok", "error", "timeout", "died", "lost", "cancelled"]
 ErrorKind = Literal[
     "compute", "timeout", "worker_died", "lost", "payload", "sense_load",
-    "config", "process_died", "archive", "disk", "wire",
+    "config", "process_died", "archive", "disk", "wire", "wal",
 ]  # fmt: skip
 STATUSES: tuple[Status, ...] = get_args(Status)
 

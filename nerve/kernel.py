@@ -202,7 +202,7 @@ class Kernel:
 
     def _service_died(self, service: Service, death: Death) -> None:
         name = service.role.name
-        if service is self._writer and not service.ever_ready:
+        if service is self._writer and (service.finishing or not service.ever_ready):
             self._failure = death.message
             self._stage = Stage.OVER
             return
@@ -225,7 +225,10 @@ class Kernel:
         if self._stage is Stage.RECORD and (self._recorder.settled or now >= ladder.record_by):
             self._stage = Stage.DRAIN
             self._writer.finish()
-        if self._stage is Stage.DRAIN and (self._writer.ended or now >= ladder.end_at):
+        if self._stage is Stage.DRAIN and not self._writer.ended and now >= ladder.end_at:
+            self._failure = "the writer was not done in time and had to be killed: what it had not committed is lost"
+            self._stage = Stage.OVER
+        if self._stage is Stage.DRAIN and self._writer.ended:
             self._stage = Stage.OVER
 
     def _end_computes(self, ladder: Ladder, now: float) -> None:
@@ -249,7 +252,7 @@ class Kernel:
         self._diagnostics.hang_up(LAST_SECONDS)
         self._recorder.close()
         self._control.close()
-        self._signals.close()
+        self._signals.retire()
         self._loop.close()
 
     # What the engine says of itself.

@@ -122,7 +122,8 @@ def _sign(fd: int) -> None:
         os.pwrite(fd, signature, 0)  # over the old one, so that no reader finds the file empty
         os.ftruncate(fd, len(signature))
     except OSError as error:
-        raise WorkspaceError(f"can't write data/run/lock: {error.strerror}") from None
+        step = "free some space, or check the disk"
+        raise WorkspaceError(f"can't write data/run/lock: {error.strerror}; {step}") from None
 
 
 def _read_pid(fd: int) -> int | None:

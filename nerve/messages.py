@@ -46,23 +46,31 @@ class Failed(msgspec.Struct, frozen=True, tag=2):
 
 
 class Outcome(msgspec.Struct, frozen=True, tag=3):
-    """Worker to kernel: how a run has ended; `signal` is JSON text, None for a silent run; the duration is in ms."""
+    """Worker to kernel: how a run has ended; `signal` is JSON text, None for a silent run; the duration is in ms.
+
+    `spent`: it has used up the worker's memory, and the worker ends, for the next run would find none.
+    """
 
     run_id: str
     status: Status
     duration_ms: float
     signal: str | None = None
     error: ErrorDetail | None = None
+    spent: bool = False
 
 
 class WriterReport(msgspec.Struct, frozen=True, tag=4):
-    """Writer to kernel: `committed` entries since it started, rate over the last seconds, and what waits."""
+    """Writer to kernel: `committed` entries since it started, rate over the last seconds, and what waits.
+
+    `outage` tells why it can't write at present, while the disk refuses.
+    """
 
     committed: int
     events_per_s: float
     lag_ms: float
     queue_depth: int
     wal_bytes: int
+    outage: str | None = None
 
 
 class ArchiverReport(msgspec.Struct, frozen=True, tag=5):

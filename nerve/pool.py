@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
-from nerve.children import Child, describe_exit, restart_delay
+from nerve.children import FIRST_DELAY_SECONDS, Child, describe_exit, restart_delay
 from nerve.events import ErrorDetail, Status
 from nerve.messages import Failed, Finish, Outcome, Ready, Run
 
@@ -68,8 +68,7 @@ class Pool:
     forget: Callable[[Worker], None]
     size: int
     workers: dict[int, Worker] = field(default_factory=dict)
-    _idle_deaths: list[float] = field(default_factory=list)
-    _failed_starts: int = 0
+    _failed_starts: list[float] = field(default_factory=list)
     _fork_at: float = 0.0
     closed: bool = False
 
@@ -107,9 +106,10 @@ class Pool:
             match message:
                 case Ready():
                     worker.child.ready = True
-                    self._failed_starts = 0
+                    self._failed_starts = []
                 case Outcome() if worker.open_run and message.run_id == worker.open_run.run.run_id:
-                    ended = Ended(worker.open_run, message, worker.child.pid, died=False)
+                    ended = Ended(worker.open_run, message, worker.child.pid, died=message.spent)
+                    worker.stopping = worker.stopping or message.spent
                     self._release(worker)
                     yield ended
                 case Failed(message=reason):
@@ -192,11 +192,13 @@ class Pool:
             worker.child.send(Finish())
 
     def _put_off(self, now: float, *, started: bool = False) -> None:
-        self._idle_deaths = [*self._idle_deaths[-20:], now]
-        self._failed_starts = 0 if started else self._failed_starts + 1
+        """Wait before the next fork: a little for one that served, longer and longer while none comes to serve."""
+        if started:
+            self._fork_at = now + FIRST_DELAY_SECONDS
+            return
+        self._failed_starts = [*self._failed_starts[-20:], now]
         # A pool never gives up: a machine that can't fork now may be able to later.
-        delay = restart_delay(self._idle_deaths, 0, now)
-        self._fork_at = now + (delay or 0.0)
+        self._fork_at = now + (restart_delay(self._failed_starts, 0, now) or 0.0)
 
 
 def _is_free(worker: Worker) -> bool:

@@ -143,6 +143,8 @@ class Requests:
 
     def _status(self, silent: set[str], now: float) -> EngineStatus:
         problems = [*self.problems(), *(f"the {name} did not report within {REPORT_SECONDS:g} s" for name in silent)]
+        if self._writer_report and self._writer_report.outage and self.writer.role.name not in silent:
+            problems.append(f"the log can't be written, everybody waits: {self._writer_report.outage}")
         return EngineStatus(
             self.kernel(),
             [

@@ -84,13 +84,14 @@ def perform(
     signal: str | None = None
     status: Status = "ok"
     error: ErrorDetail | None = None
+    spent = False
     try:
         signal = interrupter.run(lambda: _signal(run, loader, context, interrupter), run.timeout)
     except BaseException as failure:  # noqa: BLE001 - SystemExit and the like are failures of the compute, too
-        status, error = "error", _failure(failure)
+        status, error, spent = "error", _failure(failure), isinstance(failure, MemoryError)
     if interrupter.reason:
         status, signal, error = _interrupted(interrupter, run, error)
-    return Outcome(run.run_id, status, (clock.now() - started) * 1000, signal, error)
+    return Outcome(run.run_id, status, (clock.now() - started) * 1000, signal, error, spent)
 
 
 def _signal(
@@ -131,7 +132,7 @@ class _Delivery:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._compute: asyncio.Task[Any] | None = None
-        self._asked = False
+        self._asked: asyncio.Handle | None = None
         self._done = False
 
     async def supervise(self, awaitable: Awaitable[Any]) -> object:
@@ -141,12 +142,14 @@ class _Delivery:
 
     def deliver(self) -> bool:
         """Ask the loop to end what waits; False when it was asked before and has not come to it: a step hangs."""
-        if self._asked:
-            return self._done
-        self._asked = True
-        if not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._end_waiting)
-        return True
+        if self._loop.is_closed():
+            return False
+        if self._asked is None:
+            self._asked = self._loop.call_soon_threadsafe(self._end_waiting)
+            return True
+        if asyncio.current_task(self._loop) is self._compute:
+            self._asked.cancel()  # the compute itself hangs: what is raised in it is enough
+        return self._done
 
     def _end_waiting(self) -> None:
         self._done = True

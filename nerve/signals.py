@@ -34,6 +34,11 @@ class SignalQueue:
             except BlockingIOError:
                 return received
 
+    def retire(self) -> None:
+        """Close, and block these signals from here on: the process is about to end, and has heard enough."""
+        signal.pthread_sigmask(signal.SIG_BLOCK, self._previous.keys())
+        self.close()
+
     def close(self) -> None:
         """Give the signals back to whoever had them before."""
         signal.set_wakeup_fd(self._previous_fd)

@@ -136,13 +136,16 @@ class ComputeWorker:
         self._events.close(FINISH_SECONDS)
 
     def serve(self) -> None:
-        """Perform runs until told to finish."""
+        """Perform runs until told to finish, or until a run has left no memory for the next."""
         self._link.send(Ready())
         while not self._link.ended:
             for message in self._link.wait(None):
                 match message:
                     case Run():
-                        self._link.send(self._perform(message))
+                        outcome = self._perform(message)
+                        self._link.send(outcome)
+                        if outcome.spent:
+                            return
                     case Finish():
                         return
                     case _:

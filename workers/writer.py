@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import select
 import selectors
 import sys
 import time
@@ -17,6 +18,7 @@ from nerve.eventqueue import Done, EventReceiver, Gathered, Purge, Request, Vacu
 from nerve.events import ErrorDetail
 from nerve.messages import Failed, Finish, Ready, Report, ToChild, WriterReport
 from nerve.store import LogWriter
+from nerve.wal import WalKeeper
 from nerve.wire import Channel
 from workers import bootstrap
 
@@ -35,8 +37,8 @@ DISK_RETRY_SECONDS = 0.25
 ORPHAN_SECONDS = 1.5
 """How long the writer goes on draining after the kernel has died."""
 
-LANE_MEMORY_MS = 60 * 60 * 1000
-"""How long a vanished producer's position is kept, in ms: by then every process of its boot is long gone."""
+LANE_MEMORY_SECONDS = 60 * 60.0
+"""How long a producer that vanished without a goodbye is remembered: if it lived, it would have been back long ago."""
 
 RATE_SECONDS = 5.0
 
@@ -81,24 +83,33 @@ class Writer:
             context.boot.listener, self._selector, clock, store.position, self._forget, self._offended
         )
         self._selector.register(link, selectors.EVENT_READ, self._obey)
+        self._receiver.expect(store.producers())
         self._own: list[events.LogEvent] = []
         self._oldest: float | None = None
         self._last_commit = clock.now() + FIRST_COMMIT_SECONDS - GROUP_SECONDS
         self._lag_ms = 0.0
+        self._outage: str | None = None
         self._rate = Rate()
+        self._wal = WalKeeper(store, clock, self._record)
         self._deadline: float | None = None
         self._finishing = False
 
     def run(self) -> None:
         """Serve until told to finish, or until the kernel is gone; then drain, commit and return."""
         while not self._finished():
-            self._wait()
-            if self._oldest is not None and self._commit_at() <= self._clock.now():
-                self._commit()
-            if self._receiver.requests:
-                self._serve(self._receiver.requests[0])
+            self._turn()
         self._commit(last=True)
         self._receiver.close()
+
+    def _turn(self) -> None:
+        """Wait for what comes next, and do what is due."""
+        self._wait()
+        if self._oldest is not None and self._commit_at() <= self._clock.now():
+            self._commit()
+        if self._receiver.requests:
+            self._serve(self._receiver.requests[0])
+        if not self._finishing and self._deadline is None:
+            self._wal.tend()
 
     def _finished(self) -> bool:
         if self._deadline is not None and self._clock.now() >= self._deadline:
@@ -114,7 +125,8 @@ class Writer:
         return commit_due(self._oldest, self._last_commit, self._receiver.waiting)
 
     def _wait(self) -> None:
-        moments = [self._deadline] if self._deadline is not None else []
+        upkeep = self._wal.look_at if self._deadline is None else self._deadline
+        moments = [] if upkeep is None else [upkeep]
         if self._oldest is not None:
             moments.append(self._commit_at())
         if self._receiver.requests or self._finishing:
@@ -153,8 +165,10 @@ class Writer:
         if gathered.events or gathered.positions:
             self._append(gathered)
             self._receiver.acknowledge(gathered.positions)
+        self._receiver.forget_absent(LANE_MEMORY_SECONDS)
         now = self._clock.now()
         self._last_commit = now
+        self._wal.committed()
         self._rate.add(now, len(gathered.events))
         if gathered.events:
             self._lag_ms = (self._clock.stamp().mono - gathered.events[0].mono) / 1e6
@@ -162,31 +176,43 @@ class Writer:
 
     def _append(self, gathered: Gathered) -> None:
         """Append, as often as it takes: a full disk makes producers wait, it never loses what they handed over."""
-        failing: DiskError | None = None
         started = self._clock.now()
         while True:
             try:
                 self._store.append(gathered.events, gathered.positions)
             except DiskError as error:
-                if failing is None:
+                if self._outage is None:
                     logger.error("can't write the log, producers wait: %s", error)  # noqa: TRY400 - it is one line
-                failing = error
+                self._outage = str(error)
                 if self._gave_up():
-                    raise
-                time.sleep(DISK_RETRY_SECONDS)
+                    raise self._giving_up(gathered, error) from error
+                self._pause()
                 continue
-            if failing:
-                self._recovered(failing, self._clock.now() - started)
+            if self._outage:
+                self._recovered(self._outage, self._clock.now() - started)
             return
+
+    def _pause(self) -> None:
+        """Leave the disk some time, but hear the kernel at once."""
+        if self._link.ended:
+            time.sleep(DISK_RETRY_SECONDS)
+        else:
+            select.select([self._link], [], [], DISK_RETRY_SECONDS)
 
     def _gave_up(self) -> bool:
         self._obey()
-        return self._deadline is not None and self._clock.now() >= self._deadline
+        return self._finishing or (self._deadline is not None and self._clock.now() >= self._deadline)
 
-    def _recovered(self, failing: DiskError, seconds: float) -> None:
-        message = f"the log could not be written for {seconds:.1f} s ({failing}); producers waited, nothing is lost"
-        logger.warning(message)
-        self._own.append(events.error(self._clock.stamp(), "writer", ErrorDetail("disk", message)))
+    def _giving_up(self, gathered: Gathered, why: DiskError) -> StoreError:
+        """Count what is lost, as the end has come before the disk let us write."""
+        self._receiver.drain()
+        lost = len(gathered.events) + self._receiver.waiting
+        return StoreError(f"what was waiting to be written is lost (entries: {lost}): {why}")
+
+    def _recovered(self, outage: str, seconds: float) -> None:
+        self._outage = None
+        message = f"the log could not be written for {seconds:.1f} s ({outage}); producers waited, nothing is lost"
+        self._record(ErrorDetail("disk", message))
 
     def _serve(self, request: Request) -> None:
         """Carry out one bounded step of the order at the head, between two commits."""
@@ -223,16 +249,25 @@ class Writer:
             logger.warning("the position of %s is kept until the next start: %s", producer, error)
 
     def _offended(self, message: str) -> None:
-        logger.warning(message)
-        self._own.append(events.error(self._clock.stamp(), "writer", ErrorDetail("wire", message)))
+        self._record(ErrorDetail("wire", message))
+
+    def _record(self, detail: ErrorDetail) -> None:
+        """Have an error of the writer's own committed with what comes next, or else alone."""
+        logger.warning(detail.message)
+        self._own.append(events.error(self._clock.stamp(), "writer", detail))
+        if self._oldest is None:
+            self._oldest = self._clock.now()
 
     def _report(self) -> WriterReport:
+        now = self._clock.now()
+        waited_ms = 0.0 if self._oldest is None else (now - self._oldest) * 1000
         return WriterReport(
             committed=self._store.committed,
-            events_per_s=self._rate.per_second(self._clock.now()),
-            lag_ms=self._lag_ms,
+            events_per_s=self._rate.per_second(now),
+            lag_ms=max(self._lag_ms, waited_ms),
             queue_depth=self._receiver.waiting,
             wal_bytes=self._store.wal_bytes(),
+            outage=self._outage,
         )
 
 
@@ -243,9 +278,7 @@ def main(context: ChildContext) -> None:
     try:
         store = LogWriter.open(context.boot.workspace.logs_db)
         try:
-            now = clock.stamp()
-            store.forget_lanes_before(now.ts - LANE_MEMORY_MS)
-            store.begin_boot(context.boot.boot_id, now)
+            store.begin_boot(context.boot.boot_id, clock.stamp())
             writer = Writer(context, link, store, clock)
             link.send(Ready())
             writer.run()

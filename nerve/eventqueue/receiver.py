@@ -7,7 +7,7 @@ import os
 import selectors
 import socket
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import NamedTuple
@@ -100,6 +100,7 @@ class EventReceiver:
         self._offended = offended
         self._inlets: list[_Inlet] = []
         self._progress: dict[str, _Progress] = {}
+        self._absent: dict[str, float] = {}  # since when, the longest first
         self._waiting: list[_Waiting] = []
         self._events = 0
         self.requests: deque[Request] = deque()
@@ -154,6 +155,19 @@ class EventReceiver:
         self.requests.remove(request)
         self._send(request.asker, done)
 
+    def expect(self, producers: Iterable[str]) -> None:
+        """Count these, which an earlier writer has left behind, among the producers that may come back."""
+        now = self._clock.now()
+        self._absent.update((producer, now) for producer in producers)
+
+    def forget_absent(self, seconds: float) -> None:
+        """Forget the producer that has been away for longest, if that is longer than `seconds`."""
+        producer, since = next(iter(self._absent.items()), (None, 0.0))
+        if producer is not None and self._clock.now() - since >= seconds:
+            del self._absent[producer]
+            self._progress.pop(producer, None)
+            self._forget(producer)
+
     def close(self) -> None:
         """Close every connection."""
         for inlet in list(self._inlets):
@@ -205,11 +219,10 @@ class EventReceiver:
 
     def _welcome(self, inlet: _Inlet, hello: Hello) -> None:
         for earlier in list(self._inlets):
-            if (
-                earlier.producer == hello.producer
-            ):  # it has come back: what is left on its old connection was sent before
-                self._read(earlier)
+            if earlier.producer == hello.producer:
+                self._read(earlier)  # it has come back: what is left on its old connection was sent before
                 self._drop(earlier)
+        self._absent.pop(hello.producer, None)
         committed = max(self._position(hello.producer), hello.committed)
         self._progress.setdefault(hello.producer, _Progress(committed))
         inlet.producer = hello.producer
@@ -244,4 +257,6 @@ class EventReceiver:
             self._inlets.remove(inlet)
             self._selector.unregister(inlet.channel)
             inlet.channel.close()
+            if inlet.producer is not None:
+                self._absent[inlet.producer] = self._clock.now()
             self.requests = deque(request for request in self.requests if request.asker is not inlet)

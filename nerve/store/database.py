@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import peewee
 
-from nerve.errors import StoreError
+from nerve.errors import DiskError, StoreError
 from nerve.store.failures import disk_failures, sqlite_failures
 from nerve.store.models import check_schema, create_schema, is_empty
 
@@ -65,10 +65,10 @@ class WritableDatabase:
                 self._set("temp_store", "MEMORY")
         self.checkpoint()
 
-    def checkpoint(self) -> bool:
-        """Move all of the WAL into the database file, and empty it; False when a reader was in the way."""
+    def checkpoint(self, wait_ms: int = CHECKPOINT_WAIT_MS) -> bool:
+        """Move all of the WAL into the database file, and empty it; False if readers were in the way for `wait_ms`."""
         with sqlite_failures(self._path):
-            self._set("busy_timeout", CHECKPOINT_WAIT_MS)
+            self._set("busy_timeout", wait_ms)
             try:
                 busy, _, _ = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
             finally:
@@ -84,11 +84,12 @@ class WritableDatabase:
             return 0
 
     def close(self) -> None:
-        """Checkpoint and close; may be called twice."""
+        """Checkpoint, if the disk allows it, and close; may be called twice."""
         if self._db.is_closed():
             return
         try:
-            self.checkpoint()
+            with suppress(DiskError):  # what it could not move is as safe in the WAL
+                self.checkpoint()
         finally:
             self._db.close()
 

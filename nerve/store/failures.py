@@ -52,7 +52,7 @@ def explain_sqlite(error: Exception, path: Path) -> StoreError:
         case sqlite3.SQLITE_FULL:
             return DiskError(f"{path} can't grow: the disk is full; free some space")
         case sqlite3.SQLITE_IOERR:
-            return DiskError(f"{path} met an error of the disk ({cause}): check the disk and its quota")
+            return DiskError(f"{path} met an error of the disk ({cause}): check the disk, its space and its quota")
         case sqlite3.SQLITE_READONLY:
             return DiskError(f"{path} can't be written: it is read-only; check its permissions and its disk")
         case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:

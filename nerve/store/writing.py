@@ -82,20 +82,22 @@ class LogWriter(WritableDatabase):
         """Forget a producer that will not come back."""
         self._forget_lanes([_LANE + producer])
 
-    def forget_lanes_before(self, ts: int) -> None:
-        """Forget the producers whose last commit is older than `ts` (unix ms)."""
+    def producers(self) -> list[str]:
+        """Give the producers whose position is known."""
         with sqlite_failures(self._path):
-            lanes = fetch(self._db, Meta.select(Meta.key, Meta.value).where(Meta.key.startswith(_LANE)))
-        self._forget_lanes([key for key, value in lanes if self._lane(value).ts < ts])
+            lanes = fetch(self._db, Meta.select(Meta.key).where(Meta.key.startswith(_LANE)))
+        return [key.removeprefix(_LANE) for (key,) in lanes]
 
     def begin_boot(self, boot_id: str, now: Stamp) -> int:
         """Complete, as lost, the runs that an earlier boot has left open; gives how many those were.
 
-        Nothing is written for the boot that the log knows already, whose writer was only restarted.
+        The producers of that boot are gone, and forgotten. Nothing is written for the boot that the log knows
+        already, whose writer was only restarted.
         """
         with sqlite_failures(self._path):
             if get_meta(self._db, "boot_id") == boot_id:
                 return 0
+        self._forget_lanes([_LANE + producer for producer in self.producers()])
         lost = list(self._open_runs)
         self._write([event for run in lost for event in _lost(now, run)], {"boot_id": boot_id})
         return len(lost)

@@ -60,6 +60,11 @@ class Engine:
         """The path of logs.db."""
         return self.home / "data" / "logs.db"
 
+    @property
+    def event_socket(self) -> Path:
+        """Where producers join the event queue."""
+        return self.home / "data" / "run" / "events.sock"
+
     def command(self, *arguments: str) -> list[str]:
         """Give the command line of a `nerve` command on this workspace."""
         python, option, code = NERVE

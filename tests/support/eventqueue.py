@@ -7,9 +7,11 @@ import selectors
 import shutil
 import socket
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from nerve.clock import Clock, Stamp
 from nerve.eventqueue import EventReceiver, Gathered, Lane
@@ -145,3 +147,32 @@ def tend(lane: Lane) -> None:
         lane.connect()
     lane.flush()
     lane.receive()
+
+
+class Call:
+    """A call in a thread of its own."""
+
+    def __init__(self, function: Callable[..., Any], *arguments: object) -> None:
+        self._outcome: Any = None
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, args=(function, arguments), daemon=True)
+        self._thread.start()
+
+    def _run(self, function: Callable[..., Any], arguments: tuple[object, ...]) -> None:
+        try:
+            self._outcome = function(*arguments)
+        except Exception as error:  # noqa: BLE001 - it is raised where the result is asked for
+            self._error = error
+
+    @property
+    def blocked(self) -> bool:
+        """It has not returned yet."""
+        return self._thread.is_alive()
+
+    def result(self) -> Any:
+        """Wait for its end, and give what it gave, or raise what it raised."""
+        self._thread.join(10)
+        assert not self.blocked
+        if self._error:
+            raise self._error
+        return self._outcome

@@ -10,11 +10,11 @@ import click
 from rich.console import Console
 from support.engine import Engine
 
-from torture import clocks, computes, processes, readers, storage
+from torture import clocks, computes, processes, readers, soak, storage
 from torture.scenario import Scenario, Skipped
 from torture.verdict import Verdict
 
-MODULES = (processes, computes, storage, clocks, readers)
+MODULES = (processes, computes, storage, clocks, readers, soak)
 SCENARIOS: dict[str, Scenario] = {
     found.name: found for module in MODULES for found in vars(module).values() if isinstance(found, Scenario)
 }

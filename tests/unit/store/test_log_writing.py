@@ -77,16 +77,18 @@ def test_nothing_to_append_is_no_commit(db: Path, writer: LogWriter) -> None:
 
 
 def test_producers_are_forgotten(db: Path) -> None:
-    """One that said goodbye at once, one that vanished when its position is old; other facts stay."""
-    clock = Noon()
-    writer = LogWriter.open(db, clock)
-    writer.append([event()], {"old": 1, "gone": 1})
-    clock.ts += 1000
-    writer.append([], {"new": 1})
+    """One that said goodbye at once, all others when their boot is over, and not before; other facts stay."""
+    writer = LogWriter.open(db)
+    writer.begin_boot("boot-1", Stamp(NOON, 0))
+    writer.append([event()], {"here": 1, "there": 1, "gone": 1})
     writer.forget("gone")
     writer.forget("never seen")
-    writer.forget_lanes_before(NOON + 1)
-    assert sorted(key for key in meta(db) if key.startswith("lane:")) == ["lane:new"]
+    assert sorted(writer.producers()) == ["here", "there"]
+    writer = reopened(writer, db)
+    writer.begin_boot("boot-1", Stamp(NOON + 100 * 86_400_000, 0))
+    assert sorted(writer.producers()) == ["here", "there"]
+    writer.begin_boot("boot-2", Stamp(NOON, 0))
+    assert writer.producers() == []
     assert "schema_version" in meta(db)
     writer.close()
 

@@ -1,0 +1,53 @@
+"""A producer that nobody kills: it logs one event after the other from outside, and times each commit."""
+
+from __future__ import annotations
+
+import threading
+import time
+from contextlib import nullcontext
+
+from support.engine import Engine
+
+from nerve.clock import SystemClock
+from nerve.eventqueue import EventSender
+from nerve.events import from_sense
+
+PERIOD_SECONDS = 0.02
+LONGEST_SECONDS = 30.0
+
+
+class Unguarded(nullcontext[None]):
+    """A guard for a thread that nobody interrupts."""
+
+    def check(self) -> None:
+        """Nothing can have arrived."""
+
+
+class Bystander:
+    """Logs as a process of its own would, and keeps the longest time that an event took to be committed, in ms."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._queue = EventSender(engine.event_socket, "bystander/1", Unguarded())
+        self._clock = SystemClock()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._log, name="bystander")
+        self.sent = 0
+        self.longest_ms = 0.0
+
+    def __enter__(self) -> Bystander:
+        self._queue.start()
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self._stop.set()
+        self._thread.join()
+        self._queue.close(LONGEST_SECONDS)
+
+    def _log(self) -> None:
+        while not self._stop.wait(PERIOD_SECONDS):
+            began = time.monotonic()
+            self._queue.send([from_sense(self._clock.stamp(), "bystander", "seen", {"n": self.sent})])
+            self._queue.settle(LONGEST_SECONDS)
+            self.sent += 1
+            self.longest_ms = max(self.longest_ms, (time.monotonic() - began) * 1000)

@@ -1,0 +1,168 @@
+"""A long run with all that can go on at once: whatever piles up shows in memory, descriptors or the table meta."""
+
+from __future__ import annotations
+
+import os
+import random
+import sqlite3
+import statistics
+import time
+from contextlib import closing, suppress
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import psutil
+from support.engine import Engine
+from support.waiting import pause
+
+from nerve.control import Accepted, ControlClient, Finished, GetStatus, StatusReply, TriggerSense
+from nerve.workspace import Workspace
+from torture.load import Load
+from torture.processes import finish, titled
+from torture.scenario import scenario
+from torture.verdict import Verdict
+
+SOAK_SECONDS = float(os.environ.get("NERVE_SOAK_SECONDS", "120"))
+SHORT_SECONDS = 4.0
+WARM_UP = 0.4
+"""The part of the time in which caches fill, and in which the writer is killed: what is measured comes after it."""
+
+PERIOD_SECONDS = 0.2
+WORKERS = 3
+KILL_WORKER, KILL_WRITER = 0.2, 0.05
+"""How probable a death is in one period."""
+
+GROWTH = 0.02
+"""What memory may grow by in the time that is measured, as a part of it; scatter around the line comes on top."""
+
+MEMORY_SECONDS = 2.0
+PRELUDE = f"from workers import writer; writer.LANE_MEMORY_SECONDS = {MEMORY_SECONDS}"
+
+TICKING = "def compute(ctx):\n    return {'at': ctx.trigger.scheduled_ts}\n"
+FAILING = "def compute(ctx):\n    raise ValueError(f'at {ctx.trigger.scheduled_ts}')\n"
+NOISY = """
+import logging
+
+def compute(ctx):
+    logging.getLogger(ctx.sense).warning("run %s", ctx.run_id, extra={"cause": ctx.signal and ctx.signal.run_id})
+    ctx.query_logs(ref_id=ctx.run_id)
+    return float("nan")
+"""
+REFLEXES = (
+    "{sense: tick-a, interval: 30ms}",
+    "{sense: tick-b, interval: 70ms}",
+    "{sense: failing, interval: 90ms}",
+    "{sense: failing, on: [tick-b]}",
+    "{sense: noisy, on: [tick-a, tick-b]}",
+    "{sense: relay, on: [tick-a, hand]}",
+    "{sense: noisy, on: [relay]}",
+)
+SENSES = {"tick-a": TICKING, "tick-b": TICKING, "failing": FAILING, "noisy": NOISY, "relay": TICKING, "hand": TICKING}
+
+
+class Sample(NamedTuple):
+    """How one process was at a moment: monotonic seconds, resident bytes, open descriptors."""
+
+    moment: float
+    rss: int
+    descriptors: int
+
+
+@dataclass(slots=True)
+class Vitals:
+    """The samples of one role; those of a predecessor are dropped."""
+
+    title: str
+    pid: int = 0
+    samples: list[Sample] = field(default_factory=list)
+
+    def look(self, engine: Engine) -> None:
+        """Take a sample, if the process is there."""
+        for process in titled(engine, self.title):
+            with suppress(psutil.Error):
+                if process.pid != self.pid:
+                    self.pid, self.samples = process.pid, []
+                self.samples.append(Sample(time.monotonic(), process.memory_info().rss, process.num_fds()))
+
+    def judge(self, since: float, verdict: Verdict) -> None:
+        """Note what has grown since then: along the line of least squares, by more than GROWTH and the scatter."""
+        samples = [sample for sample in self.samples if sample.moment >= since]
+        moments, sizes = [sample.moment for sample in samples], [sample.rss for sample in samples]
+        line = statistics.linear_regression(moments, sizes)
+        grown = line.slope * (moments[-1] - moments[0])
+        scatter = statistics.stdev(
+            size - line.slope * moment - line.intercept for moment, size in zip(moments, sizes, strict=True)
+        )
+        mean = statistics.fmean(sizes)
+        first, last = (statistics.median(s.descriptors for s in part) for part in _halves(samples))
+        verdict.expect(
+            grown < GROWTH * mean + 2 * scatter, f"the {self.title} has grown by {grown / 1024:.0f} KB of {mean:.0f}"
+        )
+        verdict.expect(abs(last - first) <= 1, f"the {self.title} had {first:g} open descriptors, then {last:g}")
+        verdict.notes.append(
+            f"{self.title}: {mean / 1024:.0f} KB, grown by {grown / 1024:.0f} KB in {moments[-1] - moments[0]:.0f} s "
+            f"(scatter {scatter / 1024:.0f} KB), {last:g} descriptors"
+        )
+
+
+@scenario
+def soak(engine: Engine, random: random.Random, verdict: Verdict, short: bool) -> None:
+    """Two minutes of signals, errors, commands and deaths: memory, descriptors and positions don't pile up."""
+    load = Load(engine, senses=2, events=10, interval="50ms")
+    load.senses += [f"{name}: {{}}" for name in SENSES]
+    load.reflexes += REFLEXES
+    for name, code in SENSES.items():
+        engine.sense(name, code)
+    load.configure(workers=WORKERS)
+    engine.prelude = PRELUDE
+    engine.start()
+    seconds = SHORT_SECONDS if short else SOAK_SECONDS
+    warm = time.monotonic() + seconds * WARM_UP
+    end = time.monotonic() + seconds
+    kernel, writer = Vitals("kernel"), Vitals("writer")
+    positions: list[int] = []
+    while (now := time.monotonic()) < end:
+        kernel.look(engine)
+        writer.look(engine)
+        positions.append(_positions(engine))
+        _command(engine, random)
+        for title, probability in (("worker", KILL_WORKER), ("writer", KILL_WRITER if now < warm else 0.0)):
+            if random.random() < probability:
+                _kill(engine, title, random, verdict)
+        pause(PERIOD_SECONDS)
+    kernel.judge(warm, verdict)
+    writer.judge(warm, verdict)
+    finish(engine, load, verdict)
+    runs = engine.how_many("type = 'run_complete'")
+    verdict.notes.append(f"{runs} runs; at most {max(positions)} positions remembered at once")
+
+
+def _command(engine: Engine, random: random.Random) -> None:
+    """Ask for a status and for a run; half of the time, hang up without waiting for the run."""
+    workspace = Workspace(engine.home.resolve())
+    with ControlClient(workspace.control_socket, workspace.home) as client:
+        client.send(GetStatus())
+        client.expect(StatusReply, 10)
+        client.send(TriggerSense("hand", '{"by": "hand"}', True))
+        client.expect(Accepted, 10)
+        if random.random() < 0.5:
+            client.expect(Finished, 30)
+
+
+def _positions(engine: Engine) -> int:
+    with closing(sqlite3.connect(f"file:{engine.db}?mode=ro", uri=True, timeout=10)) as connection:
+        (count,) = connection.execute("SELECT count(*) FROM meta WHERE key LIKE 'lane:%'").fetchone()
+        return int(count)
+
+
+def _kill(engine: Engine, title: str, random: random.Random, verdict: Verdict) -> None:
+    found = titled(engine, title)
+    for victim in random.sample(found, min(1, len(found))):
+        with suppress(psutil.NoSuchProcess):
+            victim.kill()
+            verdict.kills += 1
+
+
+def _halves(samples: list[Sample]) -> tuple[list[Sample], list[Sample]]:
+    middle = len(samples) // 2
+    return samples[:middle], samples[middle:]

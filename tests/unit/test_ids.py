@@ -1,0 +1,62 @@
+"""Identifiers: well-formed UUIDs of version 7, in the order of time, never twice."""
+
+from __future__ import annotations
+
+import time
+import uuid
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nerve.ids import RUN_ID_DIGITS, new_run_id, sense_of, uuid7_hex
+
+
+def test_the_digits_are_a_uuid_of_version_7() -> None:
+    """Version, variant and the 48 bits of time are where RFC 9562 puts them, whatever the random bits are."""
+    for _ in range(500):
+        before = time.time_ns() // 1_000_000
+        digits = uuid7_hex()
+        after = time.time_ns() // 1_000_000
+        made = uuid.UUID(digits)
+        assert len(digits) == RUN_ID_DIGITS
+        assert digits == digits.lower()
+        assert made.version == 7
+        assert made.variant == uuid.RFC_4122
+        assert before <= made.int >> 80 <= after
+
+
+def test_every_other_bit_is_random() -> None:
+    """All of the 74 free bits take both values."""
+    ones, zeros = 0, 0
+    for _ in range(200):
+        value = int(uuid7_hex(), 16)
+        ones |= value
+        zeros |= ~value
+    free = (1 << 80) - 1 & ~(0xF << 76) & ~(0x3 << 62)
+    assert ones & zeros & free == free
+
+
+def test_identifiers_of_later_milliseconds_sort_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Text order is time order, over every carry of the digits."""
+    moments = [0, 1, 15, 16, 255, 256, 1_700_000_000_000, 1_700_000_000_001, 2**48 - 1]
+    made = []
+    for moment in moments:
+        monkeypatch.setattr(time, "time_ns", lambda ms=moment: ms * 1_000_000)
+        made.append(uuid7_hex())
+    assert made == sorted(made)
+    assert [int(digits[:12], 16) for digits in made] == moments
+
+
+def test_identifiers_of_one_moment_differ(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Uniqueness does not hang on the clock."""
+    monkeypatch.setattr(time, "time_ns", lambda: 0)
+    assert len({uuid7_hex() for _ in range(10_000)}) == 10_000
+
+
+@given(st.from_regex(r"[a-z0-9][a-z0-9_-]{0,20}", fullmatch=True))
+def test_a_run_id_leads_with_its_sense(sense: str) -> None:
+    """The sense of a run can be told from its id, and a bare sense is its own."""
+    run_id = new_run_id(sense)
+    assert sense_of(run_id) == sense_of(sense) == sense
+    assert uuid.UUID(run_id.removeprefix(f"{sense}/")).version == 7

@@ -1,0 +1,251 @@
+"""Payloads: whatever value comes in, JSON text or a one-line refusal comes out, and never another exception."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import Enum
+from typing import Any
+from uuid import UUID
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nerve.errors import PayloadError
+from nerve.payload import DEFAULT_MAX_BYTES, MAX_DEPTH, PREVIEW_CHARS, encode_payload, preview, printable
+
+NAN, INFINITY = math.nan, math.inf
+INT64 = st.integers(-(2**63), 2**63 - 1)
+TEXT = st.text(st.characters(exclude_categories=["Cs"]))
+JSON = st.recursive(
+    st.none() | st.booleans() | INT64 | st.floats(allow_nan=False, allow_infinity=False) | TEXT,
+    lambda inner: st.lists(inner) | st.dictionaries(TEXT, inner),
+    max_leaves=20,
+)
+BAD_LEAVES = st.sampled_from([NAN, INFINITY, -INFINITY, 2**63, -(2**63) - 1, 10**30, "\ud800", b"x".decode, object()])
+
+
+@dataclass
+class Reading:
+    """What a sense may well return."""
+
+    value: object
+
+
+class Hostile:
+    """An object whose repr is a given function's."""
+
+    def __init__(self, represent: Callable[[], str]) -> None:
+        self._represent = represent
+
+    def __repr__(self) -> str:
+        return self._represent()
+
+
+class Unset(msgspec.Struct):
+    """A struct that loses its field."""
+
+    field: int = 0
+
+
+def refusal(value: object, max_bytes: int = DEFAULT_MAX_BYTES) -> PayloadError:
+    """Give the refusal of a value, having checked what holds for each."""
+    with pytest.raises(PayloadError) as caught:
+        encode_payload(value, max_bytes)
+    for text in (caught.value.reason, caught.value.preview):
+        assert text.isprintable()
+    assert caught.value.reason
+    assert len(caught.value.preview) <= PREVIEW_CHARS
+    return caught.value
+
+
+def nested(depth: int, innermost: object = 0) -> object:
+    """Give `innermost` inside `depth` lists and dicts."""
+    for level in range(depth):
+        innermost = [innermost] if level % 2 else {"inner": innermost}
+    return innermost
+
+
+@given(JSON)
+def test_every_json_value_comes_back_as_it_was(value: Any) -> None:
+    """Finite floats, 64-bit integers and any text survive, also by the standard library's reading."""
+    text = encode_payload(value)
+    assert msgspec.json.decode(text) == value
+    assert json.loads(text) == value
+
+
+@given(st.recursive(BAD_LEAVES, lambda inner: st.lists(inner, min_size=1) | st.dictionaries(TEXT, inner, min_size=1)))
+def test_one_bad_leaf_at_any_depth_is_a_refusal(value: object) -> None:
+    """What JSON has no place for is refused wherever it is, and nothing but PayloadError comes out."""
+    refusal(value)
+
+
+@pytest.mark.parametrize("number", [NAN, INFINITY, -INFINITY])
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda number: number,
+        lambda number: [1, [2, number]],
+        lambda number: {"a": {"b": number}},
+        lambda number: (None, number),
+        lambda number: {number},
+        lambda number: {"null": Reading({"deep": [number]})},
+        lambda number: Enum("Level", {"HIGH": number}).HIGH,
+    ],
+)
+def test_a_number_that_json_lacks_is_refused_by_name(wrap: Callable[[float], object], number: float) -> None:
+    """NaN and the infinities are found in every kind of container, and the reason says which it was."""
+    assert refusal(wrap(number)).reason == f"{number} is not a JSON number"
+
+
+@pytest.mark.parametrize("number", [2**63 - 1, -(2**63), 10**18, -(10**18)])
+def test_the_whole_range_of_64_bits_is_kept(number: int) -> None:
+    """The outermost integers come back exactly."""
+    assert encode_payload({"n": [number]}) == f'{{"n":[{number}]}}'
+
+
+@pytest.mark.parametrize("number", [2**63, -(2**63) - 1, 2**64, 10**40])
+@pytest.mark.parametrize("wrap", [lambda n: n, lambda n: [n], lambda n: {"n": Reading(n)}])
+def test_an_integer_beyond_64_bits_is_refused(wrap: Callable[[int], object], number: int) -> None:
+    """One past the range is too much, with either sign."""
+    assert refusal(wrap(number)).reason == "an integer beyond 64 bits"
+
+
+def test_an_integer_with_thousands_of_digits_is_refused() -> None:
+    """Python itself won't write such a number in decimal; that is a refusal, too."""
+    refusal({"n": 10**5000})
+
+
+@pytest.mark.parametrize("value", [NAN, 2**63])
+def test_a_key_never_breaks_the_text(value: float) -> None:
+    """A number as a key becomes text or a refusal, but never something that is no JSON."""
+    try:
+        text = encode_payload({value: 1})
+    except PayloadError:
+        return
+    assert list(json.loads(text).values()) == [1]
+
+
+@pytest.mark.parametrize("value", ["null", "12345678901234567890", "NaN", ["null", None], {"null": None}, 1e300])
+def test_what_only_looks_suspicious_is_fine(value: object) -> None:
+    """Text that resembles a lossy number is text."""
+    assert json.loads(encode_payload(value)) == value
+
+
+@pytest.mark.parametrize("value", ["\ud800", {"\udc80": 1}, [{"a": "x\udfff"}], Reading("\ud800")])
+def test_lone_surrogates_are_refused_in_values_and_keys(value: object) -> None:
+    """What can't be written as UTF-8 is refused in words that a person can act on."""
+    assert "lone surrogate" in refusal(value).reason
+
+
+def test_cycles_are_refused() -> None:
+    """A list or dict that holds itself has no end in JSON."""
+    items: list[object] = []
+    items.append(items)
+    mapping: dict[str, object] = {}
+    mapping["self"] = [mapping]
+    for cycle in (items, mapping, Reading(items)):
+        assert "cycle" in refusal(cycle).reason
+
+
+@pytest.mark.parametrize("depth", [MAX_DEPTH + 1, 500, 990, 100_000])
+def test_what_is_nested_too_deep_is_refused_whatever_the_stack(depth: int) -> None:
+    """The limit is a number of ours: a payload must be readable from a deeper stack than it was written on."""
+    assert "nest" in refusal(nested(depth)).reason
+
+
+def test_nesting_up_to_the_limit_is_kept() -> None:
+    """The limit is exact, and many brackets side by side don't count towards it."""
+    assert json.loads(encode_payload(nested(MAX_DEPTH))) == nested(MAX_DEPTH)
+    wide = [{"a": [n]} for n in range(1000)]
+    assert json.loads(encode_payload(wide)) == wide
+
+
+@pytest.mark.parametrize(
+    "value", [object(), (n for n in ()), print, {1: {(1, 2): 3}}, {None: 1}, type("a\nb", (), {})()]
+)
+def test_what_is_no_data_is_refused(value: object) -> None:
+    """Objects, generators, functions and odd keys are refused, whatever their type is called."""
+    refusal(value)
+
+
+def test_what_msgspec_can_write_is_json() -> None:
+    """Dataclasses, moments, UUIDs, sets and tuples have their usual forms."""
+    value = {
+        "at": datetime(2026, 11, 23, tzinfo=UTC),
+        "id": UUID(int=7),
+        "all": {1},
+        "pair": (1, 2),
+        "is": Reading(None),
+    }
+    assert json.loads(encode_payload(value)) == {
+        "at": "2026-11-23T00:00:00Z",
+        "id": "00000000-0000-0000-0000-000000000007",
+        "all": [1],
+        "pair": [1, 2],
+        "is": {"value": None},
+    }
+
+
+def test_any_error_of_the_encoder_is_a_refusal() -> None:
+    """A struct without its field, or raw bytes that are no text, raise other errors than the usual."""
+    unset = Unset()
+    del unset.field
+    refusal(unset)
+    refusal(msgspec.Raw(b"\xff"))
+
+
+@pytest.mark.parametrize("text", ["x" * 100, "é" * 50, "漢" * 33, "😀" * 25])
+def test_the_limit_is_exact_in_bytes(text: str) -> None:
+    """A text of several bytes a character is measured as it is stored."""
+    size = len(text.encode()) + 2
+    assert encode_payload(text, size) == f'"{text}"'
+    assert refusal(text, size - 1).reason == f"too large: {size} bytes of JSON, max_payload is {size - 1}"
+
+
+def raises(error: BaseException) -> Callable[[], str]:
+    """Give a function that raises."""
+
+    def represent() -> str:
+        raise error
+
+    return represent
+
+
+@pytest.mark.parametrize("error", [ValueError("no"), RecursionError(), SystemExit(3), MemoryError()])
+def test_a_repr_that_raises_is_named_in_the_preview(error: BaseException) -> None:
+    """Whatever a __repr__ raises, there is a preview: the type and what it raised."""
+    assert refusal(Hostile(raises(error))).preview == f"<Hostile, whose repr raises {type(error).__name__}>"
+
+
+@pytest.mark.parametrize("text", ["\ud800" * 1000, "\x1b[31m\r\n\x00", "\u2028\x85", "x" * 10_000_000, "", "😀" * 300])
+def test_a_preview_is_short_and_printable_whatever_the_repr_is(text: str) -> None:
+    """Surrogates, control characters and sheer length don't get through."""
+    shown = refusal([Hostile(lambda: text)]).preview
+    assert shown.encode()
+
+
+def test_the_preview_of_what_is_too_large_is_its_beginning() -> None:
+    """The start of the JSON helps to find the place, even where the cut goes through a character."""
+    assert refusal({"log": "é" * 1000 + "\x7f"}, 100).preview.startswith('{"log":"éé')
+    refusal("\x7f" * 1000, 100)
+
+
+@given(st.text())
+def test_printable_text_is_left_alone_and_the_rest_is_escaped(text: str) -> None:
+    """What comes out can be shown on any terminal, stored, and told apart."""
+    shown = printable(text)
+    assert shown.isprintable()
+    if text.isprintable():
+        assert shown == text
+
+
+@given(st.binary() | JSON)
+def test_a_preview_of_anything_is_bounded(value: object) -> None:
+    """No value makes for a preview that is longer than promised."""
+    assert len(preview(value)) <= PREVIEW_CHARS
