@@ -181,9 +181,7 @@ def test_a_data_folder_that_belongs_to_another_is_told(home: Path, monkeypatch: 
         raise PermissionError(1, "Operation not permitted")
 
     monkeypatch.setattr(Path, "chmod", refuse)
-    with pytest.raises(
-        WorkspaceError, match=r"can't make .*/data private: Operation not permitted; start nerve as"
-    ):
+    with pytest.raises(WorkspaceError, match=r"can't make .*/data private: Operation not permitted; start nerve as"):
         Workspace(home).prepare()
 
 
