@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from datetime import datetime
 from typing import NamedTuple, Protocol
 
 
@@ -11,6 +12,10 @@ class Stamp(NamedTuple):
 
     ts: int
     mono: int
+
+
+Moment = int | datetime
+"""A moment as a user gives it: unix ms, or a datetime with a timezone."""
 
 
 class Clock(Protocol):

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import datetime
 from typing import TYPE_CHECKING, Protocol
 
-from nerve.clock import Clock
+from nerve.clock import Clock, Moment
 from nerve.events import Log, LogEvent, from_sense
 from nerve.redaction import Redactor
 from nerve.trigger import Signal, Trigger
@@ -17,8 +16,6 @@ if TYPE_CHECKING:
 EVENTS_PER_BATCH = 1_000
 CHARS_PER_BATCH = 256 * 1024
 READ_OWN_SECONDS = 1.0
-
-Moment = int | datetime
 
 
 class EventSink(Protocol):

@@ -12,7 +12,7 @@ from nerve import events
 from nerve.children import ChildContext
 from nerve.clock import Clock, SystemClock
 from nerve.errors import NerveError, StoreError
-from nerve.eventqueue import EventSender, Order, Purge, Vacuum
+from nerve.eventqueue import EventSender, Order, Purge, Unguarded, Vacuum
 from nerve.events import ErrorDetail
 from nerve.ids import uuid7_hex
 from nerve.messages import Archived, ArchiveNow, ArchiverReport, Finish, Ready, Report, ToChild
@@ -30,19 +30,6 @@ ORDER_SECONDS = 3600.0
 ORDER_ATTEMPTS = 5
 PURGE_ROWS = 1_000
 CLOSE_SECONDS = 5.0
-
-
-class Unguarded:
-    """A guard for a process that nobody interrupts."""
-
-    def __enter__(self) -> None:
-        """Nothing to keep out."""
-
-    def __exit__(self, *_exception: object) -> None:
-        """Nothing has been kept out."""
-
-    def check(self) -> None:
-        """Nothing can have arrived."""
 
 
 class Archiver:

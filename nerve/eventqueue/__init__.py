@@ -3,6 +3,17 @@
 from nerve.eventqueue.lane import Lane
 from nerve.eventqueue.messages import Done, Order, Purge, Vacuum
 from nerve.eventqueue.receiver import EventReceiver, Gathered, Request
-from nerve.eventqueue.sender import EventSender
+from nerve.eventqueue.sender import EventSender, Unguarded
 
-__all__ = ["Done", "EventReceiver", "EventSender", "Gathered", "Lane", "Order", "Purge", "Request", "Vacuum"]
+__all__ = [
+    "Done",
+    "EventReceiver",
+    "EventSender",
+    "Gathered",
+    "Lane",
+    "Order",
+    "Purge",
+    "Request",
+    "Unguarded",
+    "Vacuum",
+]

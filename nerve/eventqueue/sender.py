@@ -9,7 +9,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Protocol
 
@@ -29,6 +29,13 @@ class Guard(AbstractContextManager[None], Protocol):
 
     def check(self) -> None:
         """Raise what arrived inside the block, at a place where nothing is half done."""
+
+
+class Unguarded(nullcontext[None]):
+    """A guard for a process that nobody interrupts."""
+
+    def check(self) -> None:
+        """Nothing can have arrived."""
 
 
 class EventSender:

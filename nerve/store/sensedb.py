@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 from peewee import SqliteDatabase
 
-from nerve.context import Moment
+from nerve.clock import Moment
 from nerve.errors import StoreError
 from nerve.events import Log
 from nerve.store.querying import query_logs

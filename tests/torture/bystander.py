@@ -4,23 +4,15 @@ from __future__ import annotations
 
 import threading
 import time
-from contextlib import nullcontext
 
 from support.engine import Engine
 
 from nerve.clock import SystemClock
-from nerve.eventqueue import EventSender
+from nerve.eventqueue import EventSender, Unguarded
 from nerve.events import from_sense
 
 PERIOD_SECONDS = 0.02
 LONGEST_SECONDS = 30.0
-
-
-class Unguarded(nullcontext[None]):
-    """A guard for a thread that nobody interrupts."""
-
-    def check(self) -> None:
-        """Nothing can have arrived."""
 
 
 class Bystander:
