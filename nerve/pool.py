@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
 from nerve.children import FIRST_DELAY_SECONDS, Child, describe_exit, restart_delay
+from nerve.errors import WireError
 from nerve.events import ErrorDetail, Status
-from nerve.messages import Failed, Finish, Outcome, Ready, Run
+from nerve.messages import Failed, Finish, FromChild, Outcome, Ready, Run
+from nerve.units import format_duration
+
+logger = logging.getLogger("nerve.kernel")
 
 TRACE_SECONDS = 0.1
 """How long a worker that is about to be killed has for writing where it hangs."""
@@ -77,7 +82,8 @@ class Pool:
         while not self.closed and len(self.workers) < self.size and now >= self._fork_at:
             try:
                 worker = Worker(self.fork(now))
-            except OSError:  # no memory or no processes left: it may pass
+            except OSError as error:  # no memory or no processes left: it may pass
+                logger.warning("can't fork a worker, and will try again: %s", error.strerror)
                 self._put_off(now)
                 return
             self.workers[worker.child.pid] = worker
@@ -102,7 +108,7 @@ class Pool:
 
     def hear(self, worker: Worker) -> Iterator[Ended]:
         """Take what a worker says: the end of its run."""
-        for message in worker.child.link.receive():
+        for message in self._received(worker):
             match message:
                 case Ready():
                     worker.child.ready = True
@@ -120,6 +126,16 @@ class Pool:
         if worker.child.link.ended:
             self.forget(worker)
 
+    def _received(self, worker: Worker) -> list[FromChild]:
+        """Give a worker's messages; one that says anything else is killed, for its next words would mean as little."""
+        try:
+            return worker.child.link.receive()
+        except WireError as error:
+            worker.child.failure = f"what it sent made no sense: {error}"
+            worker.child.link.ended = True
+            self._kill(worker)
+            return []
+
     def reap(self, now: float) -> Iterator[Ended]:
         """Notice the workers that have ended, and give the runs that ended with them."""
         for pid, worker in list(self.workers.items()):
@@ -130,6 +146,7 @@ class Pool:
             if worker.open_run:
                 yield _died(worker, worker.open_run, code, now)
             elif not worker.stopping:
+                logger.warning("the worker (pid %d) died between two runs: %s", pid, describe_exit(code))
                 self._put_off(now, started=worker.child.ready)
             del self.workers[pid]
             self.forget(worker)
@@ -140,15 +157,15 @@ class Pool:
         for worker in self.workers.values():
             if worker.kill_at is None and worker.open_run and now >= worker.open_run.kill_at:
                 self._condemn(worker, "timeout", now)
-            elif worker.kill_at is not None and now >= worker.kill_at:
-                worker.child.signal(signal.SIGKILL)
+            elif worker.kill_at is not None and now >= worker.kill_at and not worker.stopping:
+                self._kill(worker)
 
     def next_moment(self) -> float | None:
         """Give the moment at which `enforce` or `fill` has something to do next."""
         moments = [
             worker.kill_at if worker.kill_at is not None else worker.open_run.kill_at
             for worker in self.workers.values()
-            if worker.open_run
+            if worker.open_run and not worker.stopping
         ]
         if not self.closed and len(self.workers) < self.size:
             moments.append(self._fork_at)
@@ -186,6 +203,10 @@ class Pool:
         worker.kill_at = now + TRACE_SECONDS
         worker.child.signal(signal.SIGUSR2)
 
+    def _kill(self, worker: Worker) -> None:
+        worker.stopping = True  # until it is reaped: it must be given nothing, though its last outcome may yet arrive
+        worker.child.signal(signal.SIGKILL)
+
     def _finish(self, worker: Worker) -> None:
         if not worker.stopping:
             worker.stopping = True
@@ -215,12 +236,13 @@ def _died(worker: Worker, open_run: OpenRun, code: int, now: float) -> Ended:
             error = None
         case "timeout":
             message = (
-                f"{run.sense} took longer than its timeout of {run.timeout:g} s and did not react to being "
-                f"interrupted: its worker (pid {pid}) was killed"
+                f"{run.sense} took longer than its timeout of {format_duration(run.timeout)} and did not react to "
+                f"being interrupted: its worker (pid {pid}) was killed"
             )
             error = ErrorDetail("timeout", message, exception="TimeoutError", traceback=trace)
         case _:
-            message = f"the worker (pid {pid}) that ran {run.sense} died: {describe_exit(code)}"
+            reason = worker.child.failure or describe_exit(code)
+            message = f"the worker (pid {pid}) that ran {run.sense} died: {reason}"
             error = ErrorDetail("worker_died", message, traceback=trace, exit_code=code)
     outcome = Outcome(run.run_id, status, (now - open_run.started) * 1000, None, error)
     return Ended(open_run, outcome, pid, died=True)

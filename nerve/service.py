@@ -14,7 +14,7 @@ logger = logging.getLogger("nerve.kernel")
 
 @dataclass(frozen=True, slots=True)
 class Death:
-    """How a service ended, in one line; `restart_in` seconds, or None when it is given up."""
+    """How a service ended, in one line; `restart_in` seconds, or None when it is not started again."""
 
     message: str
     exit_code: int
@@ -53,12 +53,13 @@ class Service:
         return None if self.child or self.finishing else self._start_at
 
     def start(self, now: float) -> None:
-        """Fork it, when its moment has come. OSError is a failed start like any other."""
+        """Fork it, when its moment has come. A fork that fails is tried again: it is the system that has no room."""
         if self.child or self._start_at is None or now < self._start_at or self.finishing:
             return
         try:
             self.child = self.fork(self.role, now)
         except OSError as error:
+            logger.warning("can't fork the %s, and will try again: %s", self.role.name, error.strerror)
             self._failed(now, f"it can't be forked: {error.strerror}")
             return
         self.watch(self.child)
@@ -90,11 +91,11 @@ class Service:
         child, self.child = self.child, None
         self.forget(child)
         child.close()
-        if self.finishing and code == 0:
-            return None
+        reason = child.failure or describe_exit(code)
+        if self.finishing:
+            return Death(reason, code, None) if code else None
         if not child.ready:
             self._failed_starts += 1
-        reason = child.failure or describe_exit(code)
         return Death(reason, code, self._failed(now, reason))
 
     def kill(self) -> None:
@@ -111,6 +112,8 @@ class Service:
             self.child.link.close()
             self.child.join(timeout)
             self.child.kill()
+            self.child.close()
+            self.child = None
 
     def _failed(self, now: float, reason: str) -> float | None:
         self._deaths = [*self._deaths[-50:], now]

@@ -78,7 +78,7 @@ class Listener:
         """End `nerve logs -f` once it has printed the last entry; gives its exit code."""
         with suppress(AssertionError):
             wait_until(lambda: self.followed[-1:] == [last_id], "nerve logs -f has printed everything", timeout=5)
-        self._process.send_signal(signal.SIGINT)
+        self._process.send_signal(signal.SIGTERM)
         return self._process.wait(timeout=10)
 
 
@@ -113,12 +113,12 @@ def clock(engine: Engine, random: random.Random, verdict: Verdict, short: bool) 
 
 
 def _configure(engine: Engine) -> Load:
-    load = Load(engine, senses=2, events=20, interval="50ms")
+    load = Load(engine, senses=3, events=100)
     for name in ("beat", "echo", "by-hand"):
         engine.sense(name, BEAT)
         load.senses.append(f"{name}: {{}}")
     load.reflexes += [f"{{sense: beat, interval: {BEAT_SECONDS:g}s}}", "{sense: echo, on: [beat]}"]
-    load.configure(extra="logs: {retention: 1s, archive_interval: 1s}\n")
+    load.configure(workers=4, extra="logs: {retention: 1s, archive_interval: 1s}\n")
     return load
 
 
