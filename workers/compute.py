@@ -11,12 +11,13 @@ from nerve import diagnostics
 from nerve.children import ChildContext
 from nerve.clock import Clock, SystemClock
 from nerve.context import SenseContext
+from nerve.errors import PayloadError
 from nerve.eventqueue import EventSender
 from nerve.events import from_logging
 from nerve.ids import uuid7_hex
 from nerve.interruption import Interrupter
 from nerve.messages import Finish, Outcome, Ready, Run, ToChild
-from nerve.payload import DEFAULT_MAX_BYTES, encode_payload, preview
+from nerve.payload import DEFAULT_MAX_BYTES, encode_payload, valid_text
 from nerve.redaction import redactor_of
 from nerve.sense import SenseLoader, perform, trace
 from nerve.store import SenseDatabases
@@ -51,7 +52,10 @@ class GuardedHandler(logging.Handler):
 
 
 class EventHandler(logging.Handler):
-    """Makes a log event of each stdlib record; nerve's own diagnostics are left out."""
+    """Makes a log event of each stdlib record; nerve's own diagnostics are left out.
+
+    So are the records of a process that a compute has forked: it has no lane, and they are diagnostics only.
+    """
 
     def __init__(self, events: EventSender, clock: Clock) -> None:
         super().__init__()
@@ -60,7 +64,8 @@ class EventHandler(logging.Handler):
         self.run_id: str | None = None
         self.max_payload = DEFAULT_MAX_BYTES
         self.redactor = redactor_of(())
-        self.addFilter(lambda record: not record.name.startswith("nerve."))
+        self._pid = os.getpid()
+        self.addFilter(lambda record: os.getpid() == self._pid and not record.name.startswith("nerve."))
 
     def emit(self, record: logging.LogRecord) -> None:
         """Ship the record as `logging/<level>` with the current run's id."""
@@ -73,10 +78,9 @@ class EventHandler(logging.Handler):
                 self.max_payload,
                 self.redactor,
             )
-        except Exception:  # noqa: BLE001 - what logging does with a record that can't be formatted
-            self.handleError(record)
-        else:
             self._events.send([event])
+        except Exception:  # noqa: BLE001 - logging itself must never be what fails
+            self.handleError(record)
 
 
 def level_name(number: int) -> str:
@@ -86,20 +90,18 @@ def level_name(number: int) -> str:
 
 def record_payload(record: logging.LogRecord) -> dict[str, object]:
     """Give a record's payload: logger, message, the traceback if any, and its `extra`, unstorable values described."""
-    payload: dict[str, object] = {"logger": record.name, "message": record.getMessage()}
+    payload = {key: _storable(value) for key, value in vars(record).items() if key not in _STANDARD}
+    payload |= {"logger": valid_text(record.name), "message": valid_text(record.getMessage())}
     if record.exc_info and record.exc_info[1]:
         payload["traceback"] = trace(record.exc_info[1])
-    for key, value in vars(record).items():
-        if key not in _STANDARD:
-            payload[key] = _storable(value)
     return payload
 
 
 def _storable(value: object) -> object:
     try:
         encode_payload(value)
-    except Exception:  # noqa: BLE001 - whatever is wrong with it, its description can be stored
-        return preview(value)
+    except PayloadError as refusal:
+        return refusal.preview
     return value
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import signal
 import sys
 import time
 
@@ -61,6 +62,8 @@ def torture(list_them: bool, only: tuple[str, ...], rounds: int, seed: int | Non
     Example:
       scripts/torture --only writer --rounds 3
     """
+    # A shell in the background has Ctrl-C ignored, which every process below would inherit.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     console = Console(highlight=False)
     if list_them:
         for scenario in SCENARIOS.values():

@@ -78,7 +78,7 @@ class Listener:
         """End `nerve logs -f` once it has printed the last entry; gives its exit code."""
         with suppress(AssertionError):
             wait_until(lambda: self.followed[-1:] == [last_id], "nerve logs -f has printed everything", timeout=5)
-        self._process.send_signal(signal.SIGTERM)
+        self._process.send_signal(signal.SIGINT)
         return self._process.wait(timeout=10)
 
 
