@@ -203,7 +203,8 @@ class Kernel:
     def _service_died(self, service: Service, death: Death) -> None:
         name = service.role.name
         if service is self._writer and (service.finishing or not service.ever_ready):
-            self._failure = death.message
+            early = f"the writer ended too early ({death.message}): what is committed is safe; start again"
+            self._failure = death.message if death.explained else early
             self._stage = Stage.OVER
             return
         then = "it is given up" if death.restart_in is None else "it is restarted"

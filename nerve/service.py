@@ -14,11 +14,15 @@ logger = logging.getLogger("nerve.kernel")
 
 @dataclass(frozen=True, slots=True)
 class Death:
-    """How a service ended, in one line; `restart_in` seconds, or None when it is not started again."""
+    """How a service ended, in one line, `explained` if it said so itself.
+
+    It is started again in `restart_in` seconds; None when it is not.
+    """
 
     message: str
     exit_code: int
     restart_in: float | None
+    explained: bool = False
 
 
 @dataclass(slots=True)
@@ -93,10 +97,10 @@ class Service:
         child.close()
         reason = child.failure or describe_exit(code)
         if self.finishing:
-            return Death(reason, code, None) if code else None
+            return Death(reason, code, None, child.failure is not None) if code else None
         if not child.ready:
             self._failed_starts += 1
-        return Death(reason, code, self._failed(now, reason))
+        return Death(reason, code, self._failed(now, reason), child.failure is not None)
 
     def kill(self) -> None:
         """Kill it, if it is there, and don't start it again."""

@@ -115,6 +115,13 @@ def test_a_data_folder_that_is_not_writable(engine: Engine) -> None:
     assert "Traceback" not in found.stderr
 
 
+def test_a_writer_that_dies_before_it_can_say_why(engine: Engine) -> None:
+    """Without a writer nothing starts; how it ended, and what to do, is all that can be said."""
+    engine.config(QUIET)
+    engine.prelude = "import os, nerve.store\nnerve.store.LogWriter.open = lambda *_: os.kill(os.getpid(), 9)"
+    assert "the writer ended too early (killed by SIGKILL)" in refused(engine)
+
+
 def test_a_home_too_long_for_a_socket(engine: Engine) -> None:
     """The sockets then live in a short place; everything works as ever."""
     home = engine.home / ("long-" * 30)
