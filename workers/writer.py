@@ -28,7 +28,10 @@ GROUP_SECONDS = 0.01
 """Commits follow each other no closer than this while events keep coming, so that each one carries many."""
 
 FIRST_COMMIT_SECONDS = 0.05
-"""How long a new writer only reads: what its predecessor left unacknowledged is sent again, in order by then."""
+"""How long a new writer only reads, from when all who know its predecessor are back: they send again what they hold."""
+
+PATIENCE_SECONDS = 1.0
+"""How long it waits for them at most: one may be stopped, or have been killed."""
 
 MAX_GROUP_EVENTS = 10_000
 PURGE_ROWS = 1_000
@@ -86,7 +89,9 @@ class Writer:
         self._receiver.expect(store.producers())
         self._own: list[events.LogEvent] = []
         self._oldest: float | None = None
-        self._last_commit = clock.now() + FIRST_COMMIT_SECONDS - GROUP_SECONDS
+        self._last_commit = 0.0
+        self._hold_until = clock.now() + FIRST_COMMIT_SECONDS
+        self._patient_until = clock.now() + PATIENCE_SECONDS
         self._lag_ms = 0.0
         self._outage: str | None = None
         self._rate = Rate()
@@ -122,6 +127,8 @@ class Writer:
     def _commit_at(self) -> float:
         if self._finishing or self._oldest is None:
             return 0.0
+        if self._clock.now() < self._hold_until:
+            return self._hold_until
         return commit_due(self._oldest, self._last_commit, self._receiver.waiting)
 
     def _wait(self) -> None:
@@ -136,10 +143,17 @@ class Writer:
         for key, _mask in self._selector.select(timeout):
             act: Callable[[], None] = key.data
             act()
+        self._welcome_back()
         if self._finishing:
             self._receiver.drain()
         if self._oldest is None and (self._receiver.waiting or self._own):
             self._oldest = self._clock.now()
+
+    def _welcome_back(self) -> None:
+        """Put the first commit off while somebody is missing: what they hold may come before what is there."""
+        now = self._clock.now()
+        if now < min(self._hold_until, self._patient_until) and self._receiver.awaits():
+            self._hold_until = now + FIRST_COMMIT_SECONDS
 
     def _obey(self) -> None:
         for message in self._link.receive():

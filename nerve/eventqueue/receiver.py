@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import selectors
 import socket
 from collections import deque
@@ -31,6 +32,8 @@ from nerve.events import LogEvent
 from nerve.wire import Channel, same_user
 
 logger = logging.getLogger("nerve.writer")
+
+_PID = re.compile(r"-([1-9][0-9]{0,9})/")
 
 
 @dataclass(slots=True, eq=False)
@@ -160,6 +163,10 @@ class EventReceiver:
         now = self._clock.now()
         self._absent.update((producer, now) for producer in producers)
 
+    def awaits(self) -> bool:
+        """Tell whether a producer is away whose process lives: it is about to come back, with what it still holds."""
+        return any(_lives(producer) for producer in self._absent)
+
     def forget_absent(self, seconds: float) -> None:
         """Forget the producer that has been away for longest, if that is longer than `seconds`."""
         producer, since = next(iter(self._absent.items()), (None, 0.0))
@@ -260,3 +267,13 @@ class EventReceiver:
             if inlet.producer is not None:
                 self._absent[inlet.producer] = self._clock.now()
             self.requests = deque(request for request in self.requests if request.asker is not inlet)
+
+
+def _lives(producer: str) -> bool:
+    """Tell whether the process of a producer named `role-PID/...` is there; False for one of another name."""
+    pid = _PID.search(producer)
+    try:
+        os.kill(int(pid[1]), 0) if pid else None
+    except (ProcessLookupError, PermissionError, OverflowError):
+        return False
+    return pid is not None

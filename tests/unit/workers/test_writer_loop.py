@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import selectors
 import socket
 import time
@@ -31,6 +32,7 @@ from workers.writer import (
     LANE_MEMORY_SECONDS,
     MAX_GROUP_EVENTS,
     ORPHAN_SECONDS,
+    PATIENCE_SECONDS,
     PURGE_ROWS,
     RATE_SECONDS,
     VACUUM_PAGES,
@@ -302,6 +304,50 @@ def test_a_new_writer_reads_before_it_commits(stage: Stage) -> None:
     stage.clock.time += FIRST_COMMIT_SECONDS
     stage.turns(1)
     assert names(stage.store.events) == ["a"]
+
+
+def successor_of_one_who_knew(stage: Stage, producer: str) -> None:
+    """Have a new writer take over from one that had committed something of this producer."""
+    stage.store.positions[producer] = 0
+    stage.writer._receiver.close()
+    stage.writer = stage.start()
+    stage.take_over_waiting()
+    stage.lane("other").submit([event("effect", mono=2)])
+
+
+def test_a_new_writer_waits_until_those_who_live_are_back(stage: Stage) -> None:
+    """What they hold may be the cause of what is there already: it is committed with it, and before it."""
+    me = f"worker-{os.getpid()}/1"
+    successor_of_one_who_knew(stage, me)
+    for _ in range(6):
+        stage.clock.time += FIRST_COMMIT_SECONDS / 2
+        stage.turns(1)
+    assert stage.store.commits == []
+    stage.lane(me).submit([event("cause", mono=1)])
+    stage.turns(1)
+    stage.clock.time += FIRST_COMMIT_SECONDS
+    stage.turns(2)
+    assert names(stage.store.events) == ["cause", "effect"]
+
+
+def test_a_new_writer_does_not_wait_for_the_dead(stage: Stage) -> None:
+    """A producer whose process is gone will not be back."""
+    successor_of_one_who_knew(stage, "worker-2147483646/1")
+    stage.turns(1)
+    stage.clock.time += FIRST_COMMIT_SECONDS
+    stage.turns(1)
+    assert names(stage.store.events) == ["effect"]
+
+
+def test_the_patience_of_a_new_writer_has_an_end(stage: Stage) -> None:
+    """A producer that is stopped holds the others up for so long, and no longer."""
+    successor_of_one_who_knew(stage, f"worker-{os.getpid()}/1")
+    began = stage.clock.time
+    while not stage.store.commits:
+        stage.clock.time += FIRST_COMMIT_SECONDS / 2
+        stage.turns(1)
+        assert stage.clock.time - began <= PATIENCE_SECONDS + 2 * FIRST_COMMIT_SECONDS
+    assert stage.clock.time - began >= PATIENCE_SECONDS
 
 
 def test_nothing_is_acknowledged_before_it_is_committed(stage: Stage) -> None:
