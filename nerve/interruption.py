@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Callable
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Literal, TypeVar
 
 Reason = Literal["timeout", "stopped"]
@@ -38,13 +38,13 @@ class Interrupter:
         self._raised = False
         self.reason: Reason | None = None
         """Why the current (or last) run was interrupted; None if it was not."""
-        self.deliver: Callable[[], bool] | None = None
-        """Set by an asynchronous run: takes the interruption to what waits; False when it must be raised after all."""
+        self.deliver: Callable[[FrameType | None], bool] | None = None
+        """Set by an asynchronous run: takes an interruption of this frame to what waits; False to have it raised."""
 
     def install(self) -> None:
         """Take over SIGALRM (the timeout) and SIGUSR1 (the kernel's stop) of this process."""
-        signal.signal(signal.SIGALRM, lambda _signum, _frame: self._interrupt("timeout"))
-        signal.signal(signal.SIGUSR1, lambda _signum, _frame: self._interrupt("stopped"))
+        signal.signal(signal.SIGALRM, lambda _signum, frame: self._interrupt("timeout", frame))
+        signal.signal(signal.SIGUSR1, lambda _signum, frame: self._interrupt("stopped", frame))
 
     def run(self, function: Callable[[], T], timeout: float) -> T:
         """Call `function`, interrupting it after `timeout` seconds or when the kernel says so."""
@@ -76,12 +76,12 @@ class Interrupter:
             if self._depth == 0:
                 self.check()
 
-    def _interrupt(self, reason: Reason) -> None:
+    def _interrupt(self, reason: Reason, frame: FrameType | None) -> None:
         if not self._armed or self._raised:
             return
         if self._depth:
             self._pending = self._pending or reason
-        elif self.deliver and self.deliver():
+        elif self.deliver and self.deliver(frame):
             self.reason = self.reason or reason
             signal.setitimer(signal.ITIMER_REAL, DELIVERY_SECONDS)
         else:

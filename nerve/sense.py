@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Awaitable, Callable
 from itertools import dropwhile
 from pathlib import Path
-from types import CodeType, ModuleType
+from types import CodeType, FrameType, ModuleType
 from typing import Any
 
 import msgspec
@@ -140,16 +140,19 @@ class _Delivery:
         self._compute = asyncio.current_task()
         return await awaitable
 
-    def deliver(self) -> bool:
-        """Ask the loop to end what waits; False when it was asked before and has not come to it: a step hangs."""
+    def deliver(self, frame: FrameType | None) -> bool:
+        """Ask the loop to end what waits; False when it was asked before, and `frame` is in a task that hangs."""
         if self._loop.is_closed():
             return False
         if self._asked is None:
             self._asked = self._loop.call_soon_threadsafe(self._end_waiting)
             return True
-        if asyncio.current_task(self._loop) is self._compute:
-            self._asked.cancel()  # the compute itself hangs: what is raised in it is enough
-        return self._done
+        running = asyncio.current_task(self._loop)
+        if self._done or running is None or not _is_in_code_of(running.get_coro(), frame):
+            return True
+        if running is self._compute:
+            self._asked.cancel()  # what is raised in the compute is enough
+        return False
 
     def _end_waiting(self) -> None:
         self._done = True
@@ -157,6 +160,16 @@ class _Delivery:
             self._compute.cancel()
         else:
             self._loop.stop()  # it waits for what the compute has left running
+
+
+def _is_in_code_of(coroutine: object, frame: FrameType | None) -> bool:
+    """Tell whether `frame` belongs to `coroutine` or to what it has called, and not to asyncio itself."""
+    if frame is None or frame.f_code.co_filename.startswith(_ASYNCIO_FOLDER):
+        return False
+    outermost = getattr(coroutine, "cr_frame", None)
+    while frame is not None and frame is not outermost:
+        frame = frame.f_back
+    return frame is not None
 
 
 def _interrupted(

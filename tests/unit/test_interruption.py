@@ -8,6 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from types import FrameType
 
 import pytest
 from support.interrupters import installed_interrupter
@@ -242,8 +243,9 @@ def test_an_asynchronous_run_may_have_it_delivered_instead(interrupter: Interrup
     delivered: list[str] = []
 
     def compute(*, takes: bool) -> str:
-        def deliver() -> bool:
-            delivered.append("here")
+        def deliver(frame: FrameType | None) -> bool:
+            assert frame
+            delivered.append(frame.f_code.co_name)
             return takes
 
         interrupter.deliver = deliver
@@ -255,7 +257,7 @@ def test_an_asynchronous_run_may_have_it_delivered_instead(interrupter: Interrup
     with pytest.raises(Interruption):
         interrupter.run(lambda: compute(takes=False), LONG)
     assert interrupter.run(lambda: "fine", LONG) == "fine"
-    assert delivered == ["here", "here"]
+    assert delivered == ["raise_stop", "raise_stop"]
     assert interrupter.deliver is None
 
 
