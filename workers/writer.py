@@ -152,7 +152,7 @@ class Writer:
     def _welcome_back(self) -> None:
         """Put the first commit off while somebody is missing: what they hold may come before what is there."""
         now = self._clock.now()
-        if now < min(self._hold_until, self._patient_until) and self._receiver.awaits():
+        if not self._last_commit and now < self._patient_until and self._receiver.awaits():
             self._hold_until = now + FIRST_COMMIT_SECONDS
 
     def _obey(self) -> None:

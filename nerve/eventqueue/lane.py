@@ -93,7 +93,7 @@ class Lane:
         except OSError:
             return False
         self._channel = Channel(sock, FromWriter)
-        self._channel.send(Hello(self._producer, self.committed_seq))
+        self._channel.send(Hello(self._producer, self.committed_seq, self._last_seq))
         self._connections += 1
         return True
 

@@ -13,10 +13,12 @@ class Hello(msgspec.Struct, frozen=True, tag=1, array_like=True):
     """A producer introduces itself; `producer` is unique to one process, and stays the same when it reconnects.
 
     `committed` is the last batch that it knows to be committed: the writer may have forgotten who was silent for long.
+    `last` is the last batch that it has: those after the committed ones follow, and others may depend on them.
     """
 
     producer: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
     committed: Annotated[int, msgspec.Meta(ge=0, le=2**53)] = 0
+    last: Annotated[int, msgspec.Meta(ge=0, le=2**53)] = 0
 
 
 class Batch(msgspec.Struct, frozen=True, tag=2, array_like=True):

@@ -38,10 +38,11 @@ _PID = re.compile(r"-([1-9][0-9]{0,9})/")
 
 @dataclass(slots=True, eq=False)
 class _Inlet:
-    """One producer's connection; `watched` is what the selector waits for."""
+    """One producer's connection; `announced` is the last batch it had at its start, `watched` what is waited for."""
 
     channel: Channel[ToWriter]
     producer: str | None = None
+    announced: int = 0
     watched: int = selectors.EVENT_READ
 
 
@@ -164,8 +165,11 @@ class EventReceiver:
         self._absent.update((producer, now) for producer in producers)
 
     def awaits(self) -> bool:
-        """Tell whether a producer is away whose process lives: it is about to come back, with what it still holds."""
-        return any(_lives(producer) for producer in self._absent)
+        """Tell whether somebody still holds what an earlier writer had not committed.
+
+        A producer that is away, but whose process lives, is about to come back; one that is back may still be sending.
+        """
+        return any(map(self._is_behind, self._inlets)) or any(map(_lives, self._absent))
 
     def forget_absent(self, seconds: float) -> None:
         """Forget the producer that has been away for longest, if that is longer than `seconds`."""
@@ -232,8 +236,11 @@ class EventReceiver:
         self._absent.pop(hello.producer, None)
         committed = max(self._position(hello.producer), hello.committed)
         self._progress.setdefault(hello.producer, _Progress(committed))
-        inlet.producer = hello.producer
+        inlet.producer, inlet.announced = hello.producer, hello.last
         self._send(inlet, Welcome(committed))
+
+    def _is_behind(self, inlet: _Inlet) -> bool:
+        return inlet.producer is not None and self._progress[inlet.producer].seq < inlet.announced
 
     def _accept_batch(self, producer: str, batch: Batch, now: int) -> None:
         progress = self._progress[producer]

@@ -142,3 +142,22 @@ def test_a_new_writer_forgets_whom_its_predecessor_has_left_behind(
     clock.time += 1
     forget(writer)
     assert not writer.log.positions
+
+
+def test_who_is_back_is_awaited_until_everything_is_sent_again(writer: StepWriter, join: Join) -> None:
+    """Others may depend on what it held when it came back; what it logs from then on keeps nobody waiting."""
+    lane = join("worker-1")
+    lane.submit([event("second")])
+    lane.submit([event("third")])
+    writer.restart()
+    tend(lane)
+    tend(lane)
+    lane.submit([event("fourth")])
+    writer.turn()
+    writer.turn()
+    assert writer.receiver.producers == 1
+    assert writer.receiver.awaits()
+    tend(lane)
+    writer.turn()
+    assert not writer.receiver.awaits()
+    assert [stored.type for stored in writer.commit().events] == ["second", "third", "fourth"]

@@ -105,7 +105,7 @@ def test_a_new_connection_begins_where_the_writer_stands(folder: Path, make_lane
         assert lane.connect()
         assert lane.connections == 2
         with accepted(listener) as theirs:
-            assert theirs.receive() == [Hello("p", 1)]
+            assert theirs.receive() == [Hello("p", 1, 5)]
             theirs.send(Welcome(3))
             lane.receive()
             lane.submit([event("f")])

@@ -330,6 +330,15 @@ def test_a_new_writer_waits_until_those_who_live_are_back(stage: Stage) -> None:
     assert names(stage.store.events) == ["cause", "effect"]
 
 
+def test_a_new_writer_that_gets_no_time_waits_all_the_same(stage: Stage) -> None:
+    """On a busy machine the whole pause may pass before it can look who is missing."""
+    successor_of_one_who_knew(stage, f"worker-{os.getpid()}/1")
+    for _ in range(3):
+        stage.clock.time += 4 * FIRST_COMMIT_SECONDS
+        stage.turns(1)
+    assert stage.store.commits == []
+
+
 def test_a_new_writer_does_not_wait_for_the_dead(stage: Stage) -> None:
     """A producer whose process is gone will not be back."""
     successor_of_one_who_knew(stage, "worker-2147483646/1")
