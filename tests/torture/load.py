@@ -48,6 +48,10 @@ class Load:
             f"workers: {workers}\nsenses: {{{', '.join(self.senses)}}}\nreflexes: [{', '.join(self.reflexes)}]\n{extra}"
         )
 
+    def runs(self) -> int:
+        """Count the runs that have begun."""
+        return sum(1 for _ in self.folder.iterdir())
+
     def acknowledged(self) -> Iterator[tuple[str, int]]:
         """Give every (run, number) for which `ctx.log` has returned."""
         for note in self.folder.iterdir():
