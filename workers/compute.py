@@ -185,6 +185,7 @@ def _orphaned() -> None:
 def main(context: ChildContext) -> None:
     """Serve runs until told to finish, or until the kernel is gone (child)."""
     link = bootstrap.enter(context)
-    sys.path.insert(0, str(context.boot.workspace.senses_dir))
+    # Last, so that a sense called `random` or `email` is not what the standard library then imports.
+    sys.path.append(str(context.boot.workspace.senses_dir))
     with ComputeWorker(context, link) as worker:
         worker.serve()

@@ -103,3 +103,17 @@ def test_asynchronous_computes_run_too(engine: Engine) -> None:
     complete = engine.until_run("tick", "ok")
     assert complete.payload["signal"] is True
     assert engine.rows("type = 'awaited' AND ref_id = ?", complete.ref_id)[0].payload == {"sense": "tick"}
+
+
+def test_senses_share_helper_modules_and_shadow_nothing(engine: Engine) -> None:
+    """They can import a module beside them; a sense with the name of a standard module hides it from none."""
+    engine.config("senses: {random: {}, dice: {}}\nreflexes: []\n")
+    engine.sense("helper", "FACES = 6\n")
+    engine.sense("random", "def compute(ctx): ...\n")
+    engine.sense(
+        "dice",
+        "import random\nfrom helper import FACES\ndef compute(ctx):\n    ctx.log('n', random.randint(1, FACES))\n",
+    )
+    engine.start()
+    assert engine.run("trigger", "random", "--wait").returncode == 0
+    assert engine.run("trigger", "dice", "--wait").returncode == 0
