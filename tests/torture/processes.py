@@ -82,7 +82,7 @@ def kernel(engine: Engine, random: random.Random, verdict: Verdict, short: bool)
     load = Load(engine)
     load.configure()
     for number in range(4 if short else 40):
-        engine.start(ready=False)
+        engine.start(ready=number % 2 == 0)  # every other time, it is killed while it starts
         pause(random.uniform(0, 0.6))
         if number % 3 == 2:
             engine.signal(signal.SIGTERM)

@@ -24,21 +24,24 @@ from torture.verdict import Verdict
 
 SOAK_SECONDS = float(os.environ.get("NERVE_SOAK_SECONDS", "120"))
 SHORT_SECONDS = 4.0
-WARM_UP = 0.4
-"""The part of the time in which caches fill, and in which the writer is killed: what is measured comes after it."""
+WARM_UP, WRITER_KILLS = 0.4, 0.2
+"""The part of the time in which caches fill, which is not measured; in the first half of it the writer is killed, too."""
 
 PERIOD_SECONDS = 0.2
 WORKERS = 3
 KILL_WORKER, KILL_WRITER = 0.2, 0.05
 """How probable a death is in one period."""
 
-GROWTH, GROWTH_WHEN_SHORT = 0.02, 0.1
+GROWTH, GROWTH_WHEN_SHORT = 0.04, 0.1
 """What memory may grow by in the time that is measured, as a part of it; scatter around the line comes on top.
 
 In the seconds of the short version, caches are still filling: only a gross leak shows there.
 """
 
 MEMORY_SECONDS = 2.0
+POSITIONS = 25
+"""More producers than live, or have been killed within the time for which they are remembered."""
+
 PRELUDE = f"from workers import writer; writer.LANE_MEMORY_SECONDS = {MEMORY_SECONDS}"
 
 TICKING = "def compute(ctx):\n    return {'at': ctx.trigger.scheduled_ts}\n"
@@ -119,23 +122,22 @@ def soak(engine: Engine, random: random.Random, verdict: Verdict, short: bool) -
     load.configure(workers=WORKERS)
     engine.prelude = PRELUDE
     engine.start()
-    seconds = SHORT_SECONDS if short else SOAK_SECONDS
-    warm = time.monotonic() + seconds * WARM_UP
-    end = time.monotonic() + seconds
+    began, seconds = time.monotonic(), SHORT_SECONDS if short else SOAK_SECONDS
     kernel, writer = Vitals("kernel"), Vitals("writer")
     positions: list[int] = []
-    while (now := time.monotonic()) < end:
+    while (passed := (time.monotonic() - began) / seconds) < 1:
         kernel.look(engine)
         writer.look(engine)
         positions.append(_positions(engine))
         _command(engine, random)
-        for title, probability in (("worker", KILL_WORKER), ("writer", KILL_WRITER if now < warm else 0.0)):
+        for title, probability in (("worker", KILL_WORKER), ("writer", KILL_WRITER if passed < WRITER_KILLS else 0.0)):
             if random.random() < probability:
                 _kill(engine, title, random, verdict)
         pause(PERIOD_SECONDS)
     for vitals in (kernel, writer):
-        vitals.judge(warm, verdict, GROWTH_WHEN_SHORT if short else GROWTH)
+        vitals.judge(began + WARM_UP * seconds, verdict, GROWTH_WHEN_SHORT if short else GROWTH)
     finish(engine, load, verdict)
+    verdict.expect(max(positions) <= POSITIONS, f"{max(positions)} positions were remembered at once")
     runs = engine.how_many("type = 'run_complete'")
     verdict.notes.append(f"{runs} runs; at most {max(positions)} positions remembered at once")
 
