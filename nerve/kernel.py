@@ -18,7 +18,7 @@ from nerve.children import Boot, Child, Role
 from nerve.clock import Clock
 from nerve.config import Config
 from nerve.control import ControlServer
-from nerve.errors import StartError
+from nerve.errors import StartError, WireError
 from nerve.eventqueue import Lane
 from nerve.events import ErrorDetail
 from nerve.loop import Loop
@@ -172,8 +172,13 @@ class Kernel:
         child = service.child
         if child is None:
             return
-        for message in child.link.receive():
-            self._heed(service, message)
+        try:
+            for message in child.link.receive():
+                self._heed(service, message)
+        except WireError as error:
+            service.failed(f"what it sent made no sense: {error}")
+            child.link.ended = True
+            child.signal(signal.SIGKILL)
         child.link.flush()
         if child.link.ended:
             self._loop.forget(child.link)

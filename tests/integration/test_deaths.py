@@ -164,3 +164,25 @@ def test_nerve_stop_returns_when_it_has_stopped(engine: Engine) -> None:
     assert engine.processes() == []
     assert engine.rows()[-1].payload["reason"] == "nerve stop"
     assert engine.run("stop").returncode == 3
+
+
+def test_a_service_that_talks_nonsense_is_killed_and_replaced(engine: Engine) -> None:
+    """What an archiver sends that is no message costs the archiver, not the engine."""
+    engine.prelude = """
+import os, workers.archiver as archiver
+serve = archiver.Archiver.serve
+def talk_nonsense_once(self):
+    try:
+        os.close(os.open("spoken", os.O_CREAT | os.O_EXCL))
+    except FileExistsError:
+        return serve(self)
+    self._link.send_frame(b"\\x00\\x00\\x00\\x01\\xc1")
+    self._link.wait(None)
+archiver.Archiver.serve = talk_nonsense_once
+""".replace('"spoken"', repr(str(engine.home / "spoken")))
+    engine.start()
+    [error] = engine.until(lambda: engine.errors("process_died"), "the archiver's death is recorded")
+    assert error.ref_id == "archiver"
+    assert "made no sense" in error.payload["message"]
+    engine.until(lambda: engine.status()["archiver"]["next_ts"], "another archiver serves")
+    assert engine.stop() == 0

@@ -25,7 +25,7 @@ from torture.verdict import Verdict
 SOAK_SECONDS = float(os.environ.get("NERVE_SOAK_SECONDS", "120"))
 SHORT_SECONDS = 4.0
 WARM_UP, WRITER_KILLS = 0.4, 0.2
-"""The part of the time in which caches fill, which is not measured; in the first half of it the writer is killed, too."""
+"""The part of the time in which caches fill, which is not measured; the writer is killed in the first half of it."""
 
 PERIOD_SECONDS = 0.2
 WORKERS = 3
