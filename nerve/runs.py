@@ -18,7 +18,8 @@ from nerve.ids import new_run_id
 from nerve.messages import Run
 from nerve.pool import Ended, Pool
 from nerve.recorder import Recorder
-from nerve.scheduling import Reflex, Schedule, SenseRule, Start
+from nerve.rules import Reflex, SenseRule, Start
+from nerve.scheduling import Schedule
 from nerve.status import SenseStatus
 from nerve.trigger import MANUAL, Signal, Trigger
 

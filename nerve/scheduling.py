@@ -9,65 +9,12 @@ from heapq import heappop, heappush
 from itertools import count
 from typing import Literal
 
-import msgspec
-
 from nerve.beats import Beats, Grid, Pulse
 from nerve.pacing import backoff, throttle_end
-from nerve.trigger import Signal, TriggerKind
+from nerve.rules import Reflex, SenseRule, Start, coalesce
+from nerve.trigger import Signal
 
 SenseState = Literal["idle", "running", "pending", "throttled", "backoff"]
-
-
-@dataclass(frozen=True, slots=True)
-class SenseRule:
-    """What restrains a sense: its exclusive group, and `throttle`, the least seconds between two of its starts."""
-
-    name: str
-    group: str | None = None
-    throttle: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Reflex:
-    """When a sense runs: every `interval` seconds, and whenever a sense of `on` has signalled."""
-
-    name: str
-    sense: str
-    interval: float | None = None
-    on: tuple[str, ...] = ()
-
-
-class Start(msgspec.Struct, frozen=True):
-    """A decision: this sense runs now; and, until it is taken, what is pending for the sense.
-
-    `due` is the moment of the first trigger that it answers, in monotonic seconds. `coalesced` counts the
-    further triggers that it answers too, `skipped` the beats that were missed altogether, and `tickets` are
-    those of the hands that triggered it. `signal` is the latest one; `kind` and `reflex` tell what brought it.
-    """
-
-    sense: str
-    kind: TriggerKind
-    reflex: str | None
-    signal: Signal | None
-    coalesced: int
-    skipped: int
-    due: float
-    tickets: tuple[int, ...]
-
-
-def coalesce(pending: Start, further: Start) -> Start:
-    """Let one run answer both: it stays due when the first was, and takes the signal of the further if it has one."""
-    bearer = pending if further.signal is None else further
-    return Start(
-        pending.sense,
-        bearer.kind,
-        bearer.reflex,
-        bearer.signal,
-        pending.coalesced + 1 + further.coalesced,
-        pending.skipped + further.skipped,
-        pending.due,
-        pending.tickets + further.tickets,
-    )
 
 
 @dataclass(slots=True, eq=False)
