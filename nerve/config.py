@@ -10,7 +10,6 @@ from functools import partial
 from graphlib import CycleError, TopologicalSorter
 from itertools import count, islice, pairwise
 from pathlib import Path
-from types import MappingProxyType
 from typing import TypeVar
 
 from nerve.errors import ConfigError
@@ -27,15 +26,17 @@ _SENSE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,99}")
 _CYCLES_SHOWN = 10
 _NO_WORKFLOWS = "nerve runs senses, not workflows: a workflow is several reflexes, chained with `on`"
 
+MIN_RSS_LIMIT = 64 * 1024**2  # bytes
+
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class SenseConfig:
-    """One sense: `path` is absolute and without symlinks; `throttle`, `timeout` and `grace_period` are seconds."""
+    """One sense: `path` is absolute, without symlinks; `throttle`, `timeout` and `grace_period` are seconds."""
 
     name: str
-    path: Path
+    path: str
     group: str | None = None
     throttle: float | None = None
     timeout: float = 30.0
@@ -71,11 +72,16 @@ def _default_workers() -> int:
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """All of nerve.yaml, checked; `shutdown_timeout` is seconds, senses and reflexes are in the order of the file."""
+    """All of nerve.yaml, checked; `shutdown_timeout` is seconds, senses and reflexes are in the order of the file.
+
+    A worker that has done `max_runs` runs, or has more than `max_rss` bytes of memory after one, is replaced.
+    """
 
     workers: int = field(default_factory=_default_workers)
     shutdown_timeout: float = 4.0
-    senses: Mapping[str, SenseConfig] = field(default_factory=lambda: MappingProxyType({}))
+    max_runs: int | None = None
+    max_rss: int | None = None
+    senses: Mapping[str, SenseConfig] = field(default_factory=dict)
     reflexes: tuple[ReflexConfig, ...] = ()
     logs: LogsConfig = field(default_factory=LogsConfig)
 
@@ -128,13 +134,15 @@ def _cycle(sources: Mapping[str, Iterable[str]]) -> list[str]:
 
 
 def _config(root: Value, home: Path) -> Config:
-    fields = root.fields(("workers", "shutdown_timeout", "senses", "reflexes", "logs"))
+    fields = root.fields(("workers", "shutdown_timeout", "max_runs", "max_rss", "senses", "reflexes", "logs"))
     default = Config()
     senses = _senses(fields.get("senses"), home)
     return Config(
         workers=_read(fields, "workers", parse_workers, default.workers),
         shutdown_timeout=_read(fields, "shutdown_timeout", parse_duration, default.shutdown_timeout),
-        senses=MappingProxyType(senses),
+        max_runs=_read(fields, "max_runs", _parse_max_runs, None),
+        max_rss=_read(fields, "max_rss", _parse_max_rss, None),
+        senses=senses,
         reflexes=tuple(_reflexes(fields.get("reflexes"), senses)),
         logs=_logs(fields.get("logs")),
     )
@@ -151,7 +159,7 @@ def _senses(section: Value | None, home: Path) -> dict[str, SenseConfig]:
 
 def _sense(name: str, value: Value, home: Path) -> SenseConfig:
     fields = value.fields(("path", "group", "throttle", "timeout", "grace_period"))
-    default = SenseConfig(name, home)
+    default = SenseConfig(name, "")
     path = home
     if not _SENSE_NAME.fullmatch(name):
         value.problem("a sense's name is 1 to 100 of a-z, 0-9, - and _, the first of them a letter or digit")
@@ -162,7 +170,7 @@ def _sense(name: str, value: Value, home: Path) -> SenseConfig:
     throttle = fields.get("throttle")
     return SenseConfig(
         name=name,
-        path=path,
+        path=str(path),
         group=_read(fields, "group", _parse_label, None),
         throttle=throttle.parsed(parse_duration, 1.0) if throttle else None,  # a bad one is no lack of one
         timeout=_read(fields, "timeout", parse_duration, default.timeout),
@@ -195,6 +203,19 @@ def _parse_interval(text: str) -> float:
     if seconds < MIN_INTERVAL:
         raise ValueError(f"{quoted(text)} is too short: an interval is at least {format_duration(MIN_INTERVAL)}")
     return seconds
+
+
+def _parse_max_runs(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,15}", text) or not int(text):
+        raise ValueError(f"{quoted(text)} is not a number of runs: use a whole number from 1 on")
+    return int(text)
+
+
+def _parse_max_rss(text: str) -> int:
+    size = parse_size(text)
+    if size < MIN_RSS_LIMIT:
+        raise ValueError(f"{quoted(text)} is too small: a worker needs {format_size(MIN_RSS_LIMIT)} to begin with")
+    return size
 
 
 def _parse_payload_limit(text: str) -> int:

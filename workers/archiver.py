@@ -37,7 +37,7 @@ class Archiver:
 
     def __init__(self, context: ChildContext, link: Channel[ToChild], queue: EventSender, clock: Clock) -> None:
         self._workspace = context.boot.workspace
-        self._logs = context.boot.logs
+        self._logs = context.boot.in_force.config.logs
         self._link = link
         self._queue = queue
         self._clock = clock
