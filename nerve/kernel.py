@@ -224,7 +224,7 @@ class Kernel:
         """Have another number of workers, as far as that is allowed; gives the number before."""
         before, after = self._pool.size, max(1, min(workers, MAX_WORKERS))
         if after != before:
-            logger.info("%d workers instead of %d: %s", after, before, by)
+            logger.info("workers: %d -> %d (%s)", before, after, by)
             self._recorder.submit(
                 [events.scale(self._clock.stamp(), self._boot.boot_id, before=before, after=after, by=by)]
             )
