@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 from collections.abc import Callable
 from types import FrameType, TracebackType
@@ -13,6 +14,11 @@ T = TypeVar("T")
 
 DELIVERY_SECONDS = 0.05
 """How long an interruption that was handed to `deliver` may take before `deliver` is asked again."""
+
+
+RETRY_SECONDS = 0.001
+
+_print_unraisable = sys.unraisablehook
 
 
 class Interruption(BaseException):
@@ -45,6 +51,7 @@ class Interrupter:
         """Take over SIGALRM (the timeout) and SIGUSR1 (the kernel's stop) of this process."""
         signal.signal(signal.SIGALRM, lambda _signum, frame: self._interrupt("timeout", frame))
         signal.signal(signal.SIGUSR1, lambda _signum, frame: self._interrupt("stopped", frame))
+        sys.unraisablehook = self._retry
 
     def run(self, function: Callable[[], T], timeout: float) -> T:
         """Call `function`, interrupting it after `timeout` seconds or when the kernel says so."""
@@ -86,6 +93,14 @@ class Interrupter:
             signal.setitimer(signal.ITIMER_REAL, DELIVERY_SECONDS)
         else:
             self._raise(reason)
+
+    def _retry(self, swallowed: sys.UnraisableHookArgs) -> None:
+        """Interrupt again what has swallowed it: Python ignores what is raised in a `__del__`, or by a collection."""
+        if not isinstance(swallowed.exc_value, Interruption):
+            _print_unraisable(swallowed)
+        elif self._armed:
+            self._raised = False
+            signal.setitimer(signal.ITIMER_REAL, RETRY_SECONDS)
 
     def _raise(self, reason: Reason) -> None:
         self._raised = True

@@ -319,3 +319,23 @@ def test_stops_at_random_moments_hit_either_the_run_or_nothing(interrupter: Inte
         thread.join()
     assert halves == [1, 2] * (len(halves) // 2)
     assert_quiet(interrupter)
+
+
+class Swallowing:
+    """An object whose end is interrupted: Python ignores whatever is raised there."""
+
+    def __del__(self) -> None:
+        raise_stop()
+
+
+def test_an_interruption_that_python_ignores_comes_again(interrupter: Interrupter) -> None:
+    """A compute that is just freeing an object does not get away with it."""
+
+    def compute() -> None:
+        Swallowing()
+        spin()
+
+    with pytest.raises(Interruption) as caught:
+        interrupter.run(compute, LONG)
+    assert caught.value.reason == interrupter.reason == "stopped"
+    assert_quiet(interrupter)
