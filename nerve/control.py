@@ -18,7 +18,7 @@ from nerve.status import EngineStatus
 from nerve.wire import Channel, same_user
 
 PROTOCOL = 1
-MAX_CLIENTS = 64
+MAX_CLIENTS = 256
 CONNECT_SECONDS = 2.0
 
 
@@ -129,7 +129,8 @@ class ControlServer:
         self._loop = loop
         self._handle = handle
         self._offended = offended
-        self._clients: set[Channel[Envelope]] = set()
+        self._clients: dict[Channel[Envelope], bool] = {}
+        """Who is connected, in the order of their coming, and whether they have asked for anything."""
         loop.watch(listener, self._accept)
 
     def flush(self) -> None:
@@ -153,12 +154,20 @@ class ControlServer:
             sock.close()
             self._offended("a process of another user tried the control socket; it was refused")
             return
-        if len(self._clients) >= MAX_CLIENTS:
-            sock.close()
-            return
         client: Channel[Envelope] = Channel(sock, Envelope)
-        self._clients.add(client)
+        if len(self._clients) >= MAX_CLIENTS and not self._make_room():
+            client.send(Refused(f"{MAX_CLIENTS} commands wait for the engine already: try again when some are done"))
+            client.close()
+            return
+        self._clients[client] = False
         self._loop.watch(client, lambda: self._read(client))
+
+    def _make_room(self) -> bool:
+        """Hang up on the one that has been silent for longest; False if all have asked for something."""
+        silent = next((client for client, has_asked in self._clients.items() if not has_asked), None)
+        if silent:
+            self._drop(silent)
+        return silent is not None
 
     def _read(self, client: Channel[Envelope]) -> None:
         client.flush()
@@ -173,6 +182,7 @@ class ControlServer:
             self._drop(client)
 
     def _dispatch(self, client: Channel[Envelope], envelope: Envelope) -> None:
+        self._clients[client] = True
         if client.unsent:
             raise WireError("it asks for more before it has taken its answers")
         if envelope.protocol != PROTOCOL:
@@ -182,7 +192,7 @@ class ControlServer:
 
     def _drop(self, client: Channel[Envelope]) -> None:
         if client in self._clients:
-            self._clients.remove(client)
+            del self._clients[client]
             self._loop.forget(client)
             client.close()
 
