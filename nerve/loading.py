@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import linecache
 import sys
-from collections.abc import Callable, Sequence
-from importlib.abc import MetaPathFinder, SourceLoader
-from importlib.machinery import ModuleSpec, PathFinder
+from collections.abc import Callable, Mapping, Sequence
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from importlib.util import spec_from_file_location
 from pathlib import Path
 from types import CodeType, ModuleType
@@ -35,6 +35,9 @@ class SenseLoader:
     def accept(self, sense: str, version: Version | None) -> None:
         """Let a sense run this version from now on; None: the one that it has."""
         if version is not None:
+            previous = self._versions.get(sense)
+            if previous is not None:
+                self._helpers.forget_all_but(previous, version)
             self._versions[sense] = version
             self._computes.pop(sense, None)
 
@@ -54,9 +57,10 @@ class HelperFinder(MetaPathFinder):
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._version: Version | None = None
+        self._generation = 0
         self._modules: dict[str, Module] = {}
         self._packages: frozenset[str] = frozenset()
-        self._loaded: dict[str, str] = {}
+        self._loaded: dict[str, tuple[str, str] | None] = {}
         self._hidden: dict[str, bool] = {}
 
     def follow(self, version: Version) -> None:
@@ -66,11 +70,19 @@ class HelperFinder(MetaPathFinder):
             return
         self._modules = {module.name: module for module in version.helpers}
         self._packages = frozenset(parent for name in self._modules for parent in _parents(name))
-        anew = previous is not None and previous.generation != version.generation
-        for name, digest in list(self._loaded.items()):
-            module = self._modules.get(name)
-            if anew or (module is not None and module.digest != digest):
+        anew = version.generation > self._generation
+        self._generation = max(self._generation, version.generation)
+        for name, loaded in list(self._loaded.items()):
+            provided = name in self._modules or name in self._packages
+            if anew or (provided and loaded != _identity(self._modules.get(name))):
                 self._forget(name)
+
+    def forget_all_but(self, previous: Version, version: Version) -> None:
+        """Forget what a sense's version before has imported and this one can't: it may be gone from the folder."""
+        kept = {module.name for module in version.helpers}
+        for module in previous.helpers:
+            if module.name not in kept:
+                self._forget(module.name)
 
     def find_spec(
         self, fullname: str, _path: Sequence[str] | None = None, _target: ModuleType | None = None, /
@@ -83,12 +95,13 @@ class HelperFinder(MetaPathFinder):
         if module is None:  # a folder without an `__init__.py`
             spec = ModuleSpec(fullname, None, is_package=True)
             spec.submodule_search_locations = [folder]
+            self._loaded[fullname] = None
             return spec
-        self._loaded[fullname] = module.digest
+        self._loaded[fullname] = _identity(module)
         return spec_from_file_location(
             fullname,
             module.path,
-            loader=_HelperLoader(module),
+            loader=_HelperLoader(fullname, module),
             submodule_search_locations=[folder] if module.is_package else None,
         )
 
@@ -96,29 +109,40 @@ class HelperFinder(MetaPathFinder):
         """Tell whether the standard library, or what is installed, has a module of this name, which then wins."""
         if top not in self._hidden:
             elsewhere = [place for place in sys.path if place != str(self._folder)]
-            installed = top in sys.stdlib_module_names or PathFinder.find_spec(top, elsewhere) is not None
-            self._hidden[top] = installed
+            spec = PathFinder.find_spec(top, elsewhere)
+            is_installed = spec is not None and spec.loader is not None  # a mere folder has none
+            self._hidden[top] = is_installed or top in sys.stdlib_module_names
         return self._hidden[top]
 
     def _forget(self, name: str) -> None:
-        del self._loaded[name]
-        sys.modules.pop(name, None)
+        """Forget a module and, with a package, all that is in it: these are bound to the package they came with."""
+        for inner in [known for known in self._loaded if known == name or known.startswith(f"{name}.")]:
+            del self._loaded[inner]
+            sys.modules.pop(inner, None)
         parent, _, last = name.rpartition(".")
         vars(sys.modules[parent]).pop(last, None) if parent in sys.modules else None
 
 
-class _HelperLoader(SourceLoader):
+def _identity(module: Module | None) -> tuple[str, str] | None:
+    """What must be the same for a loaded module to be this one; None for a folder without an `__init__.py`."""
+    return None if module is None else (module.digest, module.path)
+
+
+class _HelperLoader(SourceFileLoader):
     """Loads one module from memory; without bytecode files, which can be older than they look."""
 
-    def __init__(self, module: Module) -> None:
+    def __init__(self, name: str, module: Module) -> None:
+        super().__init__(name, module.path)
         self._module = module
 
-    def get_filename(self, _fullname: str) -> str:
-        """Give the path that tracebacks show."""
-        return self._module.path
+    def path_stats(self, path: str) -> Mapping[str, Any]:
+        """Refuse to look for bytecode."""
+        raise OSError(f"bytecode of {path} is not used")
 
-    def get_data(self, _path: str) -> bytes:
-        """Give the source."""
+    def get_data(self, path: str) -> bytes:
+        """Give the source that is in force, or any other file as it is on disk."""
+        if path != self._module.path:
+            return super().get_data(path)
         _remember_lines(self._module)
         return self._module.source
 

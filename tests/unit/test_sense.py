@@ -1,4 +1,4 @@
-"""Senses: loading them from their files, and performing runs that nothing a compute does can break."""
+"""Performing runs of senses: nothing that a compute does breaks more than its run."""
 
 from __future__ import annotations
 
@@ -16,13 +16,16 @@ import pytest
 from support.interrupters import installed_interrupter
 
 from nerve.clock import SystemClock
+from nerve.codebase import Codebase, Version, read_main
+from nerve.config import SenseConfig
 from nerve.context import SenseContext
-from nerve.errors import SenseLoadError
+from nerve.describing import MAX_MESSAGE_CHARS, MAX_TRACEBACK_CHARS
 from nerve.events import ErrorDetail, Log, LogEvent
 from nerve.interruption import Interrupter
+from nerve.loading import SenseLoader
 from nerve.messages import Outcome, Run
 from nerve.payload import DEFAULT_MAX_BYTES
-from nerve.sense import MAX_MESSAGE_CHARS, MAX_TRACEBACK_CHARS, SenseLoader, perform
+from nerve.sense import perform
 from nerve.trigger import Signal, Trigger
 
 # The default method is an alarm, which the interrupter needs for itself.
@@ -69,7 +72,8 @@ class Bench:
         self.folder = folder
         self.interrupter = interrupter
         self.events = Events()
-        self.loader = SenseLoader()
+        self.loader = SenseLoader(folder)
+        self.version: Version | None = None
 
     def write(self, source: str | bytes, name: str = "probe") -> Path:
         """Write the file of a sense."""
@@ -86,8 +90,10 @@ class Bench:
         max_payload: int = DEFAULT_MAX_BYTES,
     ) -> Outcome:
         """Perform a run of the sense that has this source (None: whatever is there)."""
-        path = self.folder / "probe.py" if source is None else self.write(source)
-        run = Run("probe/1", "probe", str(path), trigger, timeout, max_payload)
+        if source is not None:
+            self.write(source)
+        run = Run("probe/1", "probe", self.version_on_disk(), trigger, timeout, 5.0, max_payload)
+        self.loader.accept("probe", run.version)
 
         def context(decoded: Trigger) -> SenseContext:
             return SenseContext(
@@ -105,6 +111,12 @@ class Bench:
         assert outcome.run_id == run.run_id
         assert outcome.duration_ms >= 0
         return outcome
+
+    def version_on_disk(self) -> Version | None:
+        """Give the version that is on disk; None, as the pool does, if it is the one of the last run."""
+        main = read_main(SenseConfig("probe", str(self.folder / "probe.py")))
+        before, self.version = self.version, Codebase.read(self.folder).version(main)
+        return None if self.version == before else self.version
 
     def failure(
         self, source: str | bytes | None = None, *, status: str = "error", timeout: float = LONG
@@ -139,7 +151,7 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
             del sys.modules[name]
 
 
-# Loading.
+# Loading, as a part of the run.
 
 
 def test_a_sense_is_loaded_once(bench: Bench) -> None:
@@ -148,93 +160,11 @@ def test_a_sense_is_loaded_once(bench: Bench) -> None:
     assert [bench.perform().signal for _ in range(3)] == ["1", "2", "3"]
 
 
-def test_helper_modules_lie_beside_the_senses(bench: Bench) -> None:
-    """A sense imports what is in its folder, and classes know the module they are in."""
-    bench.write("LIMIT = 3", name="nerve_test_helper")
-    outcome = bench.perform("""
-        from __future__ import annotations
-        import dataclasses, nerve_test_helper
-
-        @dataclasses.dataclass
-        class Reading:
-            value: int
-
-        def compute(ctx):
-            return Reading(nerve_test_helper.LIMIT)
-    """)
-    assert outcome.signal == '{"value":3}'
-
-
-def test_a_missing_file_is_named(bench: Bench) -> None:
-    """The message says which file, and why it can't be read."""
-    assert bench.load_failure().message == f"can't read {bench.folder / 'probe.py'}: No such file or directory"
-
-
-def test_a_folder_is_no_sense(bench: Bench) -> None:
-    """What can't be read is told in the system's words."""
-    (bench.folder / "probe.py").mkdir()
-    assert "Is a directory" in bench.load_failure().message
-
-
-@pytest.mark.parametrize(
-    ("source", "line", "words"),
-    [
-        (b"def compute(ctx):\n    pass\n\nx = = 2\n", 4, "invalid syntax"),
-        (b"def compute(ctx:\n", 1, "'(' was never closed"),
-        (b"x = '\xff'\n", 1, "can't decode byte 0xff"),
-        (b"if 1:\n\tx\n        y\n", 3, "inconsistent use of tabs"),
-    ],
-)
-def test_a_syntax_error_is_told_with_its_line(bench: Bench, source: bytes, line: int, words: str) -> None:
-    """`file:line: what` is what an editor can jump to."""
-    message = bench.load_failure(source).message
-    assert message.startswith(f"{bench.folder / 'probe.py'}:{line}: ")
-    assert words in message
-
-
-@pytest.mark.parametrize("source", [b"x = 1\x00", b"# coding: klingon\n", b"(" * 100_000, b"-" * 200_000 + b"1"])
-def test_what_python_can_not_compile_names_its_file(bench: Bench, source: bytes) -> None:
-    """Errors without a line, or from the depths of the compiler, still say which file it is."""
-    message = bench.load_failure(source).message
-    assert message.startswith(str(bench.folder / "probe.py"))
-    assert "None" not in message
-
-
-@pytest.mark.parametrize(
-    ("statement", "words"),
-    [
-        ("1 / 0", "ZeroDivisionError: division by zero"),
-        ("import sys; sys.exit('no')", "SystemExit: no"),
-        ("import nerve_test_missing", "ModuleNotFoundError: No module named 'nerve_test_missing'"),
-        (
-            "open('/nonexistent/config')",
-            "FileNotFoundError: [Errno 2] No such file or directory: '/nonexistent/config'",
-        ),
-        ("raise OSError", "OSError"),
-        ("raise SyntaxError('made up')", "SyntaxError: made up"),
-    ],
-)
-def test_what_a_module_raises_is_told_with_its_traceback(bench: Bench, statement: str, words: str) -> None:
-    """An error of the module's own code is not mistaken for one of its file."""
-    error = bench.load_failure(f"\n{statement}\n")
-    assert error.message == f"{bench.folder / 'probe.py'} can't be loaded: {words}"
-    assert error.traceback
-    assert f'File "{bench.folder / "probe.py"}", line 2' in error.traceback
-    assert "nerve/sense.py" not in error.traceback
-
-
-def test_a_syntax_error_in_a_helper_names_the_helper(bench: Bench) -> None:
-    """The file to mend is the one that is named."""
-    bench.write("x = = 1", name="nerve_test_broken")
-    error = bench.load_failure("import nerve_test_broken")
-    assert "nerve_test_broken.py" in error.message
-
-
-@pytest.mark.parametrize("source", ["", "compute = 3", "def computes(ctx): pass"])
-def test_a_sense_without_a_compute_is_told_what_to_add(bench: Bench, source: str) -> None:
-    """A module is a sense by its `compute`."""
-    path = bench.folder / "probe.py"
-    assert bench.load_failure(source).message == f"{path} has no `compute`: add `def compute(ctx):`"
+def test_what_can_not_be_loaded_fails_the_run(bench: Bench) -> None:
+    """The error is one of loading, in one line, with the traceback of what the module did."""
+    error = bench.load_failure("\n1 / 0\n")
+    assert error.message == f"{bench.folder / 'probe.py'} can't be loaded: ZeroDivisionError: division by zero"
+    assert f'File "{bench.folder / "probe.py"}", line 2' in (error.traceback or "")
 
 
 def test_a_failed_load_is_tried_again(bench: Bench) -> None:
@@ -245,19 +175,17 @@ def test_a_failed_load_is_tried_again(bench: Bench) -> None:
 
 
 def test_a_load_that_hangs_is_interrupted_and_tried_again(bench: Bench) -> None:
-    """Module code runs under the run's timeout, too."""
-    error = bench.failure("while True: pass", status="timeout", timeout=SOON)
+    """Module code runs under the run's timeout, too; the same version may have more luck at the next run."""
+    go_on = bench.folder / "go_on"
+    source = f"""
+        import pathlib
+        while not pathlib.Path({str(go_on)!r}).exists(): pass
+        def compute(ctx): return 1
+    """
+    error = bench.failure(source, status="timeout", timeout=SOON)
     assert "probe.py" in (error.traceback or "")
-    assert bench.perform("def compute(ctx): return 1").status == "ok"
-
-
-def test_the_loader_can_be_asked_alone(bench: Bench) -> None:
-    """It gives the compute, or raises what says why not."""
-    path = bench.write("def compute(ctx): return 5")
-    compute = bench.loader.load(str(path))
-    assert compute is bench.loader.load(str(path))
-    with pytest.raises(SenseLoadError):
-        bench.loader.load(str(path.parent))
+    go_on.touch()
+    assert bench.perform().status == "ok"
 
 
 # Runs that go well.
@@ -267,7 +195,6 @@ def test_the_loader_can_be_asked_alone(bench: Bench) -> None:
 def test_none_is_silence_and_anything_else_a_signal(bench: Bench, keyword: str) -> None:
     """Falsy values are signals as well."""
     for value, text in (("None", None), ("{'used': 0.93}", '{"used":0.93}'), ("0", "0"), ("[]", "[]"), ("''", '""')):
-        bench.loader = SenseLoader()
         outcome = bench.perform(f"{keyword} compute(ctx): return {value}")
         assert (outcome.status, outcome.signal, outcome.error) == ("ok", text, None)
 
@@ -336,84 +263,7 @@ def test_whatever_is_raised_fails_the_run_and_nothing_else(
     assert (error.kind, error.exception) == ("compute", exception)
     assert error.message.startswith(message)
     assert f'File "{bench.folder / "probe.py"}", line 2, in compute' in (error.traceback or "")
-    bench.loader = SenseLoader()
     assert bench.perform(f"{keyword} compute(ctx): return 1").signal == "1"
-
-
-@pytest.mark.parametrize(
-    ("method", "expected"),
-    [
-        ("raise ValueError", "Odd: (its __str__ raises ValueError)"),
-        ("raise SystemExit", "Odd: (its __str__ raises SystemExit)"),
-        ("raise KeyboardInterrupt", "Odd: (its __str__ raises KeyboardInterrupt)"),
-        ("return 3", "Odd: (its __str__ raises TypeError)"),
-        ("return ''", "Odd"),
-        ("return 'caf\\udce9'", "Odd: caf\\udce9"),
-        ("return 'x' * 10_000_000", f"Odd: {'x' * MAX_MESSAGE_CHARS}"[:MAX_MESSAGE_CHARS]),
-        ("return '\\ud800' * 10_000_000", f"Odd: {chr(92)}ud800"),
-    ],
-)
-def test_any_str_of_an_exception_makes_a_bounded_message(bench: Bench, method: str, expected: str) -> None:
-    """An exception's own text may raise, lie, be huge, or be no valid Unicode."""
-    error = bench.failure(f"""
-        class Odd(Exception):
-            def __str__(self):
-                {method}
-            __repr__ = __str__
-        def compute(ctx):
-            raise Odd
-    """)
-    assert error.message.startswith(expected)
-    assert len(error.message) <= MAX_MESSAGE_CHARS
-    assert "Odd" in (error.traceback or "")
-
-
-def test_a_recursion_without_end_is_an_error_like_any_other(bench: Bench) -> None:
-    """The traceback is cut to its start and its end."""
-    error = bench.failure("""
-        def even(n): return odd(n + 1)
-        def odd(n): return even(n + 1)
-        def compute(ctx): return even(0)
-    """)
-    assert error.exception == "RecursionError"
-    assert (error.traceback or "").startswith("Traceback")
-    assert "RecursionError" in (error.traceback or "").splitlines()[-1]
-    assert len(error.traceback or "") == MAX_TRACEBACK_CHARS
-
-
-def test_a_traceback_shows_where_a_chain_began_and_ended(bench: Bench) -> None:
-    """Causes and contexts are part of it."""
-    error = bench.failure("""
-        def compute(ctx):
-            try:
-                try:
-                    {}["disk"]
-                except KeyError:
-                    raise ValueError("in between")
-            except ValueError as error:
-                raise RuntimeError("in the end") from error
-    """)
-    text = error.traceback or ""
-    assert text.index("KeyError") < text.index("ValueError: in between") < text.index("RuntimeError: in the end")
-    assert "direct cause" in text
-    assert "During handling" in text
-
-
-def test_chains_of_any_length_and_shape_are_told(bench: Bench) -> None:
-    """A thousand contexts, groups in groups, and causes in a circle all make a bounded traceback."""
-    assert bench.failure("""
-        def compute(ctx):
-            error = ValueError("first")
-            for n in range(2000):
-                following = ValueError(n)
-                following.__context__ = error
-                error = following
-            group = ExceptionGroup("outer", [ExceptionGroup("inner", [error, KeyError("x")])])
-            circle = RuntimeError("circle")
-            circle.__cause__ = group
-            group.__cause__ = circle
-            raise circle
-    """).traceback
 
 
 def test_frames_of_nerve_are_left_out_wherever_they_are(bench: Bench) -> None:
@@ -439,7 +289,7 @@ def test_a_workspace_beside_the_package_is_not_taken_for_it(
     bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A folder whose path begins like the package's holds user code all the same."""
-    monkeypatch.setattr("nerve.sense._OWN_FOLDER", str(tmp_path / "ner") + "/")
+    monkeypatch.setattr("nerve.describing._OWN_FOLDER", str(tmp_path / "ner") + "/")
     bench.folder = tmp_path / "nerve-demo"
     bench.folder.mkdir()
     assert "nerve-demo/probe.py" in (bench.failure("def compute(ctx): 1 / 0").traceback or "")
@@ -602,7 +452,6 @@ def test_a_busy_background_task_does_not_save_the_compute_that_waits(bench: Benc
 def test_what_a_finished_compute_leaves_running_is_interrupted_as_well(bench: Bench) -> None:
     """A thread that the event loop waits for, or a task that won't be cancelled, is part of the run."""
     for leftover in ("loop.run_in_executor(None, over.wait, 100)", "tasks.append(loop.create_task(stubborn()))"):
-        bench.loader = SenseLoader()
         started = time.monotonic()
         bench.failure(
             f"""

@@ -1,0 +1,436 @@
+"""Loading senses: the version that is to run, all of it, and nothing of another."""
+
+from __future__ import annotations
+
+import importlib
+import linecache
+import sys
+import textwrap
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.interrupters import installed_interrupter
+
+from nerve.codebase import Codebase, Version, read_main
+from nerve.config import SenseConfig
+from nerve.errors import SenseLoadError
+from nerve.interruption import Interruption
+from nerve.loading import SenseLoader
+
+# The default method is an alarm, which the interrupter needs for itself.
+pytestmark = pytest.mark.timeout(60, method="thread")
+
+
+class Bench:
+    """A folder of senses, and one worker's loader."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.loader = SenseLoader(folder)
+        self.loader.install()
+
+    def write(self, path: str, source: str | bytes) -> Path:
+        """Write a file of the folder."""
+        target = self.folder / path
+        target.parent.mkdir(exist_ok=True, parents=True)
+        target.write_bytes(source if isinstance(source, bytes) else textwrap.dedent(source).encode())
+        return target
+
+    def version(self, sense: str = "probe", generation: int = 0) -> Version:
+        """Give the version of a sense that is on disk."""
+        main = read_main(SenseConfig(sense, str(self.folder / f"{sense}.py")))
+        return Codebase.read(self.folder).version(main, generation)
+
+    def accept(self, sense: str = "probe", generation: int = 0) -> Version:
+        """Have a sense run what is on disk."""
+        version = self.version(sense, generation)
+        self.loader.accept(sense, version)
+        return version
+
+    def run(self, sense: str = "probe") -> object:
+        """Do a run of a sense in the version that it has."""
+        return self.loader.load(sense)(None)  # type: ignore[arg-type]  # none of these computes looks at its context
+
+    def update(self, path: str, source: str, *senses: str) -> None:
+        """Write a file, and have the senses run what is then on disk, all of them if none is named."""
+        self.write(path, source)
+        for sense in senses or ("probe",):
+            self.accept(sense)
+
+    def refusal(self, source: str | bytes) -> SenseLoadError:
+        """Load a sense that can't be."""
+        self.write("probe.py", source)
+        self.accept()
+        with pytest.raises(SenseLoadError) as refusal:
+            self.loader.load("probe")
+        assert "\n" not in str(refusal.value)
+        return refusal.value
+
+
+@pytest.fixture
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
+    """Give a bench whose senses, and the modules beside them, are forgotten afterwards."""
+    folder = tmp_path / "senses"
+    folder.mkdir()
+    monkeypatch.setattr(sys, "path", [*sys.path, str(folder)])  # as in a worker
+    monkeypatch.setattr(sys, "meta_path", list(sys.meta_path))
+    before = set(sys.modules)
+    yield Bench(folder)
+    for name in set(sys.modules) - before:
+        module = sys.modules[name]
+        places = [getattr(module, "__file__", None) or "", *getattr(module, "__path__", [])]
+        if any(str(place).startswith(str(tmp_path)) for place in places):
+            del sys.modules[name]
+    importlib.invalidate_caches()
+
+
+# One sense.
+
+
+def test_a_sense_is_loaded_once_a_version(bench: Bench) -> None:
+    """Its state lasts as long as the version, and is made afresh with the next, even if that is the same code."""
+    bench.write("probe.py", "runs = []\ndef compute(ctx):\n    runs.append(1)\n    return len(runs)")
+    bench.accept()
+    assert [bench.run(), bench.run()] == [1, 2]
+    bench.loader.accept("probe", None)
+    assert bench.run() == 3
+    bench.accept()
+    assert bench.run() == 1
+
+
+def test_a_sense_knows_its_module_and_its_file(bench: Bench) -> None:
+    """Dataclasses look their module up; whoever reads a file beside the sense starts from `__file__`."""
+    path = bench.write(
+        "probe.py",
+        """
+        from __future__ import annotations
+        import dataclasses
+
+        @dataclasses.dataclass
+        class Reading:
+            value: int
+
+        def compute(ctx):
+            return Reading(3).value, __file__, __name__
+        """,
+    )
+    bench.accept()
+    assert bench.run() == (3, str(path), "senses.probe")
+
+
+def test_a_missing_file_is_named(bench: Bench) -> None:
+    """The message says which file, and why it can't be read."""
+    bench.accept()
+    with pytest.raises(SenseLoadError, match=r"senses/probe\.py can't be read: No such file or directory"):
+        bench.run()
+
+
+def test_a_folder_is_no_sense(bench: Bench) -> None:
+    """What can't be read is told in the system's words."""
+    (bench.folder / "probe.py").mkdir()
+    bench.accept()
+    with pytest.raises(SenseLoadError, match="Is a directory"):
+        bench.run()
+
+
+@pytest.mark.parametrize(
+    ("source", "line", "words"),
+    [
+        (b"def compute(ctx):\n    pass\n\nx = = 2\n", 4, "invalid syntax"),
+        (b"def compute(ctx:\n", 1, "'(' was never closed"),
+        (b"x = '\xff'\n", 1, "can't decode byte 0xff"),
+        (b"if 1:\n\tx\n        y\n", 3, "inconsistent use of tabs"),
+    ],
+)
+def test_a_syntax_error_is_told_with_its_line(bench: Bench, source: bytes, line: int, words: str) -> None:
+    """`file:line: what` is what an editor can jump to."""
+    message = str(bench.refusal(source))
+    assert message.startswith(f"{bench.folder / 'probe.py'}:{line}: ")
+    assert words in message
+
+
+@pytest.mark.parametrize("source", [b"x = 1\x00", b"# coding: klingon\n", b"(" * 100_000, b"-" * 200_000 + b"1"])
+def test_what_python_can_not_compile_names_its_file(bench: Bench, source: bytes) -> None:
+    """Errors without a line, or from the depths of the compiler, still say which file it is."""
+    message = str(bench.refusal(source))
+    assert message.startswith(str(bench.folder / "probe.py"))
+    assert "None" not in message
+
+
+@pytest.mark.parametrize(
+    ("statement", "words"),
+    [
+        ("1 / 0", "ZeroDivisionError: division by zero"),
+        ("import sys; sys.exit('no')", "SystemExit: no"),
+        ("import nerve_test_missing", "ModuleNotFoundError: No module named 'nerve_test_missing'"),
+        ("open('/nonexistent')", "FileNotFoundError: [Errno 2] No such file or directory: '/nonexistent'"),
+        ("raise OSError", "OSError"),
+        ("raise SyntaxError('made up')", "SyntaxError: made up"),
+    ],
+)
+def test_what_a_module_raises_is_told_with_its_traceback(bench: Bench, statement: str, words: str) -> None:
+    """An error of the module's own code is not mistaken for one of its file."""
+    refusal = bench.refusal(f"\n{statement}\n")
+    assert str(refusal) == f"{bench.folder / 'probe.py'} can't be loaded: {words}"
+    assert refusal.traceback
+    assert f'File "{bench.folder / "probe.py"}", line 2' in refusal.traceback
+    assert "nerve/loading.py" not in refusal.traceback
+
+
+def test_a_syntax_error_in_a_helper_names_the_helper(bench: Bench) -> None:
+    """The file to mend is the one that is named."""
+    bench.write("nerve_test_broken.py", "x = = 1")
+    assert "nerve_test_broken.py" in str(bench.refusal("import nerve_test_broken"))
+
+
+@pytest.mark.parametrize("source", ["", "compute = 3", "def computes(ctx): pass"])
+def test_a_sense_without_a_compute_is_told_what_to_add(bench: Bench, source: str) -> None:
+    """A module is a sense by its `compute`."""
+    assert str(bench.refusal(source)) == f"{bench.folder / 'probe.py'} has no `compute`: add `def compute(ctx):`"
+
+
+def test_a_load_that_fails_is_tried_again_at_the_next_run(bench: Bench) -> None:
+    """What a module missed when it was loaded may be there by then."""
+    there = bench.folder / "there.txt"
+    bench.write(
+        "probe.py", f"import pathlib\ntext = pathlib.Path({str(there)!r}).read_text()\ndef compute(ctx): return text"
+    )
+    bench.accept()
+    with pytest.raises(SenseLoadError, match="FileNotFoundError"):
+        bench.run()
+    there.write_text("now it is")
+    assert bench.run() == "now it is"
+
+
+def test_a_load_that_is_interrupted_in_a_helper_is_tried_again(bench: Bench) -> None:
+    """A timeout in the middle of an import leaves no half of a module behind."""
+    go_on = bench.folder / "go_on"
+    bench.write("nerve_test_slow.py", f"import os\nfirst = 1\nwhile not os.path.exists({str(go_on)!r}): pass\nlast = 2")
+    bench.write("probe.py", "import nerve_test_slow as slow\ndef compute(ctx): return slow.first, slow.last\n")
+    bench.accept()
+    with installed_interrupter() as interrupter, pytest.raises(Interruption):
+        interrupter.run(lambda: bench.loader.load("probe"), 0.1)
+    go_on.touch()
+    assert bench.run() == (1, 2)
+
+
+# Helpers.
+
+
+@pytest.mark.parametrize(
+    ("helper", "importing", "using"),
+    [
+        ("nerve_test_a.py", "import nerve_test_a", "nerve_test_a.value"),
+        ("nerve_test_a.py", "from nerve_test_a import value", "value"),
+        ("nerve_test_a.py", "from nerve_test_a import *", "value"),
+        ("nerve_test_a/__init__.py", "import nerve_test_a", "nerve_test_a.value"),
+        ("nerve_test_a/b.py", "import nerve_test_a.b", "nerve_test_a.b.value"),
+        ("nerve_test_a/b.py", "from nerve_test_a import b", "b.value"),
+        ("nerve_test_a/b.py", "import nerve_test_a.b as b", "b.value"),
+        ("nerve_test_a/b.py", "from nerve_test_a.b import value", "value"),
+        ("nerve_test_a/b/c.py", "import nerve_test_a.b.c", "nerve_test_a.b.c.value"),
+        ("nerve_test_a/b/c.py", "from nerve_test_a.b import c", "c.value"),
+    ],
+)
+@pytest.mark.parametrize("lazily", [False, True])
+def test_a_changed_helper_is_loaded_anew(
+    bench: Bench, helper: str, importing: str, using: str, *, lazily: bool
+) -> None:
+    """However it is imported, at the top or in a function, from a module, a package or a mere folder."""
+    body = f"def compute(ctx):\n    {importing}\n    return {using}" if lazily else ""
+    if lazily and "*" in importing:
+        pytest.skip("Python allows this at the top only")
+    bench.write("probe.py", body or f"{importing}\ndef compute(ctx): return {using}")
+    for value in range(3):
+        bench.update(helper, f"value = {value}")
+        assert bench.run() == value
+
+
+def test_a_helper_of_a_helper_is_loaded_anew_with_what_imports_it(bench: Bench) -> None:
+    """What a module has taken from another when it was loaded is taken again."""
+    bench.write("probe.py", "from nerve_test_a import twice\ndef compute(ctx): return twice")
+    bench.write("nerve_test_a.py", "from nerve_test_b import once\ntwice = 2 * once")
+    for value in (1, 2):
+        bench.update("nerve_test_b.py", f"once = {value}")
+        assert bench.run() == 2 * value
+
+
+def test_helpers_in_a_circle_are_loaded_anew_together(bench: Bench) -> None:
+    """Each of them is part of the other."""
+    bench.write("probe.py", "import nerve_test_a\ndef compute(ctx): return nerve_test_a.both()")
+    bench.write("nerve_test_a.py", "import nerve_test_b\nname = 'a'\ndef both(): return nerve_test_b.name")
+    for value in ("x", "y"):
+        bench.update("nerve_test_b.py", f"import nerve_test_a\nname = '{value}' + getattr(nerve_test_a, 'name', '')")
+        assert bench.run() == value
+
+
+def test_a_changed_package_still_has_its_unchanged_modules(bench: Bench) -> None:
+    """A module that stays loaded is an attribute of its package after that was loaded anew."""
+    bench.write("nerve_test_a/b.py", "value = 'b'")
+    bench.write("probe.py", "import nerve_test_a.b\ndef compute(ctx): return nerve_test_a.n, nerve_test_a.b.value")
+    for n in (1, 2):
+        bench.update("nerve_test_a/__init__.py", f"n = {n}")
+        assert bench.run() == (n, "b")
+
+
+def test_an_unchanged_helper_keeps_its_state(bench: Bench) -> None:
+    """A connection, say, that a helper holds outlives the edits of the sense and of other helpers."""
+    bench.write("nerve_test_state.py", "seen = []")
+    bench.write("nerve_test_other.py", "x = 1")
+    source = "import nerve_test_state as s, nerve_test_other\ndef compute(ctx): s.seen.append({n}); return s.seen"
+    bench.update("probe.py", source.format(n=1))
+    bench.run()
+    bench.update("nerve_test_other.py", "x = 2")
+    bench.run()
+    bench.update("probe.py", source.format(n=2))
+    assert bench.run() == [1, 1, 2]
+
+
+def test_two_senses_may_be_at_different_versions_of_a_helper(bench: Bench) -> None:
+    """The one whose own file is broken stays at the old one, whichever runs first, and at the top or later."""
+    early = "from nerve_test_a import value\ndef compute(ctx): return value"
+    late = "def compute(ctx):\n    from nerve_test_a import value\n    return value"
+    for sense, source in (("one", early), ("two", early), ("three", late), ("four", late)):
+        bench.write(f"{sense}.py", source)
+    bench.update("nerve_test_a.py", "value = 1", "one", "two", "three", "four")
+    assert bench.run("one") == bench.run("three") == 1
+    bench.update("nerve_test_a.py", "value = 2", "two", "four")
+    runs = ("one", "two", "three", "four", "four", "two", "one", "three")
+    assert [bench.run(sense) for sense in runs] == [1, 2, 1, 2, 2, 2, 1, 1]
+
+
+def test_a_removed_helper_is_gone(bench: Bench) -> None:
+    """A worker that has it still loaded fails as a new one would."""
+    bench.write("nerve_test_a.py", "value = 1")
+    bench.update("probe.py", "import nerve_test_a\ndef compute(ctx): return nerve_test_a.value")
+    assert bench.run() == 1
+    (bench.folder / "nerve_test_a.py").unlink()
+    bench.accept()
+    with pytest.raises(SenseLoadError, match="No module named 'nerve_test_a'"):
+        bench.run()
+
+
+def test_a_folder_becomes_a_package_and_a_folder_again(bench: Bench) -> None:
+    """An `__init__.py` that is added runs; one that is removed has not run."""
+    bench.write("nerve_test_a/b.py", "value = 1")
+    source = "import nerve_test_a.b\ndef compute(ctx): return getattr(nerve_test_a, 'name', 'none')"
+    bench.update("probe.py", source)
+    assert bench.run() == "none"
+    bench.update("nerve_test_a/__init__.py", "name = 'a'")
+    assert bench.run() == "a"
+    (bench.folder / "nerve_test_a" / "__init__.py").unlink()
+    bench.accept()
+    assert bench.run() == "none"
+
+
+def test_a_module_becomes_a_package_of_the_same_source(bench: Bench) -> None:
+    """It is another file, and may have modules in it."""
+    path = bench.write("nerve_test_a.py", "value = 1")
+    bench.update("probe.py", "import nerve_test_a\ndef compute(ctx): return nerve_test_a.__file__")
+    assert bench.run() == str(path)
+    path.unlink()
+    bench.update("nerve_test_a/__init__.py", "value = 1")
+    assert bench.run() == str(bench.folder / "nerve_test_a" / "__init__.py")
+
+
+def test_the_standard_library_is_not_shadowed(bench: Bench) -> None:
+    """A sense called `random`, or a helper called `email`, is not what others import by that name."""
+    bench.write("colorsys.py", "raise AssertionError('this is not the one')")
+    bench.update("probe.py", "import colorsys\ndef compute(ctx): return colorsys.__file__")
+    sys.modules.pop("colorsys", None)
+    assert not str(bench.run()).startswith(str(bench.folder))
+
+
+def test_what_is_installed_is_not_shadowed(bench: Bench, tmp_path: Path) -> None:
+    """As Python itself has it, for the senses' folder is the last place where it looks."""
+    site = tmp_path / "site"
+    site.mkdir()
+    (site / "nerve_test_a.py").write_text("value = 'installed'")
+    sys.path.insert(0, str(site))
+    bench.write("nerve_test_a.py", "value = 'ours'")
+    bench.update("probe.py", "from nerve_test_a import value\ndef compute(ctx): return value")
+    assert bench.run() == "installed"
+
+
+def test_a_mere_folder_elsewhere_hides_no_helper(bench: Bench, tmp_path: Path) -> None:
+    """A folder without Python in it is not a module that is installed."""
+    (tmp_path / "site" / "nerve_test_a").mkdir(parents=True)
+    sys.path.insert(0, str(tmp_path / "site"))
+    bench.write("probe.py", "from nerve_test_a import value\ndef compute(ctx): return value")
+    for value in (1, 2):
+        bench.update("nerve_test_a/__init__.py", f"value = {value}")
+        assert bench.run() == value
+
+
+def test_helpers_are_not_taken_from_bytecode_and_leave_none(bench: Bench) -> None:
+    """A bytecode file tells versions apart by size and second only."""
+    bench.write("probe.py", "import nerve_test_a\ndef compute(ctx): return nerve_test_a.value")
+    for value in (1, 2, 3):
+        bench.update("nerve_test_a.py", f"value = {value}")
+        assert bench.run() == value
+    assert list(bench.folder.rglob("*.pyc")) == []
+
+
+def test_a_run_is_of_its_version_even_if_the_disk_has_moved_on(bench: Bench) -> None:
+    """The digest in the log says which code ran: it must not be what was written a moment later."""
+    bench.write("nerve_test_a.py", "value = 1")
+    bench.update("probe.py", "import nerve_test_a\ndef compute(ctx): return nerve_test_a.value")
+    bench.write("nerve_test_a.py", "value = 2")
+    bench.write("probe.py", "x = = 1")
+    assert bench.run() == 1
+
+
+def test_a_helper_reads_the_files_that_lie_beside_it(bench: Bench) -> None:
+    """A package may come with data."""
+    bench.write("nerve_test_a/table.txt", "1 2 3")
+    bench.write("nerve_test_a/__init__.py", "import pkgutil\ntable = pkgutil.get_data(__name__, 'table.txt')")
+    bench.update("probe.py", "from nerve_test_a import table\ndef compute(ctx): return table")
+    assert bench.run() == b"1 2 3"
+
+
+# Loading everything anew.
+
+
+def test_another_generation_is_loaded_anew_though_nothing_differs(bench: Bench) -> None:
+    """For senses that read other files when they are loaded; their helpers, too."""
+    bench.write("nerve_test_state.py", "seen = []")
+    bench.write("probe.py", "import nerve_test_state as s\ndef compute(ctx): s.seen.append(1); return len(s.seen)")
+    bench.accept()
+    assert [bench.run(), bench.run()] == [1, 2]
+    bench.accept(generation=1)
+    assert [bench.run(), bench.run()] == [1, 2]
+
+
+def test_a_sense_that_could_not_be_loaded_anew_costs_the_others_nothing(bench: Bench) -> None:
+    """Senses of two generations take turns, and a helper is loaded once a generation all the same."""
+    source = "def compute(ctx):\n    import nerve_test_state as s\n    s.seen.append(1)\n    return len(s.seen)"
+    bench.write("nerve_test_state.py", "seen = []")
+    bench.write("good.py", source)
+    bench.write("broken.py", "def compute(ctx): pass")
+    bench.accept("good")
+    bench.accept("broken")
+    bench.accept("good", generation=1)
+    counts = []
+    for _ in range(3):
+        counts.append(bench.run("good"))
+        bench.run("broken")
+    assert counts == [1, 2, 3]
+
+
+# Tracebacks.
+
+
+@pytest.mark.parametrize("where", ["probe.py", "nerve_test_a.py"])
+def test_a_traceback_shows_the_lines_that_ran(bench: Bench, where: str) -> None:
+    """Not those that are in the file by now."""
+    bench.write("probe.py", "from nerve_test_a import compute")
+    bench.write(where, "def compute(ctx):\n    raise ValueError('as it was')\n")
+    bench.accept()
+    bench.loader.load("probe")
+    bench.write(where, "# a new first line\n# and a second\n")
+    linecache.checkcache()
+    with pytest.raises(ValueError, match="as it was") as failure:
+        bench.run()
+    assert "raise ValueError('as it was')" in "".join(traceback.format_exception(failure.value))
