@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import os
+import stat
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
@@ -67,24 +69,29 @@ class Version(msgspec.Struct, frozen=True):
 
 
 class SourceFile(msgspec.Struct, frozen=True):
-    """A file of Python as it is on disk now; `error` says why it can't be used, and then where."""
+    """A file as it is on disk now: last written at `modified`, in unix ns; `error` says why it can't be read."""
 
     name: str
     path: str
     source: bytes
     error: str | None = None
+    modified: int = 0
 
 
 def read_source(path: Path, name: str) -> SourceFile:
     """Read a source file; one that can't be read, or is too large, has an error instead of a source."""
     try:
-        with path.open("rb") as file:
-            source = file.read(MAX_SOURCE_BYTES + 1)
+        # Without waiting: a named pipe may never be written to.
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+            status = os.fstat(file.fileno())
+            source = file.read(MAX_SOURCE_BYTES + 1) if stat.S_ISREG(status.st_mode) else None
     except OSError as error:
         return SourceFile(name, str(path), b"", f"can't be read: {error.strerror}")
+    if source is None:
+        return SourceFile(name, str(path), b"", "can't be read: it is no regular file")
     if len(source) > MAX_SOURCE_BYTES:
         return SourceFile(name, str(path), b"", f"is larger than {MAX_SOURCE_BYTES // 1024**2} MB")
-    return SourceFile(name, str(path), source)
+    return SourceFile(name, str(path), source, modified=status.st_mtime_ns)
 
 
 def source_paths(folder: Path) -> Iterator[Path]:

@@ -7,11 +7,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from nerve.checking import problem_of
-from nerve.codebase import Codebase, Module, SourceFile, Version, read_main
+from nerve.codebase import Codebase, Module, SourceFile, Version, read_main, read_source
 from nerve.config import Config, load_config
 from nerve.errors import ConfigError
 from nerve.messages import NewVersion, Update
-from nerve.workspace import Workspace
+from nerve.workspace import CONFIG_NAME, Workspace
+
+SETTLING_SECONDS, PATIENCE_SECONDS = 0.05, 2.0
+EMPTY_SECONDS, EMPTY_PATIENCE_SECONDS = 0.3, 10.0
+"""How old a file must be to count, and how long one that is saved again and again is waited for; and an empty one."""
 
 MAX_CODE_BYTES = 16 * 1024**2
 """How much source a sense may have, all that it imports from the senses' folder included."""
@@ -45,6 +49,24 @@ class Disk:
     problems: tuple[str, ...]
     mains: Mapping[str, SourceFile]
     codebase: Codebase
+    config_file: SourceFile
+
+    def unsettled_seconds(self, now: float, waited: float) -> float:
+        """Give how much longer to wait, because a file looks as if it were just being saved; 0 if none does.
+
+        Many programs empty a file and then write it in pieces: what was read in between is not what is meant. `now`
+        is in unix seconds, `waited` how long that has been waited for already: in the end, files count as they are.
+        """
+        files = (self.config_file, *self.mains.values(), *self.codebase.files.values())
+        left = (file.modified / 1e9 + _settling_seconds(file, waited) - now for file in files)
+        return max((seconds for seconds in left if 0 < seconds <= EMPTY_SECONDS), default=0.0)
+
+
+def _settling_seconds(file: SourceFile, waited: float) -> float:
+    """Give how old a file must be to be taken for what it says; an empty one is mostly about to be written."""
+    if file.source:
+        return SETTLING_SECONDS if waited < PATIENCE_SECONDS else 0.0
+    return EMPTY_SECONDS if waited < EMPTY_PATIENCE_SECONDS else 0.0
 
 
 def read_disk(workspace: Workspace, in_force: InForce) -> Disk:
@@ -55,9 +77,12 @@ def read_disk(workspace: Workspace, in_force: InForce) -> Disk:
         config = load_config(workspace.config_path)
     except ConfigError as error:
         problems = error.problems
+    config_file = read_source(workspace.config_path, CONFIG_NAME)
+    if not config_file.source and not problems:
+        config, problems = None, (f"{CONFIG_NAME}:1: is empty; `senses: {{}}` is what has no senses",)
     senses = (config or in_force.config).senses
     mains = {name: read_main(sense) for name, sense in senses.items()}
-    return Disk(config, problems, mains, Codebase.read(workspace.senses_dir))
+    return Disk(config, problems, mains, Codebase.read(workspace.senses_dir), config_file)
 
 
 def first_in_force(config: Config, workspace: Workspace) -> InForce:

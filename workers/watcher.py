@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import logging
+import math
+import os
 import socket
+import threading
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from watchdog.events import (
@@ -27,7 +30,7 @@ from nerve.children import ChildContext
 from nerve.clock import Clock, SystemClock
 from nerve.loop import Loop
 from nerve.messages import Finish, Ready, Survey, ToChild
-from nerve.reloading import InForce, applied, difference, read_disk
+from nerve.reloading import Disk, InForce, applied, difference, read_disk
 from nerve.wire import Channel
 from nerve.workspace import Workspace
 from workers import bootstrap
@@ -56,11 +59,12 @@ class Flurry:
 
     first: float
     last: float
+    not_before: float = -math.inf
 
     @property
     def over_at(self) -> float:
         """The moment to look at the files: after some quiet, or at last when there is none."""
-        return min(self.last + QUIET_SECONDS, self.first + LONGEST_SECONDS)
+        return max(self.not_before, min(self.last + QUIET_SECONDS, self.first + LONGEST_SECONDS))
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -107,29 +111,27 @@ class Watcher:
         self._observer = Observer()
         self._places: frozenset[Place] = frozenset()
         self._flurry: Flurry | None = None
+        self._requests: list[int] = []
         self._finishing = False
 
     def serve(self) -> None:
         """Watch until told to finish, or until the kernel is gone."""
         self._observer.start()
-        self._look()
+        self._look(self._clock.now())
         self._link.send(Ready())
         loop = Loop()
         loop.watch(self._link, self._obey)
         loop.watch(self._bell, self._hear)
         while not (self._finishing or self._link.ended):
-            loop.wait(self._patience())
-            if self._flurry and self._clock.now() >= self._flurry.over_at:
-                self._flurry = None
-                self._look()
+            loop.wait(max(0.0, self._flurry.over_at - self._clock.now()) if self._flurry else None)
+            now = self._clock.now()
+            if self._flurry and now >= self._flurry.over_at:
+                self._look(now)
 
     def _hear(self) -> None:
         self._bell.silence()
         now = self._clock.now()
         self._flurry = Flurry(self._flurry.first if self._flurry else now, now)
-
-    def _patience(self) -> float | None:
-        return max(0.0, self._flurry.over_at - self._clock.now()) if self._flurry else None
 
     def _obey(self) -> None:
         for message in self._link.receive():
@@ -137,21 +139,35 @@ class Watcher:
                 case Finish():
                     self._finishing = True
                 case Survey(request):
-                    self._look(request)
+                    self._requests.append(request)
+                    self._look_soon(self._clock.now())
                 case _:
                     logger.error("the kernel sent the watcher a %s", type(message).__name__)
         self._link.flush()
 
-    def _look(self, request: int | None = None) -> None:
+    def _look_soon(self, now: float) -> None:
+        self._flurry = Flurry(self._flurry.first if self._flurry else now, now - QUIET_SECONDS)
+
+    def _look(self, now: float) -> None:
         """Compare the files with what is in force; the folders are watched before that, so that no change is missed."""
         self._watch(places(self._workspace, self._in_force))
         disk = read_disk(self._workspace, self._in_force)
+        flurry = self._flurry or Flurry(now, now)
+        wait = disk.unsettled_seconds(self._clock.stamp().ts / 1000, now - flurry.first)
+        self._flurry = replace(flurry, not_before=now + wait) if wait else None
+        if self._flurry is None:
+            for request in self._requests or (None,):
+                self._update(disk, now, request)
+            self._requests.clear()
+
+    def _update(self, disk: Disk, now: float, request: int | None) -> None:
         update = difference(self._in_force, disk, home=self._workspace.home, request=request)
-        if not update.is_empty or request is not None:
-            self._in_force = applied(self._in_force, update)
-            self._link.send(update)
+        if update.is_empty and request is None:
+            return
+        self._in_force = applied(self._in_force, update)
+        self._link.send(update)
         if update.config:
-            self._look()  # at the folders of its senses, too
+            self._look_soon(now)  # its senses may lie in folders that are not watched yet
 
     def _watch(self, wanted: frozenset[Place]) -> None:
         if wanted == self._places:
@@ -180,7 +196,14 @@ def _existing(folders: Iterable[Path], *, recursive: bool) -> Iterable[Place]:
             yield Place(str(folder), folder.stat().st_ino, recursive)
 
 
+def _end_at_once(failure: threading.ExceptHookArgs) -> None:
+    """End when a thread of the observer fails: it would be deaf from then on, and the next watcher is not."""
+    logger.error("watching failed, and begins anew: %s: %s", failure.exc_type.__name__, failure.exc_value)
+    os._exit(1)
+
+
 def main(context: ChildContext) -> None:
     """Watch until told to finish, or until the kernel is gone (child)."""
     link = bootstrap.enter(context)
+    threading.excepthook = _end_at_once
     Watcher(context, link, SystemClock()).serve()

@@ -1,0 +1,435 @@
+"""The watcher over real folders: whatever way a file changes, the kernel is told what that comes to."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from nerve.children import ChildContext
+from nerve.clock import SystemClock
+from nerve.config import Config, SenseConfig, load_config
+from nerve.messages import Finish, FromChild, Ready, Survey, ToChild, Update
+from nerve.reloading import InForce, applied, difference, first_in_force, read_disk, unpacked
+from nerve.wire import Channel
+from nerve.workspace import Workspace
+from workers.watcher import LONGEST_SECONDS, QUIET_SECONDS, Bell, Flurry, Place, Watcher, places
+
+# watchdog says this of a folder that it finds twice while it is being made, and goes on with it.
+pytestmark = pytest.mark.filterwarnings("ignore:Callback with id:RuntimeWarning")
+
+DEADLINE = 10.0
+CONFIG = "workers: 1\nsenses: {one: , two: }\n"
+
+
+Start = Callable[..., "Rig"]
+
+
+def compute(value: object, importing: str = "") -> str:
+    """Write a sense that signals a value."""
+    return f"{importing}\ndef compute(ctx): return {value!r}\n"
+
+
+class Rig:
+    """A workspace, a watcher in a thread, and the kernel's end of its link."""
+
+    def __init__(self, home: Path, in_force: InForce | None = None) -> None:
+        self.workspace = Workspace(home)
+        self.in_force = in_force or first_in_force(load_config(self.workspace.config_path), self.workspace)
+        self.updates: list[Update] = []
+        self.ready = False
+        ours, theirs = socket.socketpair()
+        self.link: Channel[FromChild] = Channel(ours, FromChild)
+        self._theirs: Channel[ToChild] = Channel(theirs, ToChild)
+        boot = SimpleNamespace(workspace=self.workspace, in_force=self.in_force)
+        context = cast(ChildContext, SimpleNamespace(boot=boot))
+        self.watcher = Watcher(context, self._theirs, SystemClock())
+        self._thread = threading.Thread(target=self.watcher.serve)
+        self._thread.start()
+        self.wait(lambda: self.ready, "the watcher is ready")
+
+    def wait(self, condition: Callable[[], Any], what: str) -> None:
+        """Do as the kernel does with what the watcher says, until a condition holds."""
+        deadline = time.monotonic() + DEADLINE
+        while not condition():
+            if time.monotonic() >= deadline:
+                raise AssertionError(f"waited {DEADLINE:g} s in vain until {what}; problems: {self.in_force.problems}")
+            for message in self.link.wait(0.05):
+                self._take(message)
+
+    def _take(self, message: FromChild) -> None:
+        if isinstance(message, Ready):
+            self.ready = True
+            return
+        assert isinstance(message, Update)
+        self.updates.append(message)
+        self.in_force = applied(self.in_force, message)
+
+    def settle(self) -> InForce:
+        """Wait until all that is on disk is in force, as far as it is good; gives that."""
+
+        def left() -> Update:
+            return difference(self.in_force, read_disk(self.workspace, self.in_force), home=self.workspace.home)
+
+        self.wait(lambda: left().is_empty, "what is on disk is in force")
+        return self.in_force
+
+    def source(self, sense: str = "one") -> str:
+        """Give the source of a sense that is in force."""
+        return self.in_force.versions[sense].main.source.decode()
+
+    def until_source(self, source: str, sense: str = "one") -> None:
+        """Wait until a sense has this source."""
+        self.wait(lambda: self.source(sense) == source, f"{sense} is {source!r}")
+
+    def end(self) -> bool:
+        """Have the watcher end; tells whether it did."""
+        self.link.send(Finish())
+        self._thread.join(DEADLINE)
+        self.watcher._observer.stop()
+        self.watcher._observer.join(DEADLINE)
+        for end in (self.link, self._theirs, self.watcher._bell._heard, self.watcher._bell._rings):
+            end.close()
+        return not self._thread.is_alive()
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """A workspace of two senses, in a folder of its own."""
+    home = (tmp_path / "ws").resolve()
+    (home / "senses").mkdir(parents=True)
+    (home / "senses" / "one.py").write_text(compute(1))
+    (home / "senses" / "two.py").write_text(compute(2))
+    (home / "nerve.yaml").write_text(CONFIG)
+    return home
+
+
+@pytest.fixture
+def start(home: Path) -> Iterator[Start]:
+    """Start the watcher when the workspace is as it should be; it must end when it is told to."""
+    rigs: list[Rig] = []
+
+    def started(in_force: InForce | None = None) -> Rig:
+        rigs.append(Rig(home, in_force))
+        return rigs[-1]
+
+    yield started
+    assert all(rig.end() for rig in rigs)
+
+
+@pytest.fixture
+def rig(start: Start) -> Rig:
+    """Give a running watcher of the usual workspace."""
+    return start()
+
+
+# The ways in which files change.
+
+
+def in_place(path: Path, text: str) -> None:
+    """Write over what is there."""
+    path.write_text(text)
+
+
+def by_rename(path: Path, text: str) -> None:
+    """Write beside it, then take its place, as most editors do."""
+    beside = path.with_suffix(".tmp")
+    beside.write_text(text)
+    beside.replace(path)
+
+
+def by_backup(path: Path, text: str) -> None:
+    """Move the old one away, then write a new one, as vim does."""
+    path.rename(f"{path}~")
+    path.write_text(text)
+    Path(f"{path}~").unlink()
+
+
+def by_removal(path: Path, text: str) -> None:
+    """Remove it, then write a new one."""
+    path.unlink()
+    path.write_text(text)
+
+
+def by_link(path: Path, text: str) -> None:
+    """Make it a link to a file elsewhere in the workspace."""
+    target = path.parent.parent / "elsewhere.py"
+    target.write_text(text)
+    path.unlink()
+    path.symlink_to(target)
+
+
+@pytest.mark.parametrize("save", [in_place, by_rename, by_backup, by_removal, by_link])
+def test_a_sense_that_is_saved_has_a_new_version(rig: Rig, home: Path, save: Callable[[Path, str], None]) -> None:
+    """However an editor does it, and once more afterwards; the other sense stays as it is."""
+    before = rig.in_force.versions["two"]
+    save(home / "senses" / "one.py", compute(3))
+    rig.until_source(compute(3))
+    by_rename(home / "senses" / "one.py", compute(4))
+    rig.until_source(compute(4))
+    assert rig.settle().versions["two"] == before
+    assert rig.in_force.problems == ()
+
+
+@pytest.mark.parametrize("save", [in_place, by_rename, by_backup, by_removal])
+def test_a_nerve_yaml_that_is_saved_is_in_force(rig: Rig, home: Path, save: Callable[[Path, str], None]) -> None:
+    """With the folders that it names: a sense kept elsewhere is watched from then on."""
+    (home / "lib").mkdir()
+    (home / "lib" / "far.py").write_text(compute("far"))
+    save(home / "nerve.yaml", "workers: 2\nsenses: {one: , far: {path: lib/far.py}}\n")
+    rig.wait(lambda: set(rig.in_force.versions) == {"one", "far"}, "the new sense is in force")
+    assert rig.in_force.config.workers == 2
+    by_rename(home / "lib" / "far.py", compute("farther"))
+    rig.until_source(compute("farther"), "far")
+
+
+def test_a_broken_sense_is_told_and_so_is_its_mending(rig: Rig, home: Path) -> None:
+    """The version that works stays in force meanwhile; mended to what it was, nothing is wrong any more."""
+    before = rig.in_force
+    in_place(home / "senses" / "one.py", "x = 1\ndef compute(:\n")
+    rig.wait(lambda: rig.in_force.problems, "the problem is told")
+    assert rig.in_force.problems == ("senses/one.py:2: invalid syntax",)
+    assert rig.in_force.versions == before.versions
+    in_place(home / "senses" / "one.py", compute(1))
+    rig.wait(lambda: not rig.in_force.problems, "the problem is gone")
+    assert rig.in_force == before
+
+
+def test_a_broken_nerve_yaml_is_told_and_so_is_its_mending(rig: Rig, home: Path) -> None:
+    """The configuration that works stays in force meanwhile."""
+    before = rig.in_force
+    in_place(home / "nerve.yaml", CONFIG + "nonsense: 1\nworkers: many\n")
+    rig.wait(lambda: rig.in_force.problems, "the problems are told")
+    assert len(rig.settle().config_problems) == 2
+    assert rig.in_force.config == before.config
+    in_place(home / "nerve.yaml", CONFIG)
+    rig.wait(lambda: not rig.in_force.problems, "the problems are gone")
+    assert rig.in_force == before
+
+
+def test_a_file_that_is_added_and_one_that_is_removed(rig: Rig, home: Path) -> None:
+    """A sense may be written before or after nerve.yaml names it; without its file it is a problem."""
+    in_place(home / "nerve.yaml", "workers: 1\nsenses: {one: , two: , three: }\n")
+    rig.wait(lambda: rig.in_force.problems, "the missing file is told")
+    in_place(home / "senses" / "three.py", compute(3))
+    rig.wait(lambda: "three" in rig.in_force.versions, "the new sense is in force")
+    assert rig.settle().problems == ()
+    (home / "senses" / "two.py").unlink()
+    rig.wait(lambda: rig.in_force.problems, "the missing file is told")
+    in_place(home / "nerve.yaml", "workers: 1\nsenses: {one: , three: }\n")
+    rig.wait(lambda: set(rig.in_force.versions) == {"one", "three"}, "the removed sense is gone")
+    assert rig.settle().problems == ()
+
+
+def test_helpers_are_watched_however_deep(rig: Rig, home: Path) -> None:
+    """In folders that did not exist when the watcher began, too."""
+    (home / "senses" / "lib" / "deep").mkdir(parents=True)
+    in_place(home / "senses" / "lib" / "deep" / "units.py", "x = 1")
+    in_place(home / "senses" / "one.py", compute(1, "import lib.deep.units"))
+    rig.wait(lambda: rig.in_force.versions["one"].helpers, "the helper is part of the version")
+    rig.settle()
+    before = rig.in_force.versions["one"]
+    by_rename(home / "senses" / "lib" / "deep" / "units.py", "x = 2")
+    rig.wait(lambda: rig.in_force.versions["one"] != before, "the changed helper is in force")
+    assert [module.source for module in rig.in_force.versions["one"].helpers] == [b"x = 2"]
+
+
+def test_a_folder_of_senses_that_is_replaced_is_watched_in_its_place(rig: Rig, home: Path) -> None:
+    """By `mv`, as a deployment may do it: both the new files and the edits of them are seen."""
+    shutil.copytree(home / "senses", home / "new")
+    in_place(home / "new" / "one.py", compute("moved"))
+    (home / "senses").rename(home / "old")
+    (home / "new").rename(home / "senses")
+    rig.until_source(compute("moved"))
+    in_place(home / "senses" / "one.py", compute("edited"))
+    rig.until_source(compute("edited"))
+    in_place(home / "old" / "two.py", compute("not this one"))
+    in_place(home / "senses" / "two.py", compute("this one"))
+    rig.until_source(compute("this one"), "two")
+    assert rig.settle().problems == ()
+
+
+def test_a_folder_of_senses_that_is_gone_for_a_while(rig: Rig, home: Path) -> None:
+    """What runs goes on; once it is back it is watched as before."""
+    (home / "senses").rename(home.parent / "away")
+    rig.wait(lambda: rig.in_force.problems, "the missing files are told")
+    assert set(rig.in_force.versions) == {"one", "two"}
+    (home.parent / "away").rename(home / "senses")
+    rig.wait(lambda: not rig.in_force.problems, "nothing is missing any more")
+    in_place(home / "senses" / "one.py", compute("back"))
+    rig.until_source(compute("back"))
+
+
+def git(home: Path, *arguments: str) -> None:
+    """Run git in the workspace, whatever the user's own settings are."""
+    settings = ("-c", "user.name=x", "-c", "user.email=x@example.org", "-c", "init.defaultBranch=main")
+    environment = {**os.environ, "GIT_CONFIG_GLOBAL": "/dev/null", "GIT_CONFIG_SYSTEM": "/dev/null"}
+    subprocess.run(["git", *settings, *arguments], cwd=home, env=environment, check=True, capture_output=True)
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="there is no git here")
+def test_a_checkout_of_another_branch_is_one_change_of_everything(home: Path, start: Start) -> None:
+    """Files changed, added and removed, and nerve.yaml with them; and back again."""
+    git(home, "init")
+    git(home, "add", ".")
+    git(home, "commit", "-m", "first")
+    git(home, "checkout", "-b", "other")
+    (home / "senses" / "two.py").unlink()
+    in_place(home / "senses" / "three.py", compute(3, "from lib import units"))
+    (home / "senses" / "lib").mkdir()
+    in_place(home / "senses" / "lib" / "units.py", "x = 1")
+    in_place(home / "senses" / "one.py", compute("other"))
+    in_place(home / "nerve.yaml", "workers: 3\nsenses: {one: , three: }\n")
+    git(home, "add", "--all")
+    git(home, "commit", "-m", "second")
+    git(home, "checkout", "main")
+    rig = start()
+    for _ in range(2):
+        git(home, "checkout", "other")
+        rig.wait(lambda: rig.in_force.config.workers == 3, "the other branch is in force")
+        assert set(rig.settle().versions) == {"one", "three"}
+        assert (rig.source(), rig.in_force.problems) == (compute("other"), ())
+        assert [module.name for module in rig.in_force.versions["three"].helpers] == ["lib.units"]
+        git(home, "checkout", "main")
+        rig.wait(lambda: rig.in_force.config.workers == 1, "the first branch is in force")
+        assert set(rig.settle().versions) == {"one", "two"}
+        assert (rig.source(), rig.in_force.problems) == (compute(1), ())
+
+
+def test_a_nerve_yaml_behind_a_link_is_watched_where_it_is(home: Path, start: Start) -> None:
+    """And so is the link itself."""
+    (home / "conf").mkdir()
+    for name, workers in (("a.yaml", 1), ("b.yaml", 5)):
+        (home / "conf" / name).write_text(CONFIG.replace("1", str(workers)))
+    (home / "nerve.yaml").unlink()
+    (home / "nerve.yaml").symlink_to("conf/a.yaml")
+    rig = start()
+    by_rename(home / "conf" / "a.yaml", CONFIG.replace("1", "4"))
+    rig.wait(lambda: rig.in_force.config.workers == 4, "the edited file is in force")
+    (home / "link").symlink_to("conf/b.yaml")
+    (home / "link").rename(home / "nerve.yaml")
+    rig.wait(lambda: rig.in_force.config.workers == 5, "the other file is in force")
+    in_place(home / "conf" / "b.yaml", CONFIG.replace("1", "6"))
+    rig.wait(lambda: rig.in_force.config.workers == 6, "the edited other file is in force")
+
+
+def test_no_change_of_many_is_missed(rig: Rig, home: Path) -> None:
+    """Saves in quick succession, of all kinds and of all files: in the end what is on disk is in force."""
+    saves = (in_place, by_rename, by_backup, by_removal)
+    for number in range(60):
+        name = ("one", "two")[number % 2]
+        saves[number % len(saves)](home / "senses" / f"{name}.py", compute(number) if number % 7 else "x = = 1")
+        if number % 10 == 0:
+            by_rename(home / "nerve.yaml", CONFIG.replace("1", str(number + 1)))
+    rig.until_source(compute(58))
+    rig.until_source(compute(59), "two")
+    rig.wait(lambda: rig.in_force.config.workers == 51, "the last nerve.yaml is in force")
+    assert rig.settle().problems == ()
+
+
+# Talking to the kernel.
+
+
+def test_a_survey_is_answered_with_everything_anew(rig: Rig) -> None:
+    """Under its number, though nothing has changed; and the change that follows is a difference again."""
+    rig.link.send(Survey(7))
+    rig.wait(lambda: rig.updates, "the survey is answered")
+    [update] = rig.updates
+    assert (update.request, set(unpacked(update)), update.config) == (7, {"one", "two"}, rig.in_force.config)
+    assert rig.in_force.generation == 1
+    rig.link.send(Survey(8))
+    rig.wait(lambda: len(rig.updates) == 2, "the next survey is answered")
+    assert (rig.updates[1].request, rig.in_force.generation) == (8, 2)
+
+
+def test_what_had_changed_before_the_watcher_began_is_told(home: Path, start: Start) -> None:
+    """A watcher that is started again takes up what has happened since its predecessor died."""
+    in_force = first_in_force(load_config(home / "nerve.yaml"), Workspace(home))
+    in_place(home / "senses" / "one.py", compute("meanwhile"))
+    start(in_force).until_source(compute("meanwhile"))
+
+
+def test_without_the_kernel_the_watcher_ends(home: Path) -> None:
+    """Its link is its lifeline."""
+    rig = Rig(home)
+    rig.link.close()
+    rig._thread.join(DEADLINE)
+    assert rig.end()
+
+
+# The decisions.
+
+
+def test_a_flurry_is_over_after_some_quiet() -> None:
+    """Of its last change, whenever the first was; but never much later than that."""
+    assert Flurry(10.0, 10.0).over_at == 10.0 + QUIET_SECONDS
+    assert Flurry(10.0, 10.1).over_at == 10.1 + QUIET_SECONDS
+    assert Flurry(10.0, 99.0).over_at == 10.0 + LONGEST_SECONDS
+
+
+def test_a_bell_rings_once_and_is_silenced() -> None:
+    """However often it is rung, it neither blocks nor has to be silenced twice."""
+    bell = Bell()
+    with bell._heard, bell._rings:
+        for _ in range(100_000):
+            bell.on_any_event(cast(Any, None))
+        while True:
+            bell.silence()
+            try:
+                assert bell._heard.recv(1)
+            except BlockingIOError:
+                break
+        bell.silence()
+
+
+def place(path: Path, *, recursive: bool = False) -> Place:
+    """Give the place that a folder is now."""
+    return Place(str(path), path.stat().st_ino, recursive)
+
+
+def in_force_with(*paths: Path) -> InForce:
+    """Give something in force whose senses are at these paths."""
+    senses = {f"s{number}": SenseConfig(f"s{number}", str(path)) for number, path in enumerate(paths)}
+    return InForce(Config(senses=senses), {})
+
+
+def test_the_senses_folder_is_watched_with_all_in_it_and_others_by_themselves(home: Path) -> None:
+    """The home itself for nerve.yaml, and the folder of each sense that is elsewhere."""
+    (home / "lib" / "a").mkdir(parents=True)
+    (home / "senses" / "sub").mkdir()
+    in_force = in_force_with(home / "senses/one.py", home / "senses/sub/x.py", home / "lib/a/y.py", home / "z.py")
+    assert places(Workspace(home), in_force) == {
+        place(home),
+        place(home / "senses", recursive=True),
+        place(home / "lib" / "a"),
+    }
+
+
+def test_places_are_those_that_links_lead_to(home: Path) -> None:
+    """Of nerve.yaml and of the senses' folder; a file outside is watched where it is."""
+    (home / "code").mkdir()
+    (home / "conf").mkdir()
+    (home / "nerve.yaml").rename(home / "conf" / "nerve.yaml")
+    (home / "nerve.yaml").symlink_to("conf/nerve.yaml")
+    shutil.rmtree(home / "senses")
+    (home / "senses").symlink_to("code")
+    found = places(Workspace(home), in_force_with(home / "code" / "one.py"))
+    assert found == {place(home), place(home / "conf"), place(home / "code", recursive=True)}
+
+
+def test_a_folder_that_is_not_there_is_no_place_yet(home: Path) -> None:
+    """And another folder at its path is another place."""
+    before = places(Workspace(home), in_force_with())
+    (home / "senses").rename(home / "old")
+    assert places(Workspace(home), in_force_with()) == {place(home)}
+    (home / "senses").mkdir()
+    assert places(Workspace(home), in_force_with()) != before
