@@ -80,6 +80,11 @@ class Workspace:
         """Where the command line connects to the kernel."""
         return self.run_dir / "control.sock"
 
+    @property
+    def exists(self) -> bool:
+        """There is a nerve.yaml; or there was one, for an engine has run here."""
+        return self.config_path.is_file() or self.lock_path.exists()
+
     def prepare(self) -> None:
         """Make the folders that an engine needs; what is in data/ is for its owner only.
 
@@ -112,7 +117,7 @@ def find_workspace(explicit: Path | None, environ: Mapping[str, str], cwd: Path)
 
 def _named_workspace(folder: Path, named_by: str) -> Workspace:
     workspace = Workspace(folder.resolve())
-    if not workspace.config_path.is_file():
+    if not workspace.exists:
         step = f"make a workspace there with `nerve init {shlex.quote(str(folder))}`"
         raise WorkspaceError(f"no {CONFIG_NAME} in {folder}, which {named_by} names: {step}")
     return workspace
@@ -121,7 +126,7 @@ def _named_workspace(folder: Path, named_by: str) -> Workspace:
 def _nearest_workspace(cwd: Path) -> Workspace:
     for folder in (cwd, *cwd.parents):
         workspace = Workspace(folder)
-        if workspace.config_path.is_file():
+        if workspace.exists:
             return workspace
     step = "make a workspace with `nerve init DIR`, or name one with --home DIR"
     raise WorkspaceError(f"no {CONFIG_NAME} in {cwd} or in any folder above it: {step}")

@@ -14,6 +14,7 @@ import click
 
 from nerve.checking import Problem, problem_of
 from nerve.cli.common import workspace_of
+from nerve.codebase import read_source, source_paths
 from nerve.config import Config, SenseConfig, load_config
 from nerve.errors import ConfigError, NerveError, WorkspaceError
 from nerve.units import format_duration
@@ -125,16 +126,13 @@ def sense_problems(home: Path, files: Iterable[Path], senses: set[Path]) -> Iter
 
 
 def _problem(path: Path, *, is_sense: bool) -> Problem | None:
-    try:
-        source = path.read_bytes()
-    except OSError as error:
-        return Problem(1, f"can't be read: {error.strerror}")
-    return problem_of(source, str(path), is_sense=is_sense)
+    file = read_source(path, path.name)
+    return Problem(1, file.error) if file.error else problem_of(file.source, file.path, is_sense=is_sense)
 
 
 def _listed(workspace: Workspace) -> set[Path]:
     """Give the Python files in the senses' folder, whether or not nerve.yaml names them."""
-    return {path.resolve() for path in workspace.senses_dir.glob("[!.]*.py")}
+    return {path.resolve() for path in source_paths(workspace.senses_dir)}
 
 
 def _named_badly(workspace: Workspace, files: set[Path]) -> set[Path]:

@@ -1,0 +1,100 @@
+"""A command line, and an engine that answers as a test has it."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from nerve import cli
+from nerve.children import socket_listening_at
+from nerve.control import Answer, ControlServer, Reply, Request
+from nerve.loop import Loop
+from nerve.workspace import Workspace
+
+TURN_SECONDS = 0.01
+
+
+class Said(NamedTuple):
+    """What a command printed, and its exit code."""
+
+    out: str
+    err: str
+    code: int
+
+
+Command = Callable[..., Said]
+
+
+class Engine:
+    """Answers each request in a thread; the connection ends where there is no answer left."""
+
+    def __init__(self) -> None:
+        self.requests: list[Request] = []
+        self.replies: list[Reply] = []
+        self.over = threading.Event()
+
+    def handle(self, request: Request, answer: Answer) -> None:
+        """Give the next reply."""
+        self.requests.append(request)
+        if self.replies:
+            answer(self.replies.pop(0))
+        else:
+            self.over.set()
+
+    @contextmanager
+    def listening(self, workspace: Workspace) -> Iterator[None]:
+        """Answer at the control socket of a workspace."""
+        workspace.run_dir.mkdir(parents=True, mode=0o700)
+        loop = Loop()
+        server = ControlServer(socket_listening_at(workspace.control_socket), loop, self.handle, lambda _line: None)
+
+        def serve() -> None:
+            while not self.over.is_set():
+                loop.wait(TURN_SECONDS)
+            server.close()
+            loop.close()
+            workspace.control_socket.unlink()
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield
+        finally:
+            self.over.set()
+            thread.join()
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    """A workspace in which nothing runs."""
+    (tmp_path / "nerve.yaml").touch()
+    return Workspace(tmp_path.resolve())
+
+
+@pytest.fixture
+def engine(workspace: Workspace) -> Iterator[Engine]:
+    """An engine in that workspace."""
+    engine = Engine()
+    with engine.listening(workspace):
+        yield engine
+
+
+@pytest.fixture
+def command(workspace: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """Run `nerve` with arguments in that workspace."""
+    monkeypatch.setenv("NERVE_HOME", str(workspace.home))
+
+    def run(*arguments: object) -> Said:
+        monkeypatch.setattr(sys, "argv", ["nerve", *map(str, arguments)])
+        with pytest.raises(SystemExit) as exit_:
+            cli.main()
+        out, err = capsys.readouterr()
+        return Said(out, err, int(exit_.value.code or 0))
+
+    return run
