@@ -40,7 +40,7 @@ def test_start_names_the_workspace_and_the_database_first_and_a_summary_last(dem
 
 
 def test_status_as_json_says_all_of_it(demo: Engine) -> None:
-    """Kernel, workers, writer, archiver and senses are there, with living pids."""
+    """Kernel, workers, writer, archiver, watcher and senses are there, with living pids."""
     demo.until(lambda: demo.status()["archiver"]["next_ts"], "the archiver reports")
     status = demo.status()
     assert demo.process is not None
@@ -54,6 +54,8 @@ def test_status_as_json_says_all_of_it(demo: Engine) -> None:
     assert status["writer"]["pid"] in pids
     assert status["writer"]["committed"] > 0
     assert status["archiver"]["pid"] in pids
+    assert status["watcher"]["pid"] in pids
+    assert status["writer"]["unacknowledged"] >= 0
     tick = next(sense for sense in status["senses"] if sense["name"] == "tick")
     assert tick["last_status"] == "ok"
     assert tick["last_run"].startswith("tick/")
@@ -65,7 +67,7 @@ def test_status_for_people_names_every_process(demo: Engine) -> None:
     """Without --json there is a table for the processes, the workers and the senses."""
     shown = demo.run("status")
     assert shown.returncode == 0, shown.stderr
-    for word in ("kernel", "writer", "archiver", "tick", "fail"):
+    for word in ("kernel", "writer", "archiver", "watcher", "tick", "fail"):
         assert word in shown.stdout
 
 

@@ -55,6 +55,13 @@ class Engine:
         path.write_text(textwrap.dedent(code))
         return path
 
+    def helper(self, name: str, code: str) -> Path:
+        """Write a file of the senses' folder that is no sense, such as `lib/units.py`."""
+        path = self.home / "senses" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(textwrap.dedent(code))
+        return path
+
     @property
     def db(self) -> Path:
         """The path of logs.db."""
@@ -96,6 +103,16 @@ class Engine:
             text=True,
             timeout=timeout,
             check=False,
+        )
+
+    def spawn(self, *arguments: str) -> subprocess.Popen[str]:
+        """Start a command on this workspace beside what the test does; it is the test that ends it."""
+        return subprocess.Popen(
+            self.command(*arguments),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
         )
 
     def until(self, condition: Callable[[], Any], what: str, timeout: float = 15.0) -> Any:
@@ -156,6 +173,10 @@ class Engine:
             f"there is a process `nerve: {title}`",
         )
 
+    def pids(self, title: str) -> set[int]:
+        """The pids of the processes with this title, as many as there are."""
+        return {found.pid for found in self.processes() if _title(found) == f"nerve: {title}"}
+
     def rows(self, where: str = "1", *values: object) -> list[Entry]:
         """Read entries with plain sqlite3, in order of id; none when there is no table yet."""
         found = self._select(
@@ -197,6 +218,19 @@ class Engine:
         """The system errors, of a kind if one is given."""
         found = self.rows("source = 'system' AND type = 'error'")
         return [entry for entry in found if kind in (None, entry.payload["kind"])]
+
+    def reloads(self, sense: str | None = None) -> list[Entry]:
+        """The reloads of a sense; without one, those of nerve.yaml."""
+        if sense is None:
+            return self.rows("source = 'system' AND type = 'config_reload'")
+        return self.rows("source = 'system' AND type = 'sense_reload' AND ref_id = ?", sense)
+
+    def until_reload(self, sense: str | None, after: int, *, ok: bool) -> dict[str, Any]:
+        """Wait for a reload of a sense, or of nerve.yaml, beyond the first `after`; give the payload of the last."""
+        found = self.until(lambda: self.reloads(sense)[after:], f"{sense or 'nerve.yaml'} is reloaded")
+        assert found[-1].payload["ok"] is ok, found
+        payload: dict[str, Any] = found[-1].payload
+        return payload
 
     def until_run(self, sense: str, status: str, timeout: float = 20.0) -> Entry:
         """Wait for a run of a sense with this status, and give its run_complete."""

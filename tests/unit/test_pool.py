@@ -14,10 +14,11 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from support.children import FakeChild, enter
 
 from nerve.children import Boot, Child, ChildContext, Role
-from nerve.codebase import Version
+from nerve.codebase import Module, Version
+from nerve.config import MAX_WORKERS
 from nerve.events import ErrorDetail
 from nerve.messages import Failed, Finish, Outcome, Ready, Run, ToChild
-from nerve.pool import TRACE_SECONDS, Ended, Pool, Worker
+from nerve.pool import TRACE_SECONDS, Ended, Limits, Pool, Worker
 from nerve.trigger import Trigger
 from nerve.wire import Channel
 
@@ -29,6 +30,11 @@ BY_INTERVAL = Trigger("interval", "a-reflex", None, 0, 0)
 def run_of(sense: str = "disk", number: int = 1, version: Version | None = None) -> Run:
     """Make a run."""
     return Run(f"{sense}/{number}", sense, version, BY_INTERVAL, TIMEOUT, GRACE, 1000)
+
+
+def version_of(digest: str) -> Version:
+    """Make a version of a sense."""
+    return Version(Module("senses.disk", "/senses/disk.py", b"", digest))
 
 
 def ok(run: Run, signal: str | None = None) -> Outcome:
@@ -66,6 +72,17 @@ class Rig:
         self.pool.dispatch(run, now)
         [worker] = [worker for worker in self.pool.busy if worker.open_run and worker.open_run.run is run]
         return worker, self.child_of(worker)
+
+    def complete(self, worker: Worker, rss_bytes: int | None = None) -> None:
+        """Have a worker end its run well, with so much memory."""
+        assert worker.open_run
+        outcome = Outcome(worker.open_run.run.run_id, "ok", 1.0, rss_bytes=rss_bytes)
+        self.child_of(worker).says(outcome)
+        assert [ended.outcome for ended in self.pool.hear(worker)] == [outcome]
+
+    def serving(self) -> list[Worker]:
+        """Give the workers that are to stay."""
+        return [worker for worker in self.workers() if not worker.stopping]
 
     def _fork(self, now: float) -> Child:
         if not self.can_fork:
@@ -354,6 +371,177 @@ def test_each_deadline_is_its_run_s(rig: Rig) -> None:
     assert sorted(child.signals for child in rig.children) == [[], [signal.SIGUSR2]]
 
 
+# More workers, and fewer.
+
+
+def test_a_larger_pool_forks_at_once(rig: Rig) -> None:
+    """The next turn of the loop is due at once, and it forks what is missing."""
+    rig.pool.resize(5)
+    due = rig.pool.next_moment()
+    assert due is not None
+    assert due <= NOW
+    rig.start()
+    assert (len(rig.children), rig.pool.free, rig.pool.next_moment()) == (5, 5, None)
+
+
+def test_a_smaller_pool_gives_up_the_idle_ones_first() -> None:
+    """They are told to finish, get no run from then on, and are not replaced; who is busy is left alone."""
+    rig = Rig(size=4)
+    rig.start()
+    run = run_of()
+    worker, child = rig.busy(run)
+    rig.pool.resize(1)
+    assert rig.serving() == [worker]
+    assert child.told == [run]
+    idle = [other for other in rig.children if other is not child]
+    assert [other.told for other in idle] == [[Finish()]] * 3
+    assert (rig.pool.free, worker.state) == (0, "busy")
+    for other in idle:
+        other.ends(0)
+    assert list(rig.pool.reap(NOW)) == []
+    rig.pool.fill(NOW)
+    assert list(rig.pool.workers.values()) == [worker]
+    rig.complete(worker)
+    assert (worker.state, rig.pool.free) == ("idle", 1)
+
+
+def test_a_busy_worker_too_many_finishes_after_its_run() -> None:
+    """As many as it takes, in the order in which they end; nobody is interrupted."""
+    rig = Rig(size=3)
+    rig.start()
+    workers = [rig.busy(run_of("a", number))[0] for number in range(3)]
+    rig.pool.resize(2)
+    assert rig.serving() == workers
+    rig.complete(workers[1])
+    assert [worker.state for worker in workers] == ["busy", "stopping", "busy"]
+    rig.complete(workers[0])
+    assert [worker.state for worker in workers] == ["idle", "stopping", "busy"]
+    assert [child.signals for child in rig.children] == [[], [], []]
+    assert rig.children[1].told[-1] == Finish()
+    assert [child.told.count(Finish()) for child in rig.children] == [0, 1, 0]
+
+
+def test_a_pool_that_shrinks_and_grows_again_before_anybody_has_ended(rig: Rig) -> None:
+    """Who was told to finish does; others come in their places, so that there are as many as were asked for."""
+    rig.pool.resize(1)
+    rig.pool.resize(3)
+    rig.start()
+    assert (len(rig.serving()), len(rig.workers()), rig.pool.free) == (3, 4, 3)
+
+
+def test_from_one_worker_to_as_many_as_there_can_be_and_back() -> None:
+    """Every run that was begun on the way ends as it would have."""
+    rig = Rig(size=1)
+    rig.start()
+    for size in (1, MAX_WORKERS, 1):
+        rig.pool.resize(size)
+        rig.start()
+        assert len(rig.serving()) == max(size, len(rig.pool.busy))
+        while rig.pool.free:
+            rig.busy(run_of("a", len(rig.pool.busy)))
+    for worker in rig.pool.busy:
+        rig.complete(worker)
+    assert len(rig.serving()) == 1
+
+
+def test_a_closed_pool_does_not_grow(rig: Rig) -> None:
+    """The engine stops: whoever asks for more workers then gets none."""
+    rig.pool.close()
+    rig.pool.resize(10)
+    rig.pool.fill(NOW)
+    assert (len(rig.children), rig.pool.next_moment()) == (2, None)
+    assert [child.told for child in rig.children] == [[Finish()]] * 2
+
+
+# Recycling.
+
+
+@pytest.mark.parametrize(
+    ("limits", "runs", "rss_bytes", "worn"),
+    [
+        (Limits(), 10**9, 10**12, False),
+        (Limits(max_runs=3), 2, None, False),
+        (Limits(max_runs=3), 3, None, True),
+        (Limits(max_rss=100), 10**9, 100, False),
+        (Limits(max_rss=100), 1, 101, True),
+        (Limits(max_rss=100), 1, None, False),
+        (Limits(max_runs=3, max_rss=100), 1, 101, True),
+    ],
+)
+def test_a_worker_is_worn_when_it_is_over_a_limit(
+    limits: Limits, runs: int, rss_bytes: int | None, *, worn: bool
+) -> None:
+    """Its runs up to `max_runs`, its memory up to and with `max_rss`; without limits it lasts for ever."""
+    assert limits.worn(runs, rss_bytes) is worn
+
+
+def test_a_worn_worker_is_replaced_between_two_runs(rig: Rig) -> None:
+    """After its last run it is told to finish, and its successor is forked without delay."""
+    rig.pool.limits = Limits(max_runs=2, max_rss=1000)
+    rig.pool.resize(1)
+    [worker] = rig.serving()
+    rig.busy(run_of())
+    rig.complete(worker, 1000)
+    assert (worker.state, worker.rss_bytes) == ("idle", 1000)
+    rig.busy(run_of())
+    rig.complete(worker, 5)
+    assert (worker.state, rig.child_of(worker).told[-1]) == ("stopping", Finish())
+    rig.start()
+    [successor] = rig.serving()
+    rig.busy(run_of())
+    rig.complete(successor, 1001)
+    assert successor.state == "stopping"
+    assert rig.pool.next_moment() is not None
+    assert (rig.pool.next_moment() or 0) <= NOW
+
+
+# Code.
+
+
+def test_the_code_of_a_sense_is_sent_to_each_worker_once() -> None:
+    """Then again when it is another version, even one of the same digest: it may be meant to be loaded anew."""
+    rig = Rig(size=1)
+    rig.start()
+    first, second, anew = version_of("d1"), version_of("d2"), version_of("d2")
+    for version in (first, first, second, second, anew, anew, first):
+        worker, _ = rig.busy(run_of("disk", version=version))
+        rig.complete(worker)
+    sent = [message.version for message in rig.children[0].told if isinstance(message, Run)]
+    assert [version if version is None else id(version) for version in sent] == [
+        id(first),
+        None,
+        id(second),
+        None,
+        id(anew),
+        None,
+        id(first),
+    ]
+
+
+def test_another_worker_and_another_sense_get_their_code_too(rig: Rig) -> None:
+    """What one worker has been sent says nothing of another, nor one sense of another."""
+    version = version_of("d")
+    runs = [run_of("a", 1, version), run_of("a", 2, version)]
+    workers = [rig.busy(run)[0] for run in runs]
+    assert [child.told for child in rig.children] == [[run] for run in runs]
+    rig.complete(workers[0])
+    again = run_of("b", 3, version)
+    rig.busy(again)
+    assert rig.child_of(workers[0]).told[-1] is again
+
+
+def test_the_open_run_keeps_its_code() -> None:
+    """What is left out on the way to the worker is not left out of what the pool knows."""
+    rig = Rig(size=1)
+    rig.start()
+    version = version_of("d")
+    for number in range(2):
+        worker, _ = rig.busy(run_of("disk", number, version))
+        assert worker.open_run
+        assert worker.open_run.run.version is version
+        rig.complete(worker)
+
+
 # The end.
 
 
@@ -436,6 +624,7 @@ class AnyHistory(RuleBasedStateMachine):
         self.open: set[str] = set()
         self.ended: list[str] = []
         self.dispatched = 0
+        self.version = version_of("d0")
 
     def _end(self, endings: Any) -> None:
         for ended in cast(list[Ended], list(endings)):
@@ -455,7 +644,22 @@ class AnyHistory(RuleBasedStateMachine):
         """Start a run."""
         self.dispatched += 1
         self.open.add(f"a/{self.dispatched}")
-        self.rig.pool.dispatch(run_of("a", self.dispatched), self.now)
+        self.rig.pool.dispatch(run_of("a", self.dispatched, self.version), self.now)
+
+    @rule(digest=st.sampled_from(["d1", "d2"]))
+    def edit(self, digest: str) -> None:
+        """Have another version from now on."""
+        self.version = version_of(digest)
+
+    @rule(size=st.integers(1, 5) | st.integers(1, MAX_WORKERS))
+    def scale(self, size: int) -> None:
+        """Have another number of workers."""
+        self.rig.pool.resize(size)
+
+    @rule(max_runs=st.none() | st.integers(1, 3))
+    def limit(self, max_runs: int | None) -> None:
+        """Replace workers after so many runs."""
+        self.rig.pool.limits = Limits(max_runs)
 
     @precondition(lambda self: self.rig.pool.workers)
     @rule(data=st.data(), what=st.sampled_from(["ready", "outcome", "spent", "wrong", "garbage", "hang up"]))
@@ -501,12 +705,26 @@ class AnyHistory(RuleBasedStateMachine):
 
     @invariant()
     def books_are_in_order(self) -> None:
-        """Open runs are those of busy workers; nobody is both free and busy; the pool is never too large."""
+        """Open runs are those of busy workers; nobody is both free and busy; only busy ones are ever too many."""
         pool = self.rig.pool
+        serving = self.rig.serving()
         assert self.open == {worker.open_run.run.run_id for worker in pool.busy if worker.open_run}
         assert len(self.ended) == len(set(self.ended))
-        assert pool.free + len(pool.busy) <= len(pool.workers) <= pool.size
+        assert pool.free + len(pool.busy) <= len(pool.workers)
+        assert len(serving) <= pool.size or all(worker.open_run for worker in serving)
+        for worker in self.rig.workers():
+            self.check_told(self.rig.child_of(worker))
         assert not (pool.closed and pool.free)
+
+    def check_told(self, child: FakeChild) -> None:
+        """A worker has the code of each of its runs, is told to finish once, and nothing after it."""
+        version: Version | None = None
+        for message in child.told:
+            if isinstance(message, Run):
+                assert message.version is not None or version is not None
+                assert message.version is not version or version is None
+                version = message.version or version
+        assert Finish() not in child.told[:-1]
 
     def teardown(self) -> None:
         """In the end everybody dies, and with that every run has ended."""

@@ -1,4 +1,4 @@
-"""The scheduling rules hold for every history of beats, signals, hands, starts, ends and pauses."""
+"""The scheduling rules hold for every history of beats, signals, hands, starts, ends, pauses and other rules."""
 
 from __future__ import annotations
 
@@ -32,6 +32,15 @@ def restraints(draw: st.DrawFn) -> list[SenseRule]:
 
 
 @st.composite
+def rule_sets(draw: st.DrawFn) -> tuple[list[SenseRule], list[Reflex]]:
+    """Draw the rules of some senses, and reflexes of these."""
+    rules = draw(restraints())
+    kept = draw(st.permutations([rule for rule in rules if draw(st.integers(0, 3))]))
+    known = {rule.name for rule in kept}
+    return kept, [reflex for reflex in draw(reflex_lists()) if reflex.sense in known]
+
+
+@st.composite
 def reflex_lists(draw: st.DrawFn) -> list[Reflex]:
     """Draw reflexes with an interval, with `on`, and with both; often several of one sense."""
     ons = st.lists(senses, max_size=2).map(tuple)
@@ -50,6 +59,32 @@ class Delivered:
     rank: int
     skipped: int = 0
     ticket: int | None = None
+
+
+@dataclass
+class Counted:
+    """The beats of an interval: the moment of the first, and how many have come."""
+
+    first: float
+    interval: float
+    seen: int = 0
+
+    @property
+    def next(self) -> float:
+        """The moment of the next one."""
+        return self.first + self.seen * self.interval
+
+    def coming(self, now: float) -> list[float]:
+        """Count off the beats that have come since the last look."""
+        last = self.seen + int((now - self.first) / self.interval) + 2
+        moments = (self.first + k * self.interval for k in range(self.seen, last))
+        come = [moment for moment in moments if moment <= now]
+        self.seen += len(come)
+        return come
+
+
+Key = tuple[str, str, float]
+"""What makes an interval what it is: its sense, its reflex and its length."""
 
 
 @dataclass
@@ -97,14 +132,55 @@ class Histories(RuleBasedStateMachine):
     @initialize(rules=restraints(), reflexes=reflex_lists(), now=st.sampled_from((0.0, 0.3, 12345.678, 1e6 + 0.1)))
     def begin(self, rules: list[SenseRule], reflexes: list[Reflex], now: float) -> None:
         """Start the engine."""
-        self.now = self.first = now
-        self.reflexes = reflexes
+        self.now = now
         self.schedule = Schedule(rules, reflexes, now)
         self.models = {rule.name: Model(rule) for rule in rules}
-        self.beats_seen = {reflex.name: 0 for reflex in reflexes}
+        self.gone: dict[str, Model] = {}
+        self.counted: dict[Key, Counted] = {}
+        self.listen(reflexes)
         self.ranks, self.serials = count(), count()
         self.issued: list[int] = []
         self.answered: list[int] = []
+
+    def listen(self, reflexes: list[Reflex]) -> None:
+        """Go by other reflexes: what was counted goes on, anything else begins now."""
+        self.reflexes = reflexes
+        keys = [(r.sense, r.name, r.interval) for r in reflexes if r.interval is not None]
+        self.counted = {key: self.counted.get(key) or Counted(self.now, key[2]) for key in keys}
+
+    @rule(drawn=rule_sets())
+    def replace(self, drawn: tuple[list[SenseRule], list[Reflex]]) -> None:
+        """Go by other rules: senses come, change and go, whatever they are doing."""
+        self.go_by(*drawn)
+
+    @rule(data=st.data())
+    def replace_a_little(self, data: st.DataObject) -> None:
+        """Change one reflex or none: all others keep their beat."""
+        changed = list(self.reflexes)
+        if changed:
+            at = data.draw(st.integers(0, len(changed) - 1))
+            del changed[at]
+        self.go_by([model.rule for model in self.models.values()], changed)
+
+    def go_by(self, rules: list[SenseRule], reflexes: list[Reflex]) -> None:
+        """Replace the rules, and see that what was pending for the senses that are gone is given back."""
+        tickets = self.schedule.replace(rules, reflexes, self.now)
+        known = self.gone | self.models
+        self.models = {rule.name: known.pop(rule.name, None) or Model(rule) for rule in rules}
+        for changed in rules:
+            self.models[changed.name].rule = changed
+        back = [trigger.ticket for model in known.values() for trigger in model.waiting if trigger.ticket is not None]
+        assert Counter(tickets) == Counter(back)
+        self.answered += tickets
+        for model in known.values():
+            model.waiting.clear()
+        self.gone = {name: model for name, model in known.items() if model.running}
+        self.listen(reflexes)
+
+    @property
+    def running(self) -> list[Model]:
+        """All that runs, under whatever rules it was started."""
+        return [model for model in (*self.models.values(), *self.gone.values()) if model.running]
 
     @rule(seconds=pauses)
     def time_passes(self, seconds: float) -> None:
@@ -119,7 +195,6 @@ class Histories(RuleBasedStateMachine):
         for reflex in self.reflexes:
             dues = self.coming(reflex)
             if dues:
-                self.beats_seen[reflex.name] += len(dues)
                 come.append((dues[-1], reflex, len(dues) - 1))
         for due, reflex, skipped in sorted(come, key=lambda beat: beat[0]):
             self.deliver(reflex.sense, "interval", reflex.name, None, due, skipped=skipped)
@@ -127,7 +202,7 @@ class Histories(RuleBasedStateMachine):
     @rule(source=senses)
     def signal(self, source: str) -> None:
         """A sense has signalled."""
-        signal = Signal(source, "1", f"{source}/{next(self.serials)}", 0)
+        signal = Signal(source, "1", f"{source}/{next(self.serials)}", 0)  # its sense may be gone by now
         self.schedule.signalled(signal, self.now)
         for reflex in self.reflexes:
             if source in reflex.on:
@@ -136,6 +211,8 @@ class Histories(RuleBasedStateMachine):
     @rule(sense=senses, with_signal=st.booleans(), with_ticket=st.booleans())
     def hand(self, sense: str, *, with_signal: bool, with_ticket: bool) -> None:
         """Someone triggers a sense, and perhaps waits for the run."""
+        if sense not in self.models:
+            return
         serial = next(self.serials)
         signal = Signal("(manual)", "1", None, serial) if with_signal else None
         ticket = serial if with_ticket else None
@@ -153,18 +230,17 @@ class Histories(RuleBasedStateMachine):
         if len(starts) < free:
             assert self.startable() == []
 
-    @precondition(lambda self: any(model.running for model in self.models.values()))
+    @precondition(lambda self: self.running)
     @rule(data=st.data(), died=st.booleans())
     def finish(self, data: st.DataObject, *, died: bool) -> None:
         """A run ends, well or with its worker."""
-        self.end(data.draw(st.sampled_from([model for model in self.models.values() if model.running])), died=died)
+        self.end(data.draw(st.sampled_from(self.running)), died=died)
 
     @rule(died=st.booleans())
     def finish_all(self, *, died: bool) -> None:
         """All runs end, so that the same senses soon run again: into their throttles and back-offs."""
-        for model in self.models.values():
-            if model.running:
-                self.end(model, died=died)
+        for model in self.running:
+            self.end(model, died=died)
 
     @rule(free=st.integers(0, len(NAMES)))
     def sleep_until_woken(self, free: int) -> None:
@@ -172,7 +248,7 @@ class Histories(RuleBasedStateMachine):
         self.beat()
         self.take(free)
         wake = self.schedule.next_wake()
-        moments = [self.first + self.beats_seen[r.name] * r.interval for r in self.reflexes if r.interval is not None]
+        moments = [counted.next for counted in self.counted.values()]
         held = [model.free_from for model in self.models.values() if model.waiting and not model.running]
         moments += [moment for moment in held if moment > self.now]
         assert wake == min(moments, default=None)
@@ -195,13 +271,10 @@ class Histories(RuleBasedStateMachine):
             assert Counter(self.answered) + Counter(self.schedule.halt()) == Counter(self.issued)
 
     def coming(self, reflex: Reflex) -> list[float]:
-        """Count off the beats that have come since the last look."""
+        """Count off the beats of a reflex that have come since the last look."""
         if reflex.interval is None:
             return []
-        seen = self.beats_seen[reflex.name]
-        last = seen + int((self.now - self.first) / reflex.interval) + 2
-        moments = (self.first + k * reflex.interval for k in range(seen, last))
-        return [moment for moment in moments if moment <= self.now]
+        return self.counted[reflex.sense, reflex.name, reflex.interval].coming(self.now)
 
     def deliver(
         self,
@@ -225,11 +298,12 @@ class Histories(RuleBasedStateMachine):
         seconds = BACKOFFS[min(model.deaths, len(BACKOFFS) - 1)]
         model.backoff_until = self.now + seconds if seconds else -math.inf
         assert self.schedule.finished(model.rule.name, self.now, died=died) == seconds
-        assert self.schedule.deaths(model.rule.name) == model.deaths
+        if not self.gone.pop(model.rule.name, None):
+            assert self.schedule.deaths(model.rule.name) == model.deaths
 
     def startable(self) -> list[Model]:
         """Give what may start now, if there is a worker."""
-        busy = {model.rule.group for model in self.models.values() if model.running} - {None}
+        busy = {model.rule.group for model in self.running} - {None}
         return [
             model
             for model in self.models.values()
@@ -245,11 +319,6 @@ class Histories(RuleBasedStateMachine):
         assert model.place == min(other.place for other in startable)
         assert self.now - model.started >= (model.rule.throttle or 0.0)
         assert start == model.expected()
-        if start.kind == "interval":
-            interval = next(reflex.interval for reflex in self.reflexes if reflex.name == start.reflex)
-            assert interval is not None
-            beats = (start.due - self.first) / interval
-            assert abs(beats - round(beats)) < 1e-6
         self.answered += start.tickets
         model.waiting.clear()
         model.running, model.started = True, self.now

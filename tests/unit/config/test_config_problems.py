@@ -98,8 +98,8 @@ def test_the_error_is_a_text_for_the_terminal(home: Path) -> None:
         ("logs: {max_payload: 1GB}", "1: logs.max_payload: '1GB' is too large: a payload has at most 32MB"),
         ("logs: {archive_interval: 0.001}", ("1: logs.archive_interval: '0.001' is too short: an interval is at least "
          "10ms")),
-        ("max_runs: 0", "1: max_runs: '0' is not a number of runs: use a whole number from 1"),
-        ("max_rss: 1MB", "1: max_rss: '1MB' is too small: a worker needs 64MB"),
+        ("max_runs: 0", "1: max_runs: '0' is not a number of runs: use a whole number from 1 on"),
+        ("max_rss: 1MB", "1: max_rss: '1MB' is too small: a worker needs 64MB to begin with"),
         ("senses: {a: {group: ''}}", "1: senses.a.group: '' is not a name: use 1 to 100 printable characters"),
     ],
 )  # fmt: skip
