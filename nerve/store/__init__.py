@@ -5,9 +5,11 @@ from __future__ import annotations
 from peewee import SqliteDatabase
 
 from nerve.store.archive import Archive, DayPlan, PurgeOrder, plan
+from nerve.store.asking import open_log, query_logs
 from nerve.store.filters import Filter, Match, parse_match, parse_matches
 from nerve.store.manifest import ManifestEntry
-from nerve.store.querying import LogReader, query_logs
+from nerve.store.onelog import WholeLog
+from nerve.store.querying import LogReader
 from nerve.store.sensedb import SenseDatabases
 from nerve.store.shelf import read_manifest
 from nerve.store.writing import LogWriter
@@ -23,6 +25,8 @@ __all__ = [
     "PurgeOrder",
     "SenseDatabases",
     "SqliteDatabase",
+    "WholeLog",
+    "open_log",
     "parse_match",
     "parse_matches",
     "plan",

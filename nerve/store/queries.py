@@ -56,9 +56,14 @@ def rows(db: peewee.Database, ids: Sequence[int]) -> list[Row]:
 
 def as_of_now(db: peewee.Database, wanted: Filter) -> tuple[Filter, Survey]:
     """Limit `wanted` to what the log holds now, and look up what `find_ids` must know."""
-    newest = last_id(db)
-    wanted = replace(wanted, until_id=newest if wanted.until_id is None else min(newest, wanted.until_id))
+    wanted = _until_now(db, wanted)
     return wanted, survey(db, wanted)
+
+
+def find_as_of_now(db: peewee.Database, wanted: Filter) -> tuple[Filter, list[Row]]:
+    """Give the rows that `wanted` finds in what the log holds now, and `wanted` limited to that."""
+    wanted = _until_now(db, wanted)
+    return wanted, find(db, wanted)
 
 
 def caused_by(db: peewee.Database, runs: Sequence[str]) -> list[Row]:
@@ -94,6 +99,11 @@ def last_id(db: peewee.Database) -> int:
     """Give the greatest id that any row was ever given; 0 for none."""
     found = fetch(db, _sequence.select(_sequence.c.seq).where(_sequence.c.name == "logs"))
     return int(found[0][0]) if found else 0
+
+
+def _until_now(db: peewee.Database, wanted: Filter) -> Filter:
+    newest = last_id(db)
+    return replace(wanted, until_id=newest if wanted.until_id is None else min(newest, wanted.until_id))
 
 
 def _entries(db: peewee.Database, ids: peewee.Node) -> list[Row]:

@@ -1,0 +1,86 @@
+"""The archive, read: its files' entries, as the rows that they were."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from pathlib import Path
+
+from nerve.errors import StoreError
+from nerve.store.days import day_end, day_start
+from nerve.store.filters import Filter
+from nerve.store.judging import Judge
+from nerve.store.lines import row_of
+from nerve.store.manifest import FileName, ManifestEntry
+from nerve.store.models import Row
+from nerve.store.shelf import MANIFEST, Shelf, read_manifest
+
+
+class ArchivedFiles:
+    """The files of one log in the archive's folder, which may not be there yet; an archiver may be at work in it.
+
+    Every method raises StoreError, with one line, for what can't be read.
+    """
+
+    def __init__(self, folder: Path, log_id: str) -> None:
+        self._folder = folder
+        self._log_id = log_id
+        self._shelf = Shelf(folder)
+        self._entries: list[ManifestEntry] = []
+        self._read_bytes = -1
+
+    def entries(self) -> Sequence[ManifestEntry]:
+        """Give what the manifest holds now of this log."""
+        # It only ever grows: as long as it has the same size it is the same.
+        size = self._manifest_bytes()
+        if size != self._read_bytes:
+            entries = read_manifest(self._folder)
+            for entry in entries:
+                self._check(entry)
+            self._entries = [entry for entry in entries if entry.log_id == self._log_id]
+            self._read_bytes = size
+        return self._entries
+
+    def rows(self, entry: ManifestEntry, wanted: Judge) -> Generator[Row, None, None]:
+        """Give the rows of a file that are wanted, in the order of their id; it is open from the first to the last."""
+        name = name_of(entry)
+        if not self._shelf.path(name).exists():
+            raise StoreError(f"{self._shelf.path(name)} is missing: see `nerve verify`")
+        for number, line in enumerate(self._shelf.lines(name), 1):
+            try:
+                row = row_of(line)
+            except ValueError as why:
+                place = f"{self._shelf.path(name)}, line {number}"
+                raise StoreError(f"{place} is damaged ({why}): see `nerve verify`") from None
+            if wanted(row):
+                yield row
+
+    def _check(self, entry: ManifestEntry) -> None:
+        try:
+            name_of(entry)
+        except ValueError as why:
+            raise StoreError(f"{self._folder / MANIFEST} {why}: restore it from a backup") from None
+
+    def _manifest_bytes(self) -> int:
+        try:
+            return (self._folder / MANIFEST).stat().st_size
+        except OSError:  # what is wrong with it is told when it is read
+            return -2
+
+
+def may_hold(entry: ManifestEntry, wanted: Filter) -> bool:
+    """Tell, by its day and its ids alone, whether a file can have anything that `wanted` asks for."""
+    after_id, until_id = wanted.after_id or 0, wanted.until_id
+    return (
+        (wanted.since is None or wanted.since < day_end(entry.day))
+        and (wanted.until is None or wanted.until >= day_start(entry.day))
+        and entry.last_id > after_id
+        and (until_id is None or entry.first_id <= until_id)
+    )
+
+
+def name_of(entry: ManifestEntry) -> FileName:
+    """Give the name of a file; ValueError when that is none of ours, such as one that leads out of the folder."""
+    name = FileName.parse(entry.file)
+    if name is None or name.day != entry.day:
+        raise ValueError(f"names {entry.file[:80]!r} for {entry.day[:40]!r}, which is no file of an archive")
+    return name
