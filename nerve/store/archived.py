@@ -16,28 +16,28 @@ from nerve.store.shelf import MANIFEST, Shelf, read_manifest
 
 
 class ArchivedFiles:
-    """The files of one log in the archive's folder, which may not be there yet; an archiver may be at work in it.
+    """The files in the archive's folder, which may not be there yet; an archiver may be at work in it.
 
-    Every method raises StoreError, with one line, for what can't be read.
+    `log_id` names the log whose files matter; None stands for all. Every method raises StoreError, with one line, for
+    what can't be read.
     """
 
-    def __init__(self, folder: Path, log_id: str) -> None:
+    def __init__(self, folder: Path, log_id: str | None) -> None:
         self._folder = folder
         self._log_id = log_id
         self._shelf = Shelf(folder)
         self._entries: list[ManifestEntry] = []
-        self._read_bytes = -1
+        self._print: tuple[int, ...] | None = None
 
     def entries(self) -> Sequence[ManifestEntry]:
-        """Give what the manifest holds now of this log."""
-        # It only ever grows: as long as it has the same size it is the same.
-        size = self._manifest_bytes()
-        if size != self._read_bytes:
+        """Give what the manifest holds now; what it held before comes first, in the same order."""
+        found = self._fingerprint()
+        if found != self._print:
             entries = read_manifest(self._folder)
             for entry in entries:
                 self._check(entry)
-            self._entries = [entry for entry in entries if entry.log_id == self._log_id]
-            self._read_bytes = size
+            self._entries = [entry for entry in entries if self._log_id in (None, entry.log_id)]
+            self._print = found
         return self._entries
 
     def rows(self, entry: ManifestEntry, wanted: Judge) -> Generator[Row, None, None]:
@@ -60,11 +60,17 @@ class ArchivedFiles:
         except ValueError as why:
             raise StoreError(f"{self._folder / MANIFEST} {why}: restore it from a backup") from None
 
-    def _manifest_bytes(self) -> int:
+    def _fingerprint(self) -> tuple[int, ...]:
         try:
-            return (self._folder / MANIFEST).stat().st_size
+            status = (self._folder / MANIFEST).stat()
         except OSError:  # what is wrong with it is told when it is read
-            return -2
+            return ()
+        return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def archive_of(db: Path) -> Path:
+    """Give the folder where a workspace keeps the archive of the log at `db`."""
+    return db.absolute().parent / "archive" / "logs"
 
 
 def may_hold(entry: ManifestEntry, wanted: Filter) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 
 from nerve.events import Log
-from nerve.store.archived import ArchivedFiles, may_hold
+from nerve.store.archived import ArchivedFiles, archive_of, may_hold
 from nerve.store.filters import Filter
 from nerve.store.judging import judge_of
 from nerve.store.manifest import ManifestEntry
@@ -58,15 +58,16 @@ class WholeLog:
         return map(self._reader.decoded, self._rows(wanted) if wanted.limit is None else self._newest(wanted))
 
     def _rows(self, wanted: Filter) -> Iterator[Row]:
-        judge, merge, known, last_id = judge_of(wanted), Merge[Row](), set[str](), wanted.after_id or 0
+        judge, merge, known, last_id = judge_of(wanted), Merge[Row](), 0, wanted.after_id or 0
         try:
             for page in self._reader.pages(wanted):
                 # The manifest is read after each page, never before: a row leaves the table only once the manifest
                 # names its file. So what this page lacks, since it has just moved, is in a file that is known by now.
-                for entry in self._files.entries():
-                    if entry.file not in known and may_hold(entry, wanted):
+                files = self._files.entries()
+                for entry in files[known:]:
+                    if may_hold(entry, wanted):
                         merge.add(entry.first_id, self._files.rows(entry, judge))
-                    known.add(entry.file)
+                known = len(files)
                 merge.add(0, _given(page.rows))
                 for row in merge.until(page.until_id):
                     if row[0] > last_id:  # or else it was in the table when its page was read, and is in a file too
@@ -122,11 +123,6 @@ class Newest:
     def rows(self) -> list[Row]:
         """Give them, ascending."""
         return sorted(self._heap)
-
-
-def archive_of(db: Path) -> Path:
-    """Give the folder where a workspace keeps the archive of the log at `db`."""
-    return db.absolute().parent / "archive" / "logs"
 
 
 def _given(rows: list[Row]) -> Generator[Row, None, None]:

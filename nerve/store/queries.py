@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
@@ -32,6 +33,23 @@ class Count(NamedTuple):
     n: int
 
 
+class ByteRow(NamedTuple):
+    """A row with the bytes of its texts, which need not be UTF-8 once a disk has failed."""
+
+    id: int
+    source: bytes
+    type: bytes
+    ref_id: bytes | None
+    payload: bytes
+    ts: int
+
+    def decoded(self, errors: str = "strict") -> Row:
+        """Give it with texts; UnicodeDecodeError unless told what to do about `errors`."""
+        ref_id = None if self.ref_id is None else self.ref_id.decode(errors=errors)
+        texts = (text.decode(errors=errors) for text in (self.source, self.type))
+        return self.id, *texts, ref_id, self.payload.decode(errors=errors), self.ts
+
+
 def find(db: peewee.Database, wanted: Filter) -> list[Row]:
     """Give the rows that `wanted` finds, in the order of their id."""
     if wanted.limit is not None and not is_ordered(wanted):
@@ -52,6 +70,17 @@ def rows(db: peewee.Database, ids: Sequence[int]) -> list[Row]:
     """Give the rows with these ids, ascending; those that are gone are left out."""
     listed = msgspec.json.encode(ids).decode()  # one parameter, where a list would be thousands
     return _entries(db, peewee.SQL("(SELECT value FROM json_each(?))", [listed]))
+
+
+def byte_rows(db: peewee.SqliteDatabase, after_id: int, until_id: int, limit: int) -> list[ByteRow]:
+    """Give the first `limit` rows with after_id < id <= until_id, whatever their texts are."""
+    connection: sqlite3.Connection = db.connection()  # type: ignore[no-untyped-call]  # Peewee's stubs
+    connection.text_factory = bytes
+    try:
+        found = Log.select(*_ENTRY).where(Log.id > after_id, Log.id <= until_id)
+        return [ByteRow(*row) for row in fetch(db, found.order_by(Log.id).limit(limit))]
+    finally:
+        connection.text_factory = str
 
 
 def as_of_now(db: peewee.Database, wanted: Filter) -> tuple[Filter, Survey]:

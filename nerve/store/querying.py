@@ -15,6 +15,7 @@ from nerve.errors import StoreError
 from nerve.events import Log
 from nerve.store import queries
 from nerve.store.filters import Filter
+from nerve.store.lines import undecoded
 from nerve.store.models import Row, get_meta
 from nerve.store.queries import Count
 from nerve.store.snapshot import ReadOnlyDatabase
@@ -69,7 +70,7 @@ class LogReader:
 
         A payload that is no JSON, which no event of ours has, is given as the JSON of its text.
         """
-        return map(_undecoded, self._rows(wanted, page))
+        return map(undecoded, self._rows(wanted, page))
 
     def pages(self, wanted: Filter, size: int | None = None) -> Iterator[Page]:
         """Give the rows that `stream` goes through, in its short reads; the last page reaches to the end of the log."""
@@ -134,12 +135,3 @@ class LogReader:
         except msgspec.DecodeError as why:
             place = f"{self._path}: the payload of entry {number}"
             raise StoreError(f"{place} is no JSON ({why}): see `nerve verify`") from why
-
-
-def _undecoded(row: Row) -> Log:
-    number, source, kind, ref_id, payload, ts = row
-    try:
-        text = msgspec.json.format(payload, indent=-1)
-    except msgspec.DecodeError:
-        text = msgspec.json.encode(payload).decode()
-    return Log(number, source, kind, ref_id, msgspec.Raw(text), ts)
