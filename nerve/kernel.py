@@ -22,7 +22,7 @@ from nerve.errors import StartError, WireError
 from nerve.eventqueue import Lane
 from nerve.events import ErrorDetail
 from nerve.loop import Loop
-from nerve.messages import Archived, ArchiverReport, Failed, FromChild, Ready, WriterReport
+from nerve.messages import Archived, ArchiveProgress, ArchiverReport, Failed, FromChild, Ready, WriterReport
 from nerve.pool import Pool, Worker
 from nerve.recorder import Recorder
 from nerve.requests import Requests
@@ -193,6 +193,8 @@ class Kernel:
                 self._requests.reported(message)
             case Archived():
                 self._requests.archived(message)
+            case ArchiveProgress():
+                self._requests.archiving(message)
             case _:
                 logger.error("the %s sent an unexpected %s", service.role.name, type(message).__name__)
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
 from nerve.events import ErrorDetail, Status
 from nerve.trigger import Trigger
+
+Compression = Literal["zstd"]
 
 
 class Run(msgspec.Struct, frozen=True, tag=1):
@@ -33,6 +37,15 @@ class ArchiveNow(msgspec.Struct, frozen=True, tag=4):
 
     retention: float
     vacuum: bool
+
+
+class ArchiveSettings(msgspec.Struct, frozen=True, tag=5):
+    """Kernel to archiver: from now on do it so; its next run is planned anew. Seconds, and bytes."""
+
+    retention: float
+    archive_interval: float
+    compress: Compression | None
+    max_size: int | None
 
 
 class Ready(msgspec.Struct, frozen=True, tag=1):
@@ -74,20 +87,37 @@ class WriterReport(msgspec.Struct, frozen=True, tag=4):
 
 
 class ArchiverReport(msgspec.Struct, frozen=True, tag=5):
-    """Archiver to kernel: its last and next run in unix ms, and the day up to which everything is archived."""
+    """Archiver to kernel: its last and next run in unix ms, and the day up to which everything is archived.
+
+    `problems` are sentences that a person should read.
+    """
 
     last_ts: int | None
     next_ts: int
     archived_up_to: str | None
+    problems: tuple[str, ...] = ()
 
 
 class Archived(msgspec.Struct, frozen=True, tag=6):
-    """Archiver to kernel: the outcome of ArchiveNow."""
+    """Archiver to kernel: the outcome of ArchiveNow; `notes` are sentences that who asked should read."""
 
     files: int
     rows: int
     error: str | None = None
+    notes: tuple[str, ...] = ()
 
 
-ToChild = Run | Finish | Report | ArchiveNow
-FromChild = Ready | Failed | Outcome | WriterReport | ArchiverReport | Archived
+class ArchiveProgress(msgspec.Struct, frozen=True, tag=7):
+    """Archiver to kernel, and on to who asked for its run: the day that it is at, and rows.
+
+    Of the rows that are `due`, as far as that is known, so many are `archived`, and `deleted` from the table, by now.
+    """
+
+    day: str
+    archived: int
+    deleted: int
+    due: int
+
+
+ToChild = Run | Finish | Report | ArchiveNow | ArchiveSettings
+FromChild = Ready | Failed | Outcome | WriterReport | ArchiverReport | Archived | ArchiveProgress

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import msgspec
 
 from nerve.errors import StoreError
 from nerve.store.archived import ArchivedFiles, name_of
 from nerve.store.days import day_end, day_start
-from nerve.store.failures import disk_failures
 from nerve.store.findings import Findings
 from nerve.store.ledger import Seen
 from nerve.store.lines import row_of
@@ -142,12 +139,12 @@ class FileCheck:
         entry = self.entry
         if entry is None:
             return False
-        stored = _measured(self._shelf.path(self._name))
+        stored = self._shelf.measure(self._name)
         if stored.bytes != entry.bytes:
             self._found(f"changed: it has {stored.bytes} bytes, the manifest says {entry.bytes}")
         elif stored.sha256 != entry.sha256:
             self._found(f"changed: its SHA-256 is {stored.sha256}, the manifest says {entry.sha256}")
-        return (stored.bytes, stored.sha256) != (entry.bytes, entry.sha256)
+        return stored != (entry.bytes, entry.sha256)
 
     def _compare(self, *, changed: bool) -> None:
         """Compare what was read with the manifest, unless the file has changed: all has been said then."""
@@ -164,13 +161,3 @@ class FileCheck:
 
     def _found(self, what: str, line: int | None = None) -> None:
         self._findings.add("file", self.name if line is None else f"{self.name}, line {line}", what)
-
-
-class _Stored(NamedTuple):
-    bytes: int
-    sha256: str
-
-
-def _measured(path: Path) -> _Stored:
-    with disk_failures(path), path.open("rb") as file:
-        return _Stored(path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest())

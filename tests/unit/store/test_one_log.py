@@ -79,13 +79,14 @@ FILTERS = st.builds(
 def scatter(folder: Path, batches: list[tuple[list[LogEvent], int]], *, torn: bool) -> tuple[Path, Path]:
     """Write batches of events, and after each archive the days before a given one; also write all to one table.
 
-    Late entries, and days of several files, come of themselves. `torn`: the last archiver dies before it deletes.
+    Late entries, and days of several files, compressed and not, come of themselves. `torn`: the last archiver dies
+    before it deletes.
     """
     moved, whole = folder / "moved.db", folder / "whole.db"
     for n, (events, day) in enumerate(batches, 1):
         append(whole, events)
         append(moved, events)
-        archive_before(moved, day, purge=not (torn and n == len(batches)))
+        archive_before(moved, day, purge=not (torn and n == len(batches)), compress="zstd" if n % 2 else None)
     return moved, whole
 
 
