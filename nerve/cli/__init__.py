@@ -18,6 +18,8 @@ COMMANDS = {
     "trigger": ("nerve.cli.trigger", "Run a sense now."),
     "logs": ("nerve.cli.logs", "Ask the log."),
     "archive": ("nerve.cli.archive", "Move old entries to the archive now."),
+    "verify": ("nerve.cli.verify", "Check that the log and its archive are whole."),
+    "restore": ("nerve.cli.restore", "Load an archived day into a database of its own."),
     "stop": ("nerve.cli.stop", "Stop the running engine."),
 }
 
