@@ -91,8 +91,8 @@ class Ledger:
         if len(counting) > 1:
             self._findings.add("double", f"entry {self._last_id}", f"in {' and in '.join(counting)}")
         if len({to_line(undecoded(seen.row)) for seen in self._last}) > 1:
-            places = " and ".join(seen.origin.name if seen.origin else "the table" for seen in self._last)
-            self._findings.add("entry", f"entry {self._last_id}", f"not the same in {places}")
+            places = sorted(seen.origin.name if seen.origin else "the table" for seen in self._last)
+            self._findings.add("entry", f"entry {self._last_id}", f"not the same in {' and in '.join(places)}")
 
     def _gone(self, row: Row, files: list[Origin]) -> None:
         self.gone_id = row[0]

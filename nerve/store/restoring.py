@@ -6,6 +6,7 @@ import os
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -19,10 +20,14 @@ from nerve.store.filters import Filter
 from nerve.store.judging import judge_of
 from nerve.store.manifest import ManifestEntry
 from nerve.store.merging import Merge
-from nerve.store.models import Log, Meta, Row, create_schema, execute, sql_of
+from nerve.store.models import Log, Meta, Row, create_schema, execute, get_meta, sql_of
 from nerve.store.shelf import Shelf
+from nerve.store.snapshot import ReadOnlyDatabase
 
 BATCH = 10_000
+
+_MARK = "restored_day"
+"""The key in the table meta that tells a restored day from a log: only such a database is ever replaced."""
 
 _BLANK = (1, "", "", "", "", 0)
 
@@ -48,7 +53,8 @@ def restore_day(
 
     Each file is checked against the manifest. Where files of several logs have that day, those of the log `log_id` are
     taken, or else of the log that was archived last. `target` appears whole or not at all. Raises StoreError where the
-    day isn't archived, a file is damaged, or `target` is there already (unless `force`) or is in use.
+    day isn't archived, a file is damaged, or `target` is in use or there already: with `force`, only where it is
+    no restored day.
     """
     files = ArchivedFiles(folder, None)
     chosen, left_out = _choose(files.entries(), day, log_id)
@@ -81,8 +87,23 @@ def _check_target(target: Path, *, force: bool) -> None:
         beside = target.with_name(target.name + suffix)
         if beside.exists():
             raise StoreError(f"{target} is in use ({beside.name} is there): close it, or restore into another file")
-    if target.is_dir() or (target.exists() and not force):
+    if not target.exists():
+        return
+    if not force:
         raise StoreError(f"{target} is there already: restore into another file with -o, or over it with --force")
+    if not _is_restored(target):
+        raise StoreError(f"{target} is not the database of a restored day: name another file with -o")
+
+
+def _is_restored(path: Path) -> bool:
+    try:
+        database = ReadOnlyDatabase(path)
+    except StoreError:
+        return False
+    try:
+        return database.read(partial(get_meta, key=_MARK)) is not None
+    finally:
+        database.close()
 
 
 def _check_file(shelf: Shelf, entry: ManifestEntry) -> None:
@@ -118,7 +139,7 @@ def _load(path: Path, entries: Sequence[ManifestEntry], files: ArchivedFiles, pr
     with sqlite_failures(path), db.connection_context():
         create_schema(db)
         execute(db, Meta.update(value=entries[0].log_id).where(Meta.key == "log_id"))
-        execute(db, Meta.insert(key="restored_day", value=entries[0].day))
+        execute(db, Meta.insert(key=_MARK, value=entries[0].day))
         for entry in entries:
             merge.add(entry.first_id, files.rows(entry, every))
         try:
