@@ -41,7 +41,8 @@ class Lines:
 
     def __call__(self, what: str, done: int, total: int) -> None:
         """Hear of some progress."""
-        if self._now() - self._said >= LINE_SECONDS:
-            self._said = self._now()
+        now = self._now()
+        if now - self._said >= LINE_SECONDS:
+            self._said = now
             share = f": {100 * done // total}%" if total else " ..."
             click.echo(f"nerve: {self._verb} {what}{share}", err=True)

@@ -38,7 +38,7 @@ class Ledger:
     """What has been seen of a log so far.
 
     An entry may be in the table and in one file at a time: it is deleted only after it has been archived. `gone_id` and
-    `gone_ts` are the greatest of entries that are in the archive alone.
+    `gone_ts` are the greatest of entries that are in the archive alone; `has_gaps` tells whether any entry is missing.
     """
 
     def __init__(self, findings: Findings) -> None:
@@ -47,6 +47,7 @@ class Ledger:
         self._last_id = 0
         self._open: dict[str, int] = {}
         self.runs = 0
+        self.has_gaps = False
         self.gone_id = 0
         self.gone_ts = -(2**63)
 
@@ -77,6 +78,7 @@ class Ledger:
     def _expect(self, id: int) -> None:
         first, last = self._last_id + 1, id - 1
         if first <= last:
+            self.has_gaps = True
             where = f"entry {first}" if first == last else f"entries {first} to {last}"
             self._findings.add("gap", where, "missing: neither in the table nor in the archive")
 
