@@ -85,10 +85,12 @@ class Ledger:
     def _settle(self) -> None:
         """Judge where the last entry is, all of its places being known."""
         files = [seen.origin for seen in self._last if seen.origin]
+        if len(self._last) > 1:
+            self._compare(files)
         if files and len(files) == len(self._last):
-            self._gone(self._last[0].row, files)
-        if len(self._last) < 2:
-            return
+            self._note_gone(self._last[0].row, files)
+
+    def _compare(self, files: list[Origin]) -> None:
         counting = [file.name for file in files if file.counts]
         if len(counting) > 1:
             self._findings.add("double", f"entry {self._last_id}", f"in {' and in '.join(counting)}")
@@ -96,10 +98,10 @@ class Ledger:
             places = sorted(seen.origin.name if seen.origin else "the table" for seen in self._last)
             self._findings.add("entry", f"entry {self._last_id}", f"not the same in {' and in '.join(places)}")
 
-    def _gone(self, row: Row, files: list[Origin]) -> None:
+    def _note_gone(self, row: Row, files: list[Origin]) -> None:
         self.gone_id = row[0]
         self.gone_ts = max(self.gone_ts, row[5])
-        if not any(file.counts for file in files):
+        if not files[0].counts and not any(file.counts for file in files):
             self._findings.add("file", files[0].name, f"not in the manifest, but alone in having entry {row[0]}")
 
     def _mark(self, id: int, type: str, run: str | None) -> None:

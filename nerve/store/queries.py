@@ -45,9 +45,16 @@ class ByteRow(NamedTuple):
 
     def decoded(self, errors: str = "strict") -> Row:
         """Give it with texts; UnicodeDecodeError unless told what to do about `errors`."""
-        ref_id = None if self.ref_id is None else self.ref_id.decode(errors=errors)
-        texts = (text.decode(errors=errors) for text in (self.source, self.type))
-        return self.id, *texts, ref_id, self.payload.decode(errors=errors), self.ts
+        number, source, kind, ref_id, payload, ts = self
+        ref = None if ref_id is None else ref_id.decode("utf-8", errors)
+        return (
+            number,
+            source.decode("utf-8", errors),
+            kind.decode("utf-8", errors),
+            ref,
+            payload.decode("utf-8", errors),
+            ts,
+        )
 
 
 def find(db: peewee.Database, wanted: Filter) -> list[Row]:
