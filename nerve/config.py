@@ -10,7 +10,7 @@ from functools import partial
 from graphlib import CycleError, TopologicalSorter
 from itertools import count, islice, pairwise
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from nerve.errors import ConfigError
 from nerve.payload import DEFAULT_MAX_BYTES
@@ -28,6 +28,7 @@ _NO_WORKFLOWS = "nerve runs senses, not workflows: a workflow is several reflexe
 
 MIN_RSS_LIMIT = 64 * 1024**2  # bytes
 
+Compression = Literal["zstd"]
 T = TypeVar("T")
 
 
@@ -57,13 +58,16 @@ class ReflexConfig:
 class LogsConfig:
     """What is kept: `retention` and `archive_interval` are seconds, `max_payload` is bytes of JSON.
 
-    `redact` names keys whose values are masked, in addition to those that always are.
+    `redact` names keys whose values are masked, in addition to those that always are. `compress` is how the archive's
+    files are stored (None: as they are). `max_size` is bytes: a larger log is archived before the retention is over.
     """
 
     retention: float = 30 * 86400.0
     archive_interval: float = 3600.0
     max_payload: int = DEFAULT_MAX_BYTES
     redact: tuple[str, ...] = ()
+    compress: Compression | None = None
+    max_size: int | None = None
 
 
 def _default_workers() -> int:
@@ -225,14 +229,29 @@ def _parse_payload_limit(text: str) -> int:
     return size
 
 
+def _parse_compression(text: str) -> Compression | None:
+    if text == "zstd":
+        return "zstd"
+    if text == "off":
+        return None
+    raise ValueError(f"{quoted(text)} is no compression: write zstd or off")
+
+
+def _parse_log_size(text: str) -> int | None:
+    return None if text == "off" else parse_size(text)
+
+
 def _logs(section: Value | None) -> LogsConfig:
     default = LogsConfig()
-    fields = section.fields(("retention", "archive_interval", "max_payload", "redact")) if section else {}
+    names = ("retention", "archive_interval", "max_payload", "redact", "compress", "max_size")
+    fields = section.fields(names) if section else {}
     return LogsConfig(
         retention=_read(fields, "retention", parse_duration, default.retention),
         archive_interval=_read(fields, "archive_interval", _parse_interval, default.archive_interval),
         max_payload=_read(fields, "max_payload", _parse_payload_limit, default.max_payload),
         redact=_redacted(fields["redact"]) if "redact" in fields else default.redact,
+        compress=_read(fields, "compress", _parse_compression, default.compress),
+        max_size=_read(fields, "max_size", _parse_log_size, default.max_size),
     )
 
 

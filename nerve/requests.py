@@ -25,7 +25,7 @@ from nerve.control import (
     TriggerSense,
 )
 from nerve.events import Status
-from nerve.messages import Archived, ArchiveNow, ArchiverReport, Report, WriterReport
+from nerve.messages import Archived, ArchiveNow, ArchiveProgress, ArchiverReport, Report, WriterReport
 from nerve.pool import Pool
 from nerve.recorder import Recorder
 from nerve.reloads import Reloads
@@ -105,7 +105,13 @@ class Requests:
         """Take the outcome of a run of the archiver that was asked for."""
         if self._archiving:
             answer = self._archiving.popleft()
-            answer(Refused(outcome.error) if outcome.error else ArchiveDone(outcome.files, outcome.rows))
+            done = ArchiveDone(outcome.files, outcome.rows, outcome.notes)
+            answer(Refused(outcome.error) if outcome.error else done)
+
+    def archiving(self, progress: ArchiveProgress) -> None:
+        """Tell whoever waits for the archiver how far it is."""
+        for answer in self._archiving:
+            answer(progress)
 
     def archiver_died(self, reason: str) -> None:
         """Tell those who waited for the archiver that it is gone."""
@@ -164,6 +170,8 @@ class Requests:
         problems += [f"the {name} did not report within {REPORT_SECONDS:g} s" for name in silent]
         if self._writer_report and self._writer_report.outage and self.services.writer.role.name not in silent:
             problems.append(f"the log can't be written, everybody waits: {self._writer_report.outage}")
+        if self._archiver_report:
+            problems += self._archiver_report.problems
         watcher = self.services.watcher.child
         return EngineStatus(
             self.kernel(),

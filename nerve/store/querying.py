@@ -13,7 +13,7 @@ import msgspec
 
 from nerve.errors import StoreError
 from nerve.events import Log
-from nerve.store import queries
+from nerve.store import holdings, queries
 from nerve.store.filters import Filter
 from nerve.store.models import Row, get_meta
 from nerve.store.queries import Count
@@ -109,6 +109,14 @@ class LogReader:
     def last_id(self) -> int:
         """Give the greatest id that any entry was ever given; 0 for none."""
         return self._db.read(queries.last_id)
+
+    def open_runs(self, until_id: int) -> frozenset[str]:
+        """Give the runs that have started, as the entry `until_id` or before, and are not complete."""
+        return self._db.read(partial(holdings.open_runs, until_id=until_id))
+
+    def live_bytes(self) -> int:
+        """Give the size of what the database holds, without the pages that it has free."""
+        return self._db.read(holdings.live_bytes)
 
     def meta(self, key: str) -> str | None:
         """Give what the writer remembers under `key`."""

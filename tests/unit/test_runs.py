@@ -84,9 +84,7 @@ class Bench:
     def __init__(self, free: int = 2) -> None:
         senses = {name: SenseConfig(name, f"/w/{name}.py") for name in ("eye", "hand")}
         reflexes = (ReflexConfig("look", "eye", interval=10.0), ReflexConfig("grasp", "hand", on=("eye",)))
-        self.in_force = InForce(
-            Config(senses=senses, reflexes=reflexes), {name: version_of(name) for name in senses}
-        )
+        self.in_force = InForce(Config(senses=senses, reflexes=reflexes), {name: version_of(name) for name in senses})
         self.clock = FakeClock()
         self.pool = FakePool(free)
         self.recorder = FakeRecorder()

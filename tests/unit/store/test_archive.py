@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from support.entries import event, sql
 
+from nerve.config import LogsConfig
 from nerve.errors import DiskError, StoreError
 from nerve.events import Log
-from nerve.store.archive import Archive, DayPlan, PurgeOrder, due_days, plan
+from nerve.messages import ArchiveProgress
+from nerve.store.archive import Archive, PurgeOrder
 from nerve.store.days import DAY_MS, day_start
+from nerve.store.due import DayPlan, ended_days, plan
 from nerve.store.filters import Filter
 from nerve.store.lines import from_line, to_line
+from nerve.store.manifest import ManifestEntry
 from nerve.store.querying import LogReader
 from nerve.store.shelf import read_manifest
 from nerve.store.writing import LogWriter
 
 DAY = day_start("2026-11-20")
 NOW = day_start("2026-11-23") + 5
-RETENTION = DAY_MS / 1000
+LOGS = LogsConfig(retention=DAY_MS / 1000)
 NAMES = ["2026-11-20", "2026-11-21", "2026-11-22", "2026-11-23"]
 
 
@@ -36,23 +41,45 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "archive"
 
 
+class Host:
+    """Deletes as the writer does, in small chunks, and notes what it hears."""
+
+    def __init__(self, writer: LogWriter) -> None:
+        self._writer = writer
+        self.orders: list[PurgeOrder] = []
+        self.heard: list[ArchiveProgress] = []
+        self.refusals: list[str] = []
+
+    def purge(self, order: PurgeOrder) -> Iterator[int]:
+        """Delete two rows at a time."""
+        self.orders.append(order)
+        while deleted := self._writer.purge_chunk(order.day, order.last_id, 2, order.open_runs):
+            yield deleted
+
+    def progressed(self, progress: ArchiveProgress) -> None:
+        """Note the progress."""
+        self.heard.append(progress)
+
+    def refused(self, reason: str) -> None:
+        """Note the refusal."""
+        self.refusals.append(reason)
+
+
 @pytest.fixture
-def purge(writer: LogWriter) -> Callable[[PurgeOrder], int]:
-    """Delete as the writer does, in small chunks."""
-
-    def delete(order: PurgeOrder) -> int:
-        total = 0
-        while deleted := writer.purge_chunk(order.day, order.last_id, limit=2):
-            total += deleted
-        return total
-
-    return delete
+def host(writer: LogWriter) -> Host:
+    """Give who deletes, and hears."""
+    return Host(writer)
 
 
 @pytest.fixture
-def archive(db: Path, folder: Path, purge: Callable[[PurgeOrder], int]) -> Archive:
+def archive(db: Path, folder: Path, host: Host) -> Archive:
     """Give an archive of the log."""
-    return Archive(folder, db, purge)
+    return Archive(folder, db, host)
+
+
+def run(archive: Archive, logs: LogsConfig = LOGS) -> Iterator[ManifestEntry]:
+    """Do a run, and give the entry of each file that it makes."""
+    return (filed.entry for filed in archive.run_once(NOW, logs))
 
 
 def left(db: Path) -> list[int]:
@@ -63,10 +90,10 @@ def left(db: Path) -> list[int]:
 class TestDue:
     """Only whole days go, when all of them is older than the retention."""
 
-    def days(self, db: Path, now: int, retention: float = RETENTION) -> list[str]:
+    def days(self, db: Path, now: int, retention: float = LOGS.retention) -> list[str]:
         """Ask what is due."""
         with LogReader(db) as reader:
-            return due_days(reader, now, retention)
+            return list(ended_days(reader, now, retention))
 
     def test_a_day_is_due_once_its_last_moment_is_old_enough(self, db: Path, writer: LogWriter) -> None:
         """To the millisecond."""
@@ -74,7 +101,7 @@ class TestDue:
         assert self.days(db, at(2) - 1) == []
         assert self.days(db, at(2)) == NAMES[:1]
         assert self.days(db, at(3)) == NAMES[:2]
-        assert self.days(db, at(3), RETENTION + 0.001) == NAMES[:1]
+        assert self.days(db, at(3), LOGS.retention + 0.001) == NAMES[:1]
         assert self.days(db, at(2), retention=0) == NAMES[:2]
 
     def test_days_without_rows_are_passed_over(self, db: Path, writer: LogWriter) -> None:
@@ -92,13 +119,16 @@ class TestDue:
         """And the plan is empty."""
         assert self.days(db, at(9)) == []
         with LogReader(db) as reader:
-            assert plan(reader, at(9), 0) == []
+            assert plan(reader, at(9), LOGS) == []
 
     def test_the_plan_counts_and_changes_nothing(self, db: Path, writer: LogWriter, folder: Path) -> None:
         """It says how many rows of each day would go."""
         writer.append([event(ts=at(0)), event(ts=at(1)), event(ts=at(0, 7)), event(ts=at(3))], {})
         with LogReader(db) as reader:
-            assert plan(reader, NOW, RETENTION) == [DayPlan(NAMES[0], 2), DayPlan(NAMES[1], 1)]
+            assert plan(reader, NOW, LOGS) == [
+                DayPlan(NAMES[0], "retention", 2),
+                DayPlan(NAMES[1], "retention", 1),
+            ]
         assert left(db) == [1, 2, 3, 4]
         assert not folder.exists()
 
@@ -114,7 +144,7 @@ class TestRun:
         writer.append([event(payload={"n": n}, ts=ts) for n, ts in enumerate(moments)], {})
         with LogReader(db) as reader:
             before = {entry.id: entry for entry in reader.query(Filter())}
-        first, second = archive.run_once(NOW, RETENTION)
+        first, second = run(archive)
         assert left(db) == [4, 6]
         content = (folder / "2026-11-20.jsonl").read_bytes()
         assert content == b"".join(to_line(before[n]) for n in (1, 3, 5))
@@ -128,13 +158,13 @@ class TestRun:
         assert (first.sha256, first.bytes, first.ts) == (hashlib.sha256(content).hexdigest(), len(content), NOW)
         assert (second.file, second.rows) == ("2026-11-21.jsonl", 1)
         assert read_manifest(folder) == [first, second]
-        assert list(archive.run_once(NOW, RETENTION)) == []
+        assert list(run(archive)) == []
 
     def test_late_rows_go_to_further_parts(self, db: Path, writer: LogWriter, archive: Archive, folder: Path) -> None:
         """What has an archived day's moment but came afterwards is never added to its file."""
         for _ in range(3):
             writer.append([event(ts=at(0)), event(ts=at(3))], {})
-            list(archive.run_once(NOW, RETENTION))
+            list(run(archive))
         assert [entry.file for entry in read_manifest(folder)] == [
             f"{NAMES[0]}{part}.jsonl" for part in ("", ".1", ".2")
         ]
@@ -144,11 +174,11 @@ class TestRun:
     def test_an_entry_is_given_before_its_rows_are_deleted(self, db: Path, writer: LogWriter, archive: Archive) -> None:
         """Who records it can do so first; a run that isn't continued is completed by the next."""
         writer.append([event(ts=at(0)), event(ts=at(1))], {})
-        run = archive.run_once(NOW, RETENTION)
-        assert next(run).day == NAMES[0]
+        running = run(archive)
+        assert next(running).day == NAMES[0]
         assert left(db) == [1, 2]
-        run.close()
-        assert [entry.day for entry in archive.run_once(NOW, RETENTION)] == [NAMES[1]]
+        running.close()
+        assert [entry.day for entry in run(archive)] == [NAMES[1]]
         assert left(db) == []
 
     def test_rows_of_another_log_are_not_taken_for_archived(
@@ -156,40 +186,39 @@ class TestRun:
     ) -> None:
         """A log that was made anew gives the same ids again: its rows get files of their own."""
         writer.append([event("old", ts=at(0)) for _ in range(3)], {})
-        list(archive.run_once(NOW, RETENTION))
+        list(run(archive))
         anew = LogWriter.open(tmp_path / "anew.db")
         anew.append([event("new", ts=at(0))], {})
-        orders: list[PurgeOrder] = []
-
-        def note(order: PurgeOrder) -> int:
-            orders.append(order)
-            return 0
-
-        [entry] = Archive(folder, tmp_path / "anew.db", note).run_once(NOW, RETENTION)
+        other = Host(anew)
+        [entry] = run(Archive(folder, tmp_path / "anew.db", other))
         anew.close()
         assert (entry.file, entry.rows) == ("2026-11-20.1.jsonl", 1)
-        assert orders == [PurgeOrder(NAMES[0], 1)]
+        assert other.orders == [PurgeOrder(NAMES[0], 1)]
 
     def test_a_purge_that_fails_is_made_up_for(
         self, db: Path, writer: LogWriter, folder: Path, archive: Archive
     ) -> None:
         """The rows stay in the table, and go next time, without a second file."""
 
-        def refuse(order: PurgeOrder) -> int:
-            raise DiskError("the writer is gone")
+        class Refusing(Host):
+            """Deletes nothing."""
+
+            def purge(self, order: PurgeOrder) -> Iterator[int]:
+                """Be of no help."""
+                raise DiskError("the writer is gone")
 
         writer.append([event(ts=at(0))], {})
         with pytest.raises(DiskError, match="the writer is gone"):
-            list(Archive(folder, db, refuse).run_once(NOW, RETENTION))
+            list(run(Archive(folder, db, Refusing(writer))))
         assert left(db) == [1]
-        assert list(archive.run_once(NOW, RETENTION)) == []
+        assert list(run(archive)) == []
         assert left(db) == []
         assert len(read_manifest(folder)) == 1
 
-    def test_a_missing_log_is_told(self, tmp_path: Path, folder: Path) -> None:
+    def test_a_missing_log_is_told(self, tmp_path: Path, folder: Path, host: Host) -> None:
         """As every reader tells it."""
         with pytest.raises(StoreError, match="there is no log at"):
-            list(Archive(folder, tmp_path / "none.db", lambda _: 0).run_once(NOW, RETENTION))
+            list(run(Archive(folder, tmp_path / "none.db", host)))
 
 
 class TestAdoption:
@@ -199,15 +228,15 @@ class TestAdoption:
     def stray(self, writer: LogWriter, archive: Archive, folder: Path) -> Path:
         """Give a complete file whose line in the manifest was never written."""
         writer.append([event(ts=at(0, n)) for n in range(4)], {})
-        run = archive.run_once(NOW, RETENTION)
-        next(run)
-        run.close()
+        running = run(archive)
+        next(running)
+        running.close()
         (folder / "manifest.jsonl").unlink()
         return folder / "2026-11-20.jsonl"
 
     def test_a_complete_file_is_taken_in(self, db: Path, archive: Archive, folder: Path, stray: Path) -> None:
         """With the entry that it would have had; its rows leave the table without being written again."""
-        [entry] = archive.run_once(NOW, RETENTION)
+        [entry] = run(archive)
         assert (entry.file, entry.rows, entry.first_id, entry.last_id) == (stray.name, 4, 1, 4)
         assert entry.sha256 == hashlib.sha256(stray.read_bytes()).hexdigest()
         assert left(db) == []
@@ -216,10 +245,10 @@ class TestAdoption:
     @pytest.mark.usefixtures("stray")
     def test_rows_that_are_gone_already_are_no_obstacle(self, archive: Archive, folder: Path) -> None:
         """When the manifest itself was lost, the files make a new one."""
-        list(archive.run_once(NOW, RETENTION))
+        list(run(archive))
         lost = read_manifest(folder)
         (folder / "manifest.jsonl").unlink()
-        assert list(archive.run_once(NOW, RETENTION)) == lost == read_manifest(folder)
+        assert list(run(archive)) == lost == read_manifest(folder)
 
     @pytest.mark.parametrize(
         ("change", "says"),
@@ -234,24 +263,31 @@ class TestAdoption:
         ],
     )
     def test_any_other_file_is_refused(
-        self, db: Path, archive: Archive, stray: Path, change: Callable[[list[bytes]], list[bytes]], says: str
+        self,
+        db: Path,
+        archive: Archive,
+        host: Host,
+        folder: Path,
+        stray: Path,
+        change: Callable[[list[bytes]], list[bytes]],
+        says: str,
     ) -> None:
-        """It is named, it stays as it is, and no row is deleted on its account; once moved away, all goes on."""
+        """It is named, it stays as it is, and the rows of its day go to a file of their own."""
         content = b"".join(change(stray.read_bytes().splitlines(keepends=True)))
         stray.write_bytes(content)
-        with pytest.raises(StoreError, match=says) as told:
-            list(archive.run_once(NOW, RETENTION))
-        assert str(stray) in str(told.value)
-        assert "move" in str(told.value)
+        assert [(entry.file, entry.rows) for entry in run(archive)] == [("2026-11-20.1.jsonl", 4)]
+        [told] = host.refusals
+        assert re.search(says, told)
+        assert str(stray) in told
+        assert "move it away" in told
         assert stray.read_bytes() == content
-        assert left(db) == [1, 2, 3, 4]
-        stray.unlink()
-        assert [entry.rows for entry in archive.run_once(NOW, RETENTION)] == [4]
+        assert len((folder / "2026-11-20.1.jsonl").read_bytes().splitlines()) == 4
         assert left(db) == []
 
-    def test_a_copy_of_an_archived_file_is_refused(self, archive: Archive, stray: Path) -> None:
+    def test_a_copy_of_an_archived_file_is_refused(self, archive: Archive, host: Host, stray: Path) -> None:
         """Its ids are archived already."""
-        list(archive.run_once(NOW, RETENTION))
+        list(run(archive))
         stray.with_name("2026-11-20.1.jsonl").write_bytes(stray.read_bytes())
-        with pytest.raises(StoreError, match=r"2026-11-20.1.jsonl, line 1: entry 1 .* doesn't belong there"):
-            list(archive.run_once(NOW, RETENTION))
+        assert list(run(archive)) == []
+        [told] = host.refusals
+        assert re.search(r"2026-11-20.1.jsonl, line 1: entry 1 is archived already", told)

@@ -17,7 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.entries import event, sql
 
+from nerve.config import LogsConfig
 from nerve.events import Log
+from nerve.messages import ArchiveProgress
 from nerve.store import archive as archive_module
 from nerve.store.archive import Archive, PurgeOrder
 from nerve.store.days import DAY_MS
@@ -28,7 +30,7 @@ from nerve.store.shelf import MANIFEST, read_manifest
 from nerve.store.writing import LogWriter
 
 NOW = 10 * DAY_MS
-RETENTION = DAY_MS / 1000
+LOGS = LogsConfig(retention=DAY_MS / 1000)
 STEPS = ("open", "fsync", "rename", "unlink", "mkdir")
 
 
@@ -92,19 +94,24 @@ class House:
 
     def archive(self) -> None:
         """Let an archiver do all its work."""
-        for _ in Archive(self.folder, self.db, self.purge).run_once(NOW, RETENTION):
+        for _ in Archive(self.folder, self.db, self).run_once(NOW, LOGS):
             pass
 
-    def purge(self, order: PurgeOrder) -> int:
+    def purge(self, order: PurgeOrder) -> Iterator[int]:
         """Delete in chunks, each a step; a writer that is killed has its lock released."""
         writer = LogWriter.open(self.db)
-        total = 0
         try:
-            while deleted := self._purge_chunk(writer, order.day, order.last_id, limit=2):
-                total += deleted
+            while deleted := self._purge_chunk(writer, order.day, order.last_id, 2, order.open_runs):
+                yield deleted
         finally:
             writer.close()
-        return total
+
+    def progressed(self, progress: ArchiveProgress) -> None:
+        """Hear of it."""
+
+    def refused(self, reason: str) -> None:
+        """Nothing here is ever to be refused."""
+        raise AssertionError(reason)
 
     def archived(self) -> Iterator[bytes]:
         """Give the lines of every file in the manifest, which must be as that says."""
@@ -180,12 +187,12 @@ def test_a_manifest_torn_at_any_byte_is_made_good(prepared: House, reset: Callab
     """The power fails while its line is being written: the file is found, and the line written again."""
     manifest = prepared.folder / MANIFEST
     before = manifest.read_bytes()
-    next(Archive(prepared.folder, prepared.db, prepared.purge).run_once(NOW, RETENTION))
+    next(Archive(prepared.folder, prepared.db, prepared).run_once(NOW, LOGS))
     line = manifest.read_bytes()[len(before) :]
     assert b"1970-01-01.1.jsonl" in line
     for cut in (0, 1, len(line) // 2, len(line) - 1):
         reset()
-        next(Archive(prepared.folder, prepared.db, prepared.purge).run_once(NOW, RETENTION))
+        next(Archive(prepared.folder, prepared.db, prepared).run_once(NOW, LOGS))
         manifest.write_bytes(before + line[:cut])
         prepared.assert_nothing_is_lost()
         prepared.archive()
