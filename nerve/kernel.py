@@ -173,10 +173,8 @@ class Kernel:
         match message:
             case WriterReport() | ArchiverReport():
                 self._requests.reported(message)
-            case Archived():
+            case ArchiveProgress() | Archived():
                 self._requests.archived(message)
-            case ArchiveProgress():
-                self._requests.archiving(message)
             case Update() if not self._ladder:
                 self._reloads.take(message)
             case Update():

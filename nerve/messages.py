@@ -5,8 +5,9 @@ from __future__ import annotations
 import msgspec
 
 from nerve.codebase import Module, Version
-from nerve.config import Compression, Config
+from nerve.config import Config
 from nerve.events import ErrorDetail, Status
+from nerve.logs_config import Compression
 from nerve.trigger import Trigger
 
 

@@ -101,17 +101,14 @@ class Requests:
             inquiry.awaited.discard(name)
         self._answer_inquiries(self.clock.now())
 
-    def archived(self, outcome: Archived) -> None:
-        """Take the outcome of a run of the archiver that was asked for."""
-        if self._archiving:
-            answer = self._archiving.popleft()
-            done = ArchiveDone(outcome.files, outcome.rows, outcome.notes)
-            answer(Refused(outcome.error) if outcome.error else done)
-
-    def archiving(self, progress: ArchiveProgress) -> None:
-        """Tell whoever waits for the archiver how far it is."""
-        for answer in self._archiving:
-            answer(progress)
+    def archived(self, message: ArchiveProgress | Archived) -> None:
+        """Take how far a run of the archiver is, or its outcome, for those who have asked for one."""
+        if isinstance(message, ArchiveProgress):
+            for waiting in self._archiving:
+                waiting(message)
+        elif self._archiving:
+            done = ArchiveDone(message.files, message.rows, message.notes)
+            self._archiving.popleft()(Refused(message.error) if message.error else done)
 
     def archiver_died(self, reason: str) -> None:
         """Tell those who waited for the archiver that it is gone."""

@@ -23,8 +23,8 @@ from support.entries import completed, event, sql, started
 
 from nerve import archiving
 from nerve.archiving import SoleOwner
-from nerve.config import LogsConfig
 from nerve.events import Log, LogEvent
+from nerve.logs_config import LogsConfig
 from nerve.messages import ArchiveProgress
 from nerve.store import ArchiveRun
 from nerve.store import archive as archive_module
