@@ -11,10 +11,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from nerve.config import LogsConfig
 from nerve.diagnostics import RelayHandler
 from nerve.errors import WorkspaceError
 from nerve.messages import FromChild, ToChild
+from nerve.reloading import InForce
 from nerve.signals import held_back
 from nerve.wire import Channel
 from nerve.workspace import Workspace
@@ -26,11 +26,11 @@ LISTEN_BACKLOG = 128
 
 @dataclass(frozen=True, slots=True)
 class Boot:
-    """What every child of one boot knows: it inherits this through the fork."""
+    """What every child of one boot knows, as it was at its fork: it inherits this."""
 
     workspace: Workspace
     boot_id: str
-    logs: LogsConfig
+    in_force: InForce
     listener: socket.socket
     lock: int
     relay: RelayHandler

@@ -46,11 +46,21 @@ class RunArchive(msgspec.Struct, frozen=True, tag=4):
     vacuum: bool
 
 
+class ScaleWorkers(msgspec.Struct, frozen=True, tag=5):
+    """Ask for another number of workers."""
+
+    workers: int
+
+
+class ReloadFiles(msgspec.Struct, frozen=True, tag=6):
+    """Ask to look at nerve.yaml and all senses now, and to load all that is good anew."""
+
+
 class Envelope(msgspec.Struct, frozen=True):
     """What every request travels in: the version of this protocol that the client speaks."""
 
     protocol: int
-    request: GetStatus | TriggerSense | StopEngine | RunArchive
+    request: GetStatus | TriggerSense | StopEngine | RunArchive | ScaleWorkers | ReloadFiles
 
 
 class Refused(msgspec.Struct, frozen=True, tag=1):
@@ -84,8 +94,22 @@ class ArchiveDone(msgspec.Struct, frozen=True, tag=5):
     notes: tuple[str, ...] = ()
 
 
-Request = GetStatus | TriggerSense | StopEngine | RunArchive
-Reply = Refused | Accepted | StatusReply | Finished | ArchiveDone | ArchiveProgress
+class Scaled(msgspec.Struct, frozen=True, tag=6):
+    """The number of workers was `before`, and is what was asked for from now on."""
+
+    before: int
+
+
+class Reloaded(msgspec.Struct, frozen=True, tag=7):
+    """What is in force now: the changes of the configuration, the senses loaded anew, and what is wrong with files."""
+
+    changes: tuple[str, ...]
+    senses: tuple[str, ...]
+    problems: tuple[str, ...]
+
+
+Request = GetStatus | TriggerSense | StopEngine | RunArchive | ScaleWorkers | ReloadFiles
+Reply = Refused | Accepted | StatusReply | Finished | ArchiveDone | Scaled | Reloaded | ArchiveProgress
 Answer = Callable[[Reply], None]
 R = TypeVar("R", bound=Reply)
 

@@ -95,8 +95,35 @@ def events_dropped(now: Stamp, process: str, *, n: int, reason: str) -> LogEvent
     return _event(now, "system", "events_dropped", process, {"n": n, "reason": reason})
 
 
-def run_start(now: Stamp, run_id: str, sense: str, trigger: Trigger, *, lateness_ms: int, skipped: int) -> LogEvent:
-    """A reflex has fired, or a hand has: this run starts now."""
+def config_reload(now: Stamp, boot_id: str, changes: tuple[str, ...]) -> LogEvent:
+    """A nerve.yaml is in force that differs from the one before in this way."""
+    return _event(now, "system", "config_reload", boot_id, {"ok": True, "changes": changes})
+
+
+def config_refused(now: Stamp, boot_id: str, errors: tuple[str, ...]) -> LogEvent:
+    """The nerve.yaml on disk has these problems: the one before stays in force."""
+    return _event(now, "system", "config_reload", boot_id, {"ok": False, "errors": errors})
+
+
+def sense_reload(now: Stamp, sense: str, *, digest: str, files: dict[str, str]) -> LogEvent:
+    """A sense runs this version from its next run on; `files` has the digest of each file that it is made of."""
+    return _event(now, "system", "sense_reload", sense, {"ok": True, "digest": digest, "files": files})
+
+
+def sense_refused(now: Stamp, sense: str, error: str) -> LogEvent:
+    """The files of a sense are broken: the version before stays in force."""
+    return _event(now, "system", "sense_reload", sense, {"ok": False, "error": error})
+
+
+def scale(now: Stamp, boot_id: str, *, before: int, after: int, by: str) -> LogEvent:
+    """The number of workers changes; `by` tells what asked for it."""
+    return _event(now, "system", "scale", boot_id, {"from": before, "to": after, "by": by})
+
+
+def run_start(
+    now: Stamp, run_id: str, sense: str, trigger: Trigger, *, digest: str, lateness_ms: int, skipped: int
+) -> LogEvent:
+    """A reflex has fired, or a hand has: this run starts now, with the code of this digest."""
     payload = {
         "sense": sense,
         "reflex": trigger.reflex,
@@ -106,6 +133,7 @@ def run_start(now: Stamp, run_id: str, sense: str, trigger: Trigger, *, lateness
         "lateness_ms": lateness_ms,
         "skipped": skipped,
         "coalesced": trigger.coalesced,
+        "digest": digest,
     }
     return _event(now, "reflex", "run_start", run_id, payload)
 

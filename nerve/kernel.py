@@ -11,27 +11,31 @@ import logging
 import os
 import signal
 import socket
-from dataclasses import dataclass
+from dataclasses import replace
 
 from nerve import events
 from nerve.children import Boot, Child, Role
 from nerve.clock import Clock
-from nerve.config import Config
+from nerve.config import MAX_WORKERS
 from nerve.control import ControlServer
-from nerve.errors import StartError, WireError
+from nerve.errors import StartError
 from nerve.eventqueue import Lane
 from nerve.events import ErrorDetail
 from nerve.loop import Loop
-from nerve.messages import Archived, ArchiveProgress, ArchiverReport, Failed, FromChild, Ready, WriterReport
-from nerve.pool import Pool, Worker
+from nerve.messages import Archived, ArchiveProgress, ArchiverReport, FromChild, Update, WriterReport
+from nerve.pool import Limits, Pool, Worker
 from nerve.recorder import Recorder
+from nerve.reloading import InForce
+from nerve.reloads import Reloads
 from nerve.requests import Requests
 from nerve.runs import Runs, make_schedule
 from nerve.service import Death, Service
+from nerve.services import Roles, Services
 from nerve.shutdown import Ladder, Stage
-from nerve.signals import STOP_SIGNALS, SignalQueue
+from nerve.signals import SCALE_SIGNALS, STOP_SIGNALS, SignalQueue
 from nerve.status import KernelStatus
 from nerve.version import __version__
+from nerve.workspace import CONFIG_NAME
 
 logger = logging.getLogger("nerve.kernel")
 
@@ -39,40 +43,44 @@ LAST_SECONDS = 0.5
 """How long the diagnostics process has for printing what is left, after everybody else has ended."""
 
 
-@dataclass(frozen=True, slots=True)
-class Roles:
-    """What runs inside the kernel's children, handed in as data: the kernel imports none of it."""
-
-    compute: Role
-    writer: Role
-    archiver: Role
-    diagnostics: Role
-
-
 class Kernel:
     """Supervises one boot of the engine, from the first fork to the last exit."""
 
-    def __init__(self, config: Config, boot: Boot, roles: Roles, control: socket.socket, clock: Clock) -> None:
-        self._config = config
+    def __init__(
+        self, boot: Boot, roles: Roles, control: socket.socket, clock: Clock, workers: int | None = None
+    ) -> None:
+        """`workers` is their number where something other than the configuration decides it."""
         self._boot = boot
         self._clock = clock
+        self._pinned = workers
         self._started = clock.now()
         self._loop = Loop()
+        config = boot.in_force.config
         lane = Lane(boot.workspace.event_socket, f"kernel-{os.getpid()}/{boot.boot_id}")
         self._recorder = Recorder(lane, self._loop, clock)
-        self._diagnostics, self._writer, self._archiver = self._services = (
-            self._service(roles.diagnostics),
-            self._service(roles.writer),
-            self._service(roles.archiver),
-        )
+        self._services = Services(roles, self._fork, self._loop, self._heed)
         self._pool = Pool(
-            lambda now: Child(roles.compute, boot, now), self._watch_worker, self._forget_worker, config.workers
+            lambda now: self._fork(roles.compute, now),
+            self._watch_worker,
+            self._forget_worker,
+            workers or config.workers,
+            Limits(config.max_runs, config.max_rss),
         )
-        self._runs = Runs(config, make_schedule(config, self._started), self._pool, self._recorder, clock)
+        self._runs = Runs(boot.in_force, make_schedule(config, self._started), self._pool, self._recorder, clock)
+        self._reloads = Reloads(boot, self._services.watcher, self._recorder, clock, self._follow, workers)
         self._requests = Requests(
-            config, self._runs, self._pool, self._writer, self._archiver, clock, self.stop, self._status, self._problems
+            self._runs,
+            self._pool,
+            self._recorder,
+            self._services,
+            self._reloads,
+            clock,
+            self.stop,
+            self._scale,
+            self._status,
+            self._problems,
         )
-        self._signals = SignalQueue((*STOP_SIGNALS, signal.SIGCHLD))
+        self._signals = SignalQueue((*STOP_SIGNALS, *SCALE_SIGNALS, signal.SIGCHLD))
         self._loop.watch(self._signals, self._take_signals)
         self._control = ControlServer(control, self._loop, self._requests.handle, self._offended)
         self._stage = Stage.RUNNING
@@ -109,20 +117,17 @@ class Kernel:
             self._ladder = self._ladder.hurried(now)
             return
         logger.info("stopping: %s", reason)
-        self._ladder = Ladder.plan(reason, now, self._config.shutdown_timeout)
+        self._ladder = Ladder.plan(reason, now, self._reloads.in_force.config.shutdown_timeout)
         self._stage = Stage.COMPUTES
         self._runs.halt(now)
         self._pool.close()
-        self._archiver.finish()
+        self._services.finish_readers()
 
     # One turn of the loop.
 
     def _turn(self, now: float) -> None:
         self._recorder.tend()
-        self._diagnostics.start(now)
-        self._writer.start(now)
-        if self._writer.ever_ready:  # the log exists
-            self._archiver.start(now)
+        self._services.start(now)
         self._pool.fill(now)
         self._pool.enforce(now)
         self._requests.expire(now)
@@ -137,7 +142,7 @@ class Kernel:
             self._pool.next_moment(),
             self._recorder.next_moment(),
             self._requests.next_moment(),
-            *(service.start_at for service in self._services if self._writer.ever_ready or service is self._writer),
+            self._services.next_moment(),
             self._ladder.next_moment(now) if self._ladder else self._runs.next_moment(),
             None if self._ladder else stop_at,
         )
@@ -148,19 +153,15 @@ class Kernel:
         for number in self._signals.take():
             if number == signal.SIGCHLD:
                 self._reap()
+            elif number in SCALE_SIGNALS:
+                self._scale(self._pool.size + SCALE_SIGNALS[number], number.name)
             else:
                 self.stop(number.name)
 
     # Children: what they say, and how they end.
 
-    def _service(self, role: Role) -> Service:
-        def watch(child: Child) -> None:
-            self._loop.watch(child.link, lambda: self._hear(service))
-
-        service = Service(
-            role, lambda role, now: Child(role, self._boot, now), watch, lambda child: self._loop.forget(child.link)
-        )
-        return service
+    def _fork(self, role: Role, now: float) -> Child:
+        return Child(role, replace(self._boot, in_force=self._reloads.in_force), now)
 
     def _watch_worker(self, worker: Worker) -> None:
         self._loop.watch(worker.child.link, lambda: self._runs.ended(self._pool.hear(worker), self._clock.now()))
@@ -168,48 +169,29 @@ class Kernel:
     def _forget_worker(self, worker: Worker) -> None:
         self._loop.forget(worker.child.link)
 
-    def _hear(self, service: Service) -> None:
-        child = service.child
-        if child is None:
-            return
-        try:
-            for message in child.link.receive():
-                self._heed(service, message)
-        except WireError as error:
-            service.failed(f"what it sent made no sense: {error}")
-            child.link.ended = True
-            child.signal(signal.SIGKILL)
-        child.link.flush()
-        if child.link.ended:
-            self._loop.forget(child.link)
-
-    def _heed(self, service: Service, message: FromChild) -> None:
+    def _heed(self, message: FromChild) -> None:
         match message:
-            case Ready():
-                service.became_ready()
-            case Failed(message=reason):
-                service.failed(reason)
             case WriterReport() | ArchiverReport():
                 self._requests.reported(message)
-            case Archived():
+            case ArchiveProgress() | Archived():
                 self._requests.archived(message)
-            case ArchiveProgress():
-                self._requests.archiving(message)
+            case Update() if not self._ladder:
+                self._reloads.take(message)
+            case Update():
+                pass  # nothing further runs that could go by it
             case _:
-                logger.error("the %s sent an unexpected %s", service.role.name, type(message).__name__)
+                logger.error("a service sent an unexpected %s", type(message).__name__)
 
     def _reap(self) -> None:
         now = self._clock.now()
         self._runs.ended(self._pool.reap(now), now)
-        for service in self._services:
-            self._hear(service)  # its last words may say why it ended
-            death = service.reap(now)
-            if death:
-                self._service_died(service, death)
+        for service, death in self._services.reap(now):
+            self._service_died(service, death)
 
     def _service_died(self, service: Service, death: Death) -> None:
         name = service.role.name
-        if service is self._writer and (service.finishing or not service.ever_ready):
+        writer = self._services.writer
+        if service is writer and (service.finishing or not service.ever_ready):
             early = f"the writer ended too early ({death.message}): what is committed is safe; start again"
             self._failure = death.message if death.explained else early
             self._stage = Stage.OVER
@@ -219,11 +201,35 @@ class Kernel:
         logger.warning(message)
         detail = ErrorDetail("process_died", message, exit_code=death.exit_code)
         self._recorder.submit([events.error(self._clock.stamp(), name, detail)])
-        if service is self._archiver:
+        if service is self._services.archiver:
             self._requests.archiver_died(death.message)
-        if service is self._writer and death.restart_in is None:
+        if service is self._services.watcher:
+            self._reloads.watcher_died(death.message)
+        if service is writer and death.restart_in is None:
             self._failure = f"the writer can't be kept running: {death.message}"
             self.stop(self._failure)
+
+    # Changes while it runs.
+
+    def _follow(self, before: InForce, after: InForce) -> None:
+        """Go by what is in force now; runs that are under way finish as they began."""
+        now = self._clock.now()
+        self._runs.follow(after, now)
+        config = after.config
+        self._pool.limits = Limits(config.max_runs, config.max_rss)
+        if config.workers != before.config.workers and self._pinned is None:
+            self._scale(config.workers, CONFIG_NAME)
+
+    def _scale(self, workers: int, by: str) -> int:
+        """Have another number of workers, as far as that is allowed; gives the number before."""
+        before, after = self._pool.size, max(1, min(workers, MAX_WORKERS))
+        if after != before:
+            logger.info("workers: %d -> %d (%s)", before, after, by)
+            self._recorder.submit(
+                [events.scale(self._clock.stamp(), self._boot.boot_id, before=before, after=after, by=by)]
+            )
+            self._pool.resize(after)
+        return before
 
     # The shutdown ladder.
 
@@ -232,11 +238,11 @@ class Kernel:
             self._end_computes(ladder, now)
         if self._stage is Stage.RECORD and (self._recorder.settled or now >= ladder.record_by):
             self._stage = Stage.DRAIN
-            self._writer.finish()
-        if self._stage is Stage.DRAIN and not self._writer.ended and now >= ladder.end_at:
+            self._services.writer.finish()
+        if self._stage is Stage.DRAIN and not self._services.writer.ended and now >= ladder.end_at:
             self._failure = "the writer was not done in time and had to be killed: what it had not committed is lost"
             self._stage = Stage.OVER
-        if self._stage is Stage.DRAIN and self._writer.ended:
+        if self._stage is Stage.DRAIN and self._services.writer.ended:
             self._stage = Stage.OVER
 
     def _end_computes(self, ladder: Ladder, now: float) -> None:
@@ -244,8 +250,8 @@ class Kernel:
             self._pool.interrupt()
         if now >= ladder.kill_at:
             self._pool.condemn(now)
-            self._archiver.kill()
-        if not self._pool.workers and self._archiver.ended:
+            self._services.kill_readers()
+        if not self._pool.workers and self._services.readers_ended:
             self._stage = Stage.RECORD
             uptime_ms = round((now - self._started) * 1000)
             stop = events.stop(self._clock.stamp(), self._boot.boot_id, reason=ladder.reason, uptime_ms=uptime_ms)
@@ -255,9 +261,7 @@ class Kernel:
         """Let the diagnostics print what is left, and kill whatever has not ended by itself."""
         for worker in self._pool.workers.values():
             worker.child.kill()
-        self._writer.kill()
-        self._archiver.kill()
-        self._diagnostics.hang_up(LAST_SECONDS)
+        self._services.end(LAST_SECONDS)
         self._recorder.close()
         self._control.close()
         self._signals.retire()
@@ -266,13 +270,13 @@ class Kernel:
     # What the engine says of itself.
 
     def _record_start(self) -> None:
-        config = self._config
+        config = self._boot.in_force.config
         start = events.start(
             self._clock.stamp(),
             self._boot.boot_id,
             version=__version__,
             pid=os.getpid(),
-            workers=config.workers,
+            workers=self._pool.size,
             senses=list(config.senses),
             reflexes=[reflex.name for reflex in config.reflexes],
         )
@@ -287,9 +291,7 @@ class Kernel:
         return KernelStatus(os.getpid(), self._boot.boot_id, uptime_ms, __version__)
 
     def _problems(self) -> list[str]:
-        problems = [
-            f"the {service.role.name} is given up: {service.gave_up}" for service in self._services if service.gave_up
-        ]
+        problems = self._services.problems()
         if self._ladder:
             problems.append(f"the engine is stopping: {self._ladder.reason}")
         if not self._recorder.open:

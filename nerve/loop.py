@@ -1,4 +1,4 @@
-"""The kernel's loop: waits for descriptors and for the next moment that somebody asked for, and for nothing else."""
+"""The loop of a single thread: waits for descriptors, and for the next moment that somebody asked for."""
 
 from __future__ import annotations
 

@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import msgspec
 
+from nerve.codebase import Module, Version
+from nerve.config import Config
 from nerve.events import ErrorDetail, Status
+from nerve.logs_config import Compression
 from nerve.trigger import Trigger
-
-Compression = Literal["zstd"]
 
 
 class Run(msgspec.Struct, frozen=True, tag=1):
-    """Kernel to worker: run this compute now. The trigger's signal carries JSON text; times are seconds."""
+    """Kernel to worker: run this compute now. The trigger's signal carries JSON text; times are seconds.
+
+    `version` is None where the worker has run the same version of this sense before. `weigh` asks for the worker's
+    memory at the end.
+    """
 
     run_id: str
     sense: str
-    path: str
+    version: Version | None
     trigger: Trigger
     timeout: float
+    grace_period: float
     max_payload: int
     redact: tuple[str, ...] = ()
+    weigh: bool = False
 
 
 class Finish(msgspec.Struct, frozen=True, tag=2):
@@ -48,6 +53,12 @@ class ArchiveSettings(msgspec.Struct, frozen=True, tag=5):
     max_size: int | None
 
 
+class Survey(msgspec.Struct, frozen=True, tag=6):
+    """Kernel to watcher: look at all files now, take everything that is good as changed, and answer with `request`."""
+
+    request: int
+
+
 class Ready(msgspec.Struct, frozen=True, tag=1):
     """Child to kernel: up and serving."""
 
@@ -61,7 +72,8 @@ class Failed(msgspec.Struct, frozen=True, tag=2):
 class Outcome(msgspec.Struct, frozen=True, tag=3):
     """Worker to kernel: how a run has ended; `signal` is JSON text, None for a silent run; the duration is in ms.
 
-    `spent`: it has used up the worker's memory, and the worker ends, for the next run would find none.
+    `spent`: it has used up the worker's memory, and the worker ends, for the next run would find none. `rss_bytes` is
+    what memory the worker then has, where the run was to be weighed.
     """
 
     run_id: str
@@ -70,6 +82,7 @@ class Outcome(msgspec.Struct, frozen=True, tag=3):
     signal: str | None = None
     error: ErrorDetail | None = None
     spent: bool = False
+    rss_bytes: int | None = None
 
 
 class WriterReport(msgspec.Struct, frozen=True, tag=4):
@@ -107,7 +120,7 @@ class Archived(msgspec.Struct, frozen=True, tag=6):
     notes: tuple[str, ...] = ()
 
 
-class ArchiveProgress(msgspec.Struct, frozen=True, tag=7):
+class ArchiveProgress(msgspec.Struct, frozen=True, tag=8):
     """Archiver to kernel, and on to who asked for its run: the day that it is at, and rows.
 
     Of the rows that are `due`, as far as that is known, so many are `archived`, and `deleted` from the table, by now.
@@ -119,5 +132,35 @@ class ArchiveProgress(msgspec.Struct, frozen=True, tag=7):
     due: int
 
 
-ToChild = Run | Finish | Report | ArchiveNow | ArchiveSettings
-FromChild = Ready | Failed | Outcome | WriterReport | ArchiverReport | Archived | ArchiveProgress
+class NewVersion(msgspec.Struct, frozen=True, array_like=True):
+    """A sense's new version, with its files as positions in the update's list of modules."""
+
+    sense: str
+    main: int
+    helpers: tuple[int, ...]
+    generation: int
+    error: str | None
+
+
+class Update(msgspec.Struct, frozen=True, tag=7):
+    """Watcher to kernel: what is to change. `config` and `problems` are None where they are as before.
+
+    `broken` has a line for each sense whose files have become bad, or bad in another way: its version stays.
+    `request` numbers the request that asked for the update, None where a change on disk did.
+    """
+
+    config: Config | None = None
+    problems: tuple[str, ...] | None = None
+    modules: tuple[Module, ...] = ()
+    versions: tuple[NewVersion, ...] = ()
+    broken: dict[str, str] = {}
+    request: int | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        """Nothing is to change."""
+        return self.config is None and self.problems is None and not self.versions and not self.broken
+
+
+ToChild = Run | Finish | Report | ArchiveNow | ArchiveSettings | Survey
+FromChild = Ready | Failed | Outcome | WriterReport | ArchiverReport | Archived | Update | ArchiveProgress

@@ -8,7 +8,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
+import msgspec
+
 from nerve.children import FIRST_DELAY_SECONDS, Child, describe_exit, restart_delay
+from nerve.codebase import Version
 from nerve.errors import WireError
 from nerve.events import ErrorDetail, Status
 from nerve.messages import Failed, Finish, FromChild, Outcome, Ready, Run
@@ -39,6 +42,9 @@ class Worker:
     open_run: OpenRun | None = None
     stopping: bool = False
     runs: int = 0
+    rss_bytes: int | None = None
+    versions: dict[str, Version] = field(default_factory=dict)
+    """What it was last sent of each sense."""
     condemned: Status | None = None
     """Why it is being killed, which is then how its run ends: timeout or cancelled."""
     kill_at: float | None = None
@@ -61,6 +67,19 @@ class Ended:
     died: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """When a worker is replaced between two runs: after so many of them, or with more than `max_rss` bytes."""
+
+    max_runs: int | None = None
+    max_rss: int | None = None
+
+    def worn(self, runs: int, rss_bytes: int | None) -> bool:
+        """Tell whether a worker is over a limit."""
+        over_runs = self.max_runs is not None and runs >= self.max_runs
+        return over_runs or (self.max_rss is not None and rss_bytes is not None and rss_bytes > self.max_rss)
+
+
 @dataclass(slots=True)
 class Pool:
     """Long-lived workers, one run each at a time. A worker that dies costs one run, and is replaced.
@@ -72,6 +91,7 @@ class Pool:
     watch: Callable[[Worker], None]
     forget: Callable[[Worker], None]
     size: int
+    limits: Limits = field(default_factory=Limits)
     workers: dict[int, Worker] = field(default_factory=dict)
     _failed_starts: list[float] = field(default_factory=list)
     _fork_at: float = 0.0
@@ -79,7 +99,7 @@ class Pool:
 
     def fill(self, now: float) -> None:
         """Fork the workers that are missing, unless their start is put off."""
-        while not self.closed and len(self.workers) < self.size and now >= self._fork_at:
+        while self._lacks_workers and now >= self._fork_at:
             try:
                 worker = Worker(self.fork(now))
             except OSError as error:  # no memory or no processes left: it may pass
@@ -88,6 +108,21 @@ class Pool:
                 return
             self.workers[worker.child.pid] = worker
             self.watch(worker)
+
+    @property
+    def _lacks_workers(self) -> bool:
+        return not self.closed and self._serving < self.size
+
+    @property
+    def _serving(self) -> int:
+        return sum(1 for worker in self.workers.values() if not worker.stopping)
+
+    def resize(self, size: int) -> None:
+        """Have another number of workers: `fill` forks what is missing, those too many finish once they are idle."""
+        self.size = size
+        for worker in list(self.workers.values()):
+            if not worker.open_run and self._serving > size:
+                self._finish(worker)
 
     @property
     def free(self) -> int:
@@ -99,11 +134,15 @@ class Pool:
         """The workers that have a run."""
         return [worker for worker in self.workers.values() if worker.open_run]
 
-    def dispatch(self, run: Run, now: float, grace_period: float) -> None:
-        """Hand a run to an idle worker (there must be one)."""
+    def dispatch(self, run: Run, now: float) -> None:
+        """Hand a run to an idle worker (there must be one); with the sense's code, unless the worker has it."""
         worker = next(worker for worker in self.workers.values() if _is_free(worker))
-        worker.open_run = OpenRun(run, now, now + run.timeout + grace_period)
+        worker.open_run = OpenRun(run, now, now + run.timeout + run.grace_period)
         worker.runs += 1
+        if run.version is not None and worker.versions.get(run.sense) is run.version:
+            run = msgspec.structs.replace(run, version=None)
+        elif run.version is not None:
+            worker.versions[run.sense] = run.version
         worker.child.send(run)
 
     def hear(self, worker: Worker) -> Iterator[Ended]:
@@ -116,6 +155,7 @@ class Pool:
                 case Outcome() if worker.open_run and message.run_id == worker.open_run.run.run_id:
                     ended = Ended(worker.open_run, message, worker.child.pid, died=message.spent)
                     worker.stopping = worker.stopping or message.spent
+                    worker.rss_bytes = message.rss_bytes
                     self._release(worker)
                     yield ended
                 case Failed(message=reason):
@@ -167,7 +207,7 @@ class Pool:
             for worker in self.workers.values()
             if worker.open_run and not worker.stopping
         ]
-        if not self.closed and len(self.workers) < self.size:
+        if self._lacks_workers:
             moments.append(self._fork_at)
         return min(moments, default=None)
 
@@ -195,7 +235,7 @@ class Pool:
         if worker.condemned:
             worker.child.crash_trace()  # it has come back after all: where it hung matters no more
         worker.open_run = worker.kill_at = worker.condemned = None
-        if self.closed:
+        if self.closed or self._serving > self.size or self.limits.worn(worker.runs, worker.rss_bytes):
             self._finish(worker)
 
     def _condemn(self, worker: Worker, status: Status, now: float) -> None:

@@ -1,4 +1,4 @@
-"""Answering control requests: status, trigger, stop, archive; in the kernel, and never holding it up."""
+"""Answering control requests, at once or later; in the kernel, and never holding it up."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from nerve.clock import Clock
-from nerve.config import Config
+from nerve.config import MAX_WORKERS
 from nerve.control import (
     Accepted,
     Answer,
@@ -15,8 +15,11 @@ from nerve.control import (
     Finished,
     GetStatus,
     Refused,
+    ReloadFiles,
     Request,
     RunArchive,
+    Scaled,
+    ScaleWorkers,
     StatusReply,
     StopEngine,
     TriggerSense,
@@ -24,8 +27,10 @@ from nerve.control import (
 from nerve.events import Status
 from nerve.messages import Archived, ArchiveNow, ArchiveProgress, ArchiverReport, Report, WriterReport
 from nerve.pool import Pool
+from nerve.recorder import Recorder
+from nerve.reloads import Reloads
 from nerve.runs import Runs
-from nerve.service import Service
+from nerve.services import Services
 from nerve.status import (
     ArchiverStatus,
     EngineStatus,
@@ -34,6 +39,8 @@ from nerve.status import (
     WorkerStatus,
     WriterStatus,
 )
+
+_NOT_RUN = "it will not run: the engine stops, or the sense was removed"
 
 REPORT_SECONDS = 1.0
 """How long a status waits for the writer and the archiver to report; then it is given without."""
@@ -52,13 +59,14 @@ class _Inquiry:
 class Requests:
     """Handles every request of a command; what takes time is answered later."""
 
-    config: Config
     runs: Runs
     pool: Pool
-    writer: Service
-    archiver: Service
+    recorder: Recorder
+    services: Services
+    reloads: Reloads
     clock: Clock
     stop: Callable[[str], None]
+    scale: Callable[[int, str], int]
     kernel: Callable[[], KernelStatus]
     problems: Callable[[], list[str]]
     _inquiries: list[_Inquiry] = field(default_factory=list)
@@ -78,28 +86,29 @@ class Requests:
                 self.stop("nerve stop")
             case RunArchive(retention, vacuum):
                 self._archive(retention, answer, vacuum=vacuum)
+            case ScaleWorkers(workers):
+                self._scale(workers, answer)
+            case ReloadFiles():
+                self.reloads.ask(answer)
 
     def reported(self, report: WriterReport | ArchiverReport) -> None:
         """Take a report, and answer those who waited for nothing else."""
         if isinstance(report, WriterReport):
-            self._writer_report, name = report, self.writer.role.name
+            self._writer_report, name = report, self.services.writer.role.name
         else:
-            self._archiver_report, name = report, self.archiver.role.name
+            self._archiver_report, name = report, self.services.archiver.role.name
         for inquiry in self._inquiries:
             inquiry.awaited.discard(name)
         self._answer_inquiries(self.clock.now())
 
-    def archived(self, outcome: Archived) -> None:
-        """Take the outcome of a run of the archiver that was asked for."""
-        if self._archiving:
-            answer = self._archiving.popleft()
-            done = ArchiveDone(outcome.files, outcome.rows, outcome.notes)
-            answer(Refused(outcome.error) if outcome.error else done)
-
-    def archiving(self, progress: ArchiveProgress) -> None:
-        """Tell whoever waits for the archiver how far it is."""
-        for answer in self._archiving:
-            answer(progress)
+    def archived(self, message: ArchiveProgress | Archived) -> None:
+        """Take how far a run of the archiver is, or its outcome, for those who have asked for one."""
+        if isinstance(message, ArchiveProgress):
+            for waiting in self._archiving:
+                waiting(message)
+        elif self._archiving:
+            done = ArchiveDone(message.files, message.rows, message.notes)
+            self._archiving.popleft()(Refused(message.error) if message.error else done)
 
     def archiver_died(self, reason: str) -> None:
         """Tell those who waited for the archiver that it is gone."""
@@ -116,24 +125,30 @@ class Requests:
 
     def _trigger(self, request: TriggerSense, answer: Answer) -> None:
         def announce(run_id: str | None, status: Status) -> None:
-            answer(Finished(run_id, status) if run_id else Refused("the engine stops before the run could begin"))
+            answer(Finished(run_id, status) if run_id else Refused(_NOT_RUN))
 
         refusal = self.runs.trigger(
             request.sense, request.payload, self.clock.now(), announce if request.wait else None
         )
         answer(Refused(refusal) if refusal else Accepted())
 
+    def _scale(self, workers: int, answer: Answer) -> None:
+        if 1 <= workers <= MAX_WORKERS:
+            answer(Scaled(self.scale(workers, "nerve scale")))
+        else:
+            answer(Refused(f"there can be 1 to {MAX_WORKERS} workers, not {workers}"))
+
     def _archive(self, retention: float | None, answer: Answer, *, vacuum: bool) -> None:
-        if self.archiver.child is None or not self.archiver.ready or self.archiver.finishing:
+        if self.services.archiver.child is None or not self.services.archiver.ready or self.services.archiver.finishing:
             answer(Refused("the archiver is not there: see `nerve status`"))
             return
-        seconds = self.config.logs.retention if retention is None else retention
-        self.archiver.child.send(ArchiveNow(seconds, vacuum))
+        seconds = self.reloads.in_force.config.logs.retention if retention is None else retention
+        self.services.archiver.child.send(ArchiveNow(seconds, vacuum))
         self._archiving.append(answer)
 
     def _ask_for_reports(self, answer: Answer) -> None:
         awaited = set()
-        for service in (self.writer, self.archiver):
+        for service in (self.services.writer, self.services.archiver):
             if service.child and service.ready:
                 service.child.send(Report())
                 awaited.add(service.role.name)
@@ -148,11 +163,13 @@ class Requests:
                 inquiry.answer(StatusReply(self._status(inquiry.awaited, now)))
 
     def _status(self, silent: set[str], now: float) -> EngineStatus:
-        problems = [*self.problems(), *(f"the {name} did not report within {REPORT_SECONDS:g} s" for name in silent)]
-        if self._writer_report and self._writer_report.outage and self.writer.role.name not in silent:
+        problems = [*self.problems(), *self.reloads.in_force.problems]
+        problems += [f"the {name} did not report within {REPORT_SECONDS:g} s" for name in silent]
+        if self._writer_report and self._writer_report.outage and self.services.writer.role.name not in silent:
             problems.append(f"the log can't be written, everybody waits: {self._writer_report.outage}")
         if self._archiver_report:
             problems += self._archiver_report.problems
+        watcher = self.services.watcher.child
         return EngineStatus(
             self.kernel(),
             [
@@ -166,24 +183,31 @@ class Requests:
                 )
                 for worker in self.pool.workers.values()
             ],
-            self._writer_status(self.writer.role.name in silent),
+            self._writer_status(self.services.writer.role.name in silent),
             self._archiver_status(),
-            WatcherStatus(None),
+            WatcherStatus(watcher.pid if watcher else None),
             self.runs.statuses(now),
             problems,
         )
 
     def _writer_status(self, silent: bool) -> WriterStatus:  # noqa: FBT001 - private, and named at its one call
-        pid = self.writer.child.pid if self.writer.child else None
+        pid = self.services.writer.child.pid if self.services.writer.child else None
         report = None if silent else self._writer_report
+        unacknowledged = self.recorder.unacknowledged
         if report is None:
-            return WriterStatus(pid, None, None, None, None, None)
+            return WriterStatus(pid, None, None, None, None, None, unacknowledged)
         return WriterStatus(
-            pid, report.committed, report.events_per_s, report.lag_ms, report.queue_depth, report.wal_bytes
+            pid,
+            report.committed,
+            report.events_per_s,
+            report.lag_ms,
+            report.queue_depth,
+            report.wal_bytes,
+            unacknowledged,
         )
 
     def _archiver_status(self) -> ArchiverStatus:
-        pid = self.archiver.child.pid if self.archiver.child else None
+        pid = self.services.archiver.child.pid if self.services.archiver.child else None
         report = self._archiver_report
         if report is None:
             return ArchiverStatus(pid, None, None, None)

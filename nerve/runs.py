@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import count
 
@@ -18,7 +18,9 @@ from nerve.ids import new_run_id
 from nerve.messages import Run
 from nerve.pool import Ended, Pool
 from nerve.recorder import Recorder
-from nerve.scheduling import Reflex, Schedule, SenseRule, Start
+from nerve.reloading import InForce
+from nerve.rules import Reflex, SenseRule, Start
+from nerve.scheduling import Schedule
 from nerve.status import SenseStatus
 from nerve.trigger import MANUAL, Signal, Trigger
 
@@ -41,9 +43,12 @@ class History:
 
 def make_schedule(config: Config, now: float) -> Schedule:
     """Make the schedule of a configuration, with the first beats at `now`."""
+    return Schedule(*_rules(config), now)
+
+
+def _rules(config: Config) -> tuple[list[SenseRule], list[Reflex]]:
     rules = [SenseRule(sense.name, sense.group, sense.throttle) for sense in config.senses.values()]
-    reflexes = [Reflex(reflex.name, reflex.sense, reflex.interval, reflex.on) for reflex in config.reflexes]
-    return Schedule(rules, reflexes, now)
+    return rules, [Reflex(reflex.name, reflex.sense, reflex.interval, reflex.on) for reflex in config.reflexes]
 
 
 class Runs:
@@ -53,8 +58,8 @@ class Runs:
     the start of a run that has left a trace. While the writer is behind or away, no further run starts.
     """
 
-    def __init__(self, config: Config, schedule: Schedule, pool: Pool, recorder: Recorder, clock: Clock) -> None:
-        self._config = config
+    def __init__(self, in_force: InForce, schedule: Schedule, pool: Pool, recorder: Recorder, clock: Clock) -> None:
+        self._in_force = in_force
         self._schedule = schedule
         self._pool = pool
         self._recorder = recorder
@@ -63,7 +68,7 @@ class Runs:
         self._tickets = count(1)
         self._announces: dict[int, Announce] = {}
         self._awaited: dict[str, tuple[int, ...]] = {}
-        self._history: Mapping[str, History] = {name: History() for name in config.senses}
+        self._history = {name: History() for name in in_force.config.senses}
 
     def advance(self, now: float) -> None:
         """Start everything that is due and has a worker."""
@@ -74,17 +79,26 @@ class Runs:
             if starts:
                 self._begin(starts, now)
 
+    def follow(self, in_force: InForce, now: float) -> None:
+        """Go by another configuration and other versions from the next run on; what runs is left alone."""
+        before, self._in_force = self._in_force.config, in_force
+        if in_force.config == before:
+            return
+        self._history = {name: self._history.get(name) or History() for name in in_force.config.senses}
+        self._give_up(self._schedule.replace(*_rules(in_force.config), now))
+
     def next_moment(self) -> float | None:
         """The moment at which the schedule has something new."""
         return self._schedule.next_wake()
 
     def trigger(self, sense: str, payload: str | None, now: float, announce: Announce | None) -> str | None:
         """Trigger a sense by hand, with a payload as JSON text; gives the reason why not, if it can't be."""
-        if sense not in self._config.senses:
-            close = difflib.get_close_matches(sense, self._config.senses, 1)
-            hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(self._config.senses) or 'none'}"
+        config = self._in_force.config
+        if sense not in config.senses:
+            close = difflib.get_close_matches(sense, config.senses, 1)
+            hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(config.senses) or 'none'}"
             return f"there is no sense {sense!r}: {hint}"
-        limit = self._config.logs.max_payload
+        limit = config.logs.max_payload
         if payload is not None and len(payload.encode()) > limit:
             return f"the payload is larger than max_payload ({limit} bytes)"
         signal = None if payload is None else Signal(MANUAL, payload, None, self._clock.stamp().ts)
@@ -102,11 +116,14 @@ class Runs:
 
     def halt(self, now: float) -> None:
         """Start nothing any more; runs that were recorded but not handed out yet end as cancelled."""
-        for ticket in self._schedule.halt():
-            self._announces.pop(ticket)(None, "cancelled")
+        self._give_up(self._schedule.halt())
         while self._held:
             run = self._held.popleft()
             self._complete(run, "cancelled", [], duration_ms=0.0, signal=None, pid=None, now=now)
+
+    def _give_up(self, tickets: tuple[int, ...]) -> None:
+        for ticket in tickets:
+            self._announces.pop(ticket)(None, "cancelled")
 
     def statuses(self, now: float) -> list[SenseStatus]:
         """Tell how every sense is."""
@@ -120,27 +137,37 @@ class Runs:
         self._dispatch(now)
 
     def _recorded(self, start: Start, now: float) -> tuple[Run, LogEvent]:
-        sense, stamp = self._config.senses[start.sense], self._clock.stamp()
+        config, version = self._in_force.config, self._in_force.versions[start.sense]
+        sense, stamp = config.senses[start.sense], self._clock.stamp()
         lateness_ms = max(0, round((now - start.due) * 1000))
         trigger = Trigger(start.kind, start.reflex, start.signal, start.coalesced, stamp.ts - lateness_ms)
         run = Run(
             new_run_id(start.sense),
             start.sense,
-            str(sense.path),
+            version,
             trigger,
             sense.timeout,
-            self._config.logs.max_payload,
-            self._config.logs.redact,
+            sense.grace_period,
+            config.logs.max_payload,
+            config.logs.redact,
+            weigh=config.max_rss is not None,
         )
         if start.tickets:
             self._awaited[run.run_id] = start.tickets
-        event = events.run_start(stamp, run.run_id, run.sense, trigger, lateness_ms=lateness_ms, skipped=start.skipped)
+        event = events.run_start(
+            stamp,
+            run.run_id,
+            run.sense,
+            trigger,
+            digest=version.digest,
+            lateness_ms=lateness_ms,
+            skipped=start.skipped,
+        )
         return run, event
 
     def _dispatch(self, now: float) -> None:
         while self._held and self._recorder.open and self._pool.free:
-            run = self._held.popleft()
-            self._pool.dispatch(run, now, self._config.senses[run.sense].grace_period)
+            self._pool.dispatch(self._held.popleft(), now)
 
     def _record_end(self, ending: Ended, now: float) -> None:
         run, outcome = ending.open_run.run, ending.outcome
@@ -200,7 +227,9 @@ class Runs:
         return announce_all
 
     def _remember(self, run: Run, status: Status, ts: int) -> None:
-        history = self._history[run.sense]
+        history = self._history.get(run.sense)
+        if history is None:  # the sense was removed while it ran
+            return
         history.last_run, history.last_status, history.last_ts = run.run_id, status, ts
         if status == "ok":
             history.failures = 0

@@ -3,78 +3,28 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from itertools import count
 from typing import Literal
 
-import msgspec
-
 from nerve.beats import Beats, Grid, Pulse
 from nerve.pacing import backoff, throttle_end
-from nerve.trigger import Signal, TriggerKind
+from nerve.rules import Reflex, SenseRule, Start, coalesce
+from nerve.trigger import Signal
 
 SenseState = Literal["idle", "running", "pending", "throttled", "backoff"]
 
 
-@dataclass(frozen=True, slots=True)
-class SenseRule:
-    """What restrains a sense: its exclusive group, and `throttle`, the least seconds between two of its starts."""
-
-    name: str
-    group: str | None = None
-    throttle: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Reflex:
-    """When a sense runs: every `interval` seconds, and whenever a sense of `on` has signalled."""
-
-    name: str
-    sense: str
-    interval: float | None = None
-    on: tuple[str, ...] = ()
-
-
-class Start(msgspec.Struct, frozen=True):
-    """A decision: this sense runs now; and, until it is taken, what is pending for the sense.
-
-    `due` is the moment of the first trigger that it answers, in monotonic seconds. `coalesced` counts the
-    further triggers that it answers too, `skipped` the beats that were missed altogether, and `tickets` are
-    those of the hands that triggered it. `signal` is the latest one; `kind` and `reflex` tell what brought it.
-    """
-
-    sense: str
-    kind: TriggerKind
-    reflex: str | None
-    signal: Signal | None
-    coalesced: int
-    skipped: int
-    due: float
-    tickets: tuple[int, ...]
-
-
-def coalesce(pending: Start, further: Start) -> Start:
-    """Let one run answer both: it stays due when the first was, and takes the signal of the further if it has one."""
-    bearer = pending if further.signal is None else further
-    return Start(
-        pending.sense,
-        bearer.kind,
-        bearer.reflex,
-        bearer.signal,
-        pending.coalesced + 1 + further.coalesced,
-        pending.skipped + further.skipped,
-        pending.due,
-        pending.tickets + further.tickets,
-    )
-
-
 @dataclass(slots=True, eq=False)
 class _Group:
-    """Senses that exclude each other: `waiting` holds those that only the running one keeps from starting."""
+    """Senses that exclude each other: `waiting` holds those that only a running one keeps from starting.
 
-    busy: bool = False
+    More than one of them runs only where a change of the rules has brought running ones together.
+    """
+
+    running: int = 0
     waiting: list[_Turn] = field(default_factory=list)
 
 
@@ -82,14 +32,14 @@ class _Group:
 class _Sense:
     """Where one sense stands; `arrival` ranks its pending trigger among those that are due at the same moment."""
 
-    name: str
-    group: _Group | None
-    throttle: float | None
+    rule: SenseRule
+    group: _Group | None = None
     pulses: list[Pulse] = field(default_factory=list)
     running: bool = False
     pending: Start | None = None
     arrival: int = 0
     deaths: int = 0
+    started: float = -math.inf
     throttled_until: float = -math.inf
     backoff_until: float = -math.inf
 
@@ -118,26 +68,56 @@ class Schedule:
 
     def __init__(self, senses: Iterable[SenseRule], reflexes: Iterable[Reflex], now: float) -> None:
         self._senses: dict[str, _Sense] = {}
+        self._gone: dict[str, _Sense] = {}
+        self._arrivals = count()
+        self._halted = False
+        self._forget()
+        self.replace(senses, reflexes, now)
+
+    def _forget(self) -> None:
         self._groups: dict[str, _Group] = {}
         self._listeners: dict[str, list[tuple[_Sense, str]]] = {}
         self._beats = Beats()
         self._deferred: list[_Turn] = []
         self._ready: list[_Turn] = []
-        self._arrivals = count()
-        self._halted = False
-        for rule in senses:
-            self._add_sense(rule)
+
+    def replace(self, senses: Iterable[SenseRule], reflexes: Iterable[Reflex], now: float) -> tuple[int, ...]:
+        """Go by other rules from now on; whatever is the same in both stays as it is.
+
+        An unchanged reflex keeps its beat, a new or changed one has its first at `now`. A sense keeps its run, what is
+        pending for it, and the start from which its throttle counts. One that is gone finishes its run, if it has one,
+        and what was pending for it is dropped: gives the tickets that no start will bear. Once halted, nothing changes.
+        """
+        if self._halted:
+            return ()
+        known = self._gone | self._senses
+        pulses = {(pulse.sense, pulse.reflex, pulse.grid.interval): pulse for s in known.values() for pulse in s.pulses}
+        self._forget()
+        self._senses = {rule.name: self._ruled(known.pop(rule.name, None), rule) for rule in senses}
         for reflex in reflexes:
-            self._add_reflex(reflex, first=now)
+            self._add_reflex(reflex, now, pulses)
+        tickets = [ticket for sense in known.values() for ticket in _dropped(sense)]
+        self._gone = {name: self._ruled(sense, sense.rule) for name, sense in known.items() if sense.running}
+        for sense in self._senses.values():
+            if sense.pending is not None and not sense.running:
+                self._queue(sense, now)
+        return tuple(tickets)
 
-    def _add_sense(self, rule: SenseRule) -> None:
-        group = None if rule.group is None else self._groups.setdefault(rule.group, _Group())
-        self._senses[rule.name] = _Sense(rule.name, group, rule.throttle)
+    def _ruled(self, sense: _Sense | None, rule: SenseRule) -> _Sense:
+        """Put a sense, known or new, under a rule; its reflexes are added again."""
+        sense = sense or _Sense(rule)
+        sense.rule, sense.pulses = rule, []
+        sense.throttled_until = -math.inf if rule.throttle is None else throttle_end(sense.started, rule.throttle)
+        sense.group = None if rule.group is None else self._groups.setdefault(rule.group, _Group())
+        if sense.group is not None:
+            sense.group.running += sense.running
+        return sense
 
-    def _add_reflex(self, reflex: Reflex, first: float) -> None:
+    def _add_reflex(self, reflex: Reflex, now: float, known: Mapping[tuple[str, str, float], Pulse]) -> None:
         sense = self._senses[reflex.sense]
         if reflex.interval is not None:
-            pulse = Pulse(sense.name, reflex.name, Grid(first, reflex.interval))
+            pulse = known.get((reflex.sense, reflex.name, reflex.interval))
+            pulse = pulse or Pulse(reflex.sense, reflex.name, Grid(now, reflex.interval))
             sense.pulses.append(pulse)
             self._beats.add(pulse)
         for source in dict.fromkeys(reflex.on):
@@ -154,7 +134,7 @@ class Schedule:
         if self._halted:
             return
         for sense, reflex in self._listeners.get(signal.sense, ()):
-            self._trigger(sense, Start(sense.name, "signal", reflex, signal, 0, 0, now, ()), now)
+            self._trigger(sense, Start(sense.rule.name, "signal", reflex, signal, 0, 0, now, ()), now)
 
     def triggered(self, sense: str, now: float, *, signal: Signal | None = None, ticket: int | None = None) -> bool:
         """Trigger a sense by hand; the start that answers it will bear the ticket.
@@ -173,7 +153,7 @@ class Schedule:
 
         Raises KeyError for an unknown sense, ValueError for one that isn't running.
         """
-        found = self._senses[sense]
+        found = self._gone.pop(sense, None) or self._senses[sense]
         if not found.running:
             raise ValueError(f"sense {sense!r} is not running, so its run can't have ended")
         found.running = False
@@ -195,8 +175,7 @@ class Schedule:
         self._halted = True
         tickets: list[int] = []
         for sense in self._senses.values():
-            tickets += sense.pending.tickets if sense.pending else ()
-            sense.pending = None
+            tickets += _dropped(sense)
             sense.pulses.clear()
         for group in self._groups.values():
             group.waiting.clear()
@@ -212,7 +191,7 @@ class Schedule:
         while self._ready and len(starts) < free:
             turn = heappop(self._ready)
             sense = turn[2]
-            if sense.group is not None and sense.group.busy:
+            if sense.group is not None and sense.group.running:
                 heappush(sense.group.waiting, turn)
             else:
                 starts.append(self._start(sense, now))
@@ -283,13 +262,20 @@ class Schedule:
     def _start(self, sense: _Sense, now: float) -> Start:
         assert sense.pending is not None, "only what is pending waits"
         start, sense.pending, sense.running = sense.pending, None, True
-        if sense.throttle is not None:
-            sense.throttled_until = throttle_end(now, sense.throttle)
+        sense.started = now
+        if sense.rule.throttle is not None:
+            sense.throttled_until = throttle_end(now, sense.rule.throttle)
         if sense.group is not None:
-            sense.group.busy = True
+            sense.group.running += 1
         return start
 
     def _free(self, group: _Group) -> None:
-        group.busy = False
-        if group.waiting:
+        group.running -= 1
+        if group.waiting and not group.running:
             heappush(self._ready, heappop(group.waiting))
+
+
+def _dropped(sense: _Sense) -> tuple[int, ...]:
+    """Drop what is pending for a sense, and give its tickets."""
+    pending, sense.pending = sense.pending, None
+    return pending.tickets if pending else ()

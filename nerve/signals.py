@@ -8,7 +8,10 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-_KERNEL_SIGNALS = (*STOP_SIGNALS, signal.SIGCHLD, signal.SIGTTIN, signal.SIGTTOU)
+SCALE_SIGNALS = {signal.SIGTTIN: 1, signal.SIGTTOU: -1}
+"""By how much each changes the number of workers."""
+
+_KERNEL_SIGNALS = (*STOP_SIGNALS, *SCALE_SIGNALS, signal.SIGCHLD)
 
 
 class SignalQueue:
@@ -62,7 +65,7 @@ def leave_signals_to_the_kernel() -> None:
     """Undo the kernel's handling (in a child): a terminal signals the whole group, but children obey the kernel."""
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    for number in (*STOP_SIGNALS, signal.SIGTTIN, signal.SIGTTOU):
+    for number in (*STOP_SIGNALS, *SCALE_SIGNALS):
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _KERNEL_SIGNALS)
 

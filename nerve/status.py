@@ -32,7 +32,10 @@ class WorkerStatus(msgspec.Struct, frozen=True):
 
 
 class WriterStatus(msgspec.Struct, frozen=True):
-    """The writer: entries committed since it started, and how far behind it is. None: it did not answer in time."""
+    """The writer: entries committed since it started, and how far behind it is. None: it did not answer in time.
+
+    `unacknowledged` counts the kernel's own events that it has not confirmed yet.
+    """
 
     pid: int | None
     committed: int | None
@@ -40,6 +43,7 @@ class WriterStatus(msgspec.Struct, frozen=True):
     lag_ms: float | None
     queue_depth: int | None
     wal_bytes: int | None
+    unacknowledged: int
 
 
 class ArchiverStatus(msgspec.Struct, frozen=True):

@@ -12,11 +12,11 @@ from itertools import count
 from nerve.archiving import Archiving, archived_up_to, last_run
 from nerve.children import ChildContext
 from nerve.clock import Clock, SystemClock
-from nerve.config import LogsConfig
 from nerve.errors import NerveError, StoreError
 from nerve.eventqueue import Conclude, EventSender, Order, Purge, Unguarded, Vacuum
 from nerve.events import LogEvent
 from nerve.ids import uuid7_hex
+from nerve.logs_config import LogsConfig
 from nerve.messages import (
     ArchiveNow,
     ArchiveProgress,
@@ -55,7 +55,7 @@ class Archiver:
 
     def __init__(self, context: ChildContext, link: Channel[ToChild], queue: EventSender, clock: Clock) -> None:
         self._db = context.boot.workspace.logs_db
-        self._logs = context.boot.logs
+        self._logs = context.boot.in_force.config.logs
         self._link = link
         self._queue = queue
         self._clock = clock

@@ -7,19 +7,24 @@ import os
 import sys
 from types import TracebackType
 
+import msgspec
+import psutil
+
 from nerve import diagnostics
 from nerve.children import ChildContext
 from nerve.clock import Clock, SystemClock
 from nerve.context import SenseContext
+from nerve.describing import trace
 from nerve.errors import PayloadError
 from nerve.eventqueue import EventSender
 from nerve.events import from_logging
 from nerve.ids import uuid7_hex
 from nerve.interruption import Interrupter
+from nerve.loading import SenseLoader
 from nerve.messages import Finish, Outcome, Ready, Run, ToChild
 from nerve.payload import DEFAULT_MAX_BYTES, encode_payload, valid_text
 from nerve.redaction import redactor_of
-from nerve.sense import SenseLoader, perform, trace
+from nerve.sense import perform
 from nerve.store import SenseDatabases
 from nerve.trigger import Trigger
 from nerve.wire import Channel
@@ -111,8 +116,9 @@ class ComputeWorker:
     def __init__(self, context: ChildContext, link: Channel[ToChild]) -> None:
         self._link = link
         self._clock = SystemClock()
+        self._process = psutil.Process()
         self._interrupter = Interrupter()
-        self._loader = SenseLoader()
+        self._loader = SenseLoader(context.boot.workspace.senses_dir)
         self._databases = SenseDatabases(context.boot.workspace)
         self._events = EventSender(
             context.boot.workspace.event_socket,
@@ -129,6 +135,7 @@ class ComputeWorker:
 
     def __enter__(self) -> ComputeWorker:
         self._interrupter.install()
+        self._loader.install()
         self._events.start()
         return self
 
@@ -156,13 +163,18 @@ class ComputeWorker:
     def _perform(self, run: Run) -> Outcome:
         self._records.run_id, self._records.max_payload = run.run_id, run.max_payload
         self._records.redactor = redactor_of(run.redact)
+        self._loader.accept(run.sense, run.version)
         try:
-            return perform(
+            outcome = perform(
                 run, self._loader, lambda trigger: self._context(run, trigger), self._interrupter, self._clock
             )
+            return msgspec.structs.replace(outcome, rss_bytes=self._rss()) if run.weigh else outcome
         finally:
             self._databases.close()
             self._records.run_id = None
+
+    def _rss(self) -> int:
+        return int(self._process.memory_info().rss)
 
     def _context(self, run: Run, trigger: Trigger) -> SenseContext:
         return SenseContext(

@@ -16,6 +16,8 @@ COMMANDS = {
     "start": ("nerve.cli.start", "Run the engine in the foreground."),
     "status": ("nerve.cli.status", "Show how the running engine is."),
     "trigger": ("nerve.cli.trigger", "Run a sense now."),
+    "scale": ("nerve.cli.scale", "Change the number of workers."),
+    "reload": ("nerve.cli.reload", "Load nerve.yaml and the senses anew."),
     "logs": ("nerve.cli.logs", "Ask the log."),
     "archive": ("nerve.cli.archive", "Move old entries to the archive now."),
     "verify": ("nerve.cli.verify", "Check that the log and its archive are whole."),

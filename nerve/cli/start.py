@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shlex
 import sqlite3
-from dataclasses import replace
 from multiprocessing import current_process
 from pathlib import Path
 
@@ -20,11 +19,13 @@ from nerve.cli.common import Duration, workspace_of
 from nerve.clock import SystemClock
 from nerve.config import Config, load_config
 from nerve.ids import uuid7_hex
-from nerve.kernel import Kernel, Roles
+from nerve.kernel import Kernel
 from nerve.lock import WorkspaceLock
+from nerve.reloading import InForce, first_in_force
+from nerve.services import Roles
 from nerve.store import Filter, LogReader
 from nerve.workspace import Workspace
-from workers import archiver, compute, writer
+from workers import archiver, compute, watcher, writer
 from workers import diagnostics as diagnostics_worker
 
 PREDECESSOR_SECONDS = 5.0
@@ -34,6 +35,7 @@ ROLES = Roles(
     compute=Role("worker", compute.main),
     writer=Role("writer", writer.main, outlives_kernel=True, inherits=lambda boot: {boot.listener.fileno(), boot.lock}),
     archiver=Role("archiver", archiver.main),
+    watcher=Role("watcher", watcher.main),
     diagnostics=Role(
         "diagnostics",
         diagnostics_worker.main,
@@ -58,42 +60,43 @@ def start(ctx: click.Context, workers: int | None, run_for: float | None) -> Non
     """
     workspace = workspace_of(ctx)
     config = load_config(workspace.config_path)
-    if workers is not None:
-        config = replace(config, workers=workers)
     workspace.prepare()
     clock = SystemClock()
     with WorkspaceLock.acquire(workspace, wait=PREDECESSOR_SECONDS, clock=clock) as lock:
         click.echo(f"nerve: workspace {workspace.home}, database {workspace.logs_db}")
-        click.echo(f"nerve: {_greeting(workspace, config)}")
+        click.echo(f"nerve: {_greeting(workspace, config, workers or config.workers)}")
         for sentence in advice(workspace.data_dir, psutil.disk_partitions(all=True), sqlite3.sqlite_version_info):
             click.echo(f"nerve: note: {sentence}", err=True)
         boot_id = uuid7_hex()
-        _run(workspace, config, lock.fileno(), boot_id, run_for)
+        in_force = first_in_force(config, workspace)
+        _run(workspace, in_force, lock.fileno(), boot_id, workers, run_for)
     _show_summary(workspace, boot_id)
 
 
-def _run(workspace: Workspace, config: Config, lock: int, boot_id: str, run_for: float | None) -> None:
+def _run(
+    workspace: Workspace, in_force: InForce, lock: int, boot_id: str, workers: int | None, run_for: float | None
+) -> None:
     """Run one boot to its end (becomes the kernel)."""
     relay = diagnostics.make_relay()
     listener = socket_listening_at(workspace.event_socket)
     control = socket_listening_at(workspace.control_socket)
     try:
-        boot = Boot(workspace, boot_id, config.logs, listener, lock, relay)
+        boot = Boot(workspace, boot_id, in_force, listener, lock, relay)
         setproctitle("nerve: kernel")
         current_process().name = "kernel"
         diagnostics.install(relay)
-        Kernel(config, boot, ROLES, control, SystemClock()).run(run_for)
+        Kernel(boot, ROLES, control, SystemClock(), workers).run(run_for)
     finally:
         listener.close()
         workspace.event_socket.unlink(missing_ok=True)
         workspace.control_socket.unlink(missing_ok=True)
 
 
-def _greeting(workspace: Workspace, config: Config) -> str:
+def _greeting(workspace: Workspace, config: Config, workers: int) -> str:
     """Say what runs, and what to do next."""
     here = Path.cwd() == workspace.home
     nerve = "nerve" if here else f"nerve --home {shlex.quote(os.path.relpath(workspace.home))}"
-    runs = f"{config.workers} workers, {len(config.senses)} senses, {len(config.reflexes)} reflexes"
+    runs = f"{workers} workers, {len(config.senses)} senses, {len(config.reflexes)} reflexes"
     return f"{runs}; in another terminal: `{nerve} logs -f`, `{nerve} status`; Ctrl-C stops"
 
 

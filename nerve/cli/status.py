@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import click
 import msgspec
 import psutil
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
 from nerve.cli.common import workspace_of
 from nerve.control import ControlClient, GetStatus, StatusReply
@@ -16,25 +19,47 @@ from nerve.status import EngineStatus, SenseStatus, WorkerStatus
 from nerve.units import format_duration, format_size
 
 ANSWER_SECONDS = 5.0
+WATCH_SECONDS = 1.0
 STATE_STYLES = {"busy": "green", "running": "green", "backoff": "red", "throttled": "yellow", "stopping": "yellow"}
 
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="One JSON object, for machines.")
+@click.option("--watch", is_flag=True, help="Show it again every second, until Ctrl-C or the engine's end.")
 @click.pass_context
-def status(ctx: click.Context, as_json: bool) -> None:
-    """Show the kernel, the workers, the writer, the archiver and the senses of the running engine.
+def status(ctx: click.Context, as_json: bool, watch: bool) -> None:
+    """Show every process and every sense of the running engine, and what is wrong with it.
 
     \b
     Example:
+      nerve status --watch
       nerve status --json | jq .writer
     """
+    if watch:
+        _watch(lambda: fetch_status(ctx), as_json=as_json)
+        return
     engine = fetch_status(ctx)
     if as_json:
         click.echo(msgspec.json.encode(engine).decode())
-        return
+    else:
+        Console().print(rendered(engine))
+
+
+def _watch(fetch: Callable[[], EngineStatus], *, as_json: bool) -> None:
+    """Show a status every second: over the one before at a terminal, below it (or a line of JSON) elsewhere."""
     console = Console()
-    show(engine, console)
+    try:
+        if as_json or not console.is_terminal:
+            while True:
+                engine = fetch()
+                console.out(msgspec.json.encode(engine).decode()) if as_json else console.print(rendered(engine))
+                time.sleep(WATCH_SECONDS)
+        with Live(rendered(fetch()), console=console, auto_refresh=False, vertical_overflow="visible") as live:
+            while True:
+                time.sleep(WATCH_SECONDS)
+                live.update(rendered(fetch()), refresh=True)
+    except KeyboardInterrupt:
+        return  # that is how one ends it
 
 
 def fetch_status(ctx: click.Context) -> EngineStatus:
@@ -54,16 +79,17 @@ def _rss(pid: int) -> int | None:
         return None  # it has just ended
 
 
-def show(engine: EngineStatus, console: Console) -> None:
-    """Print a status for people."""
+def rendered(engine: EngineStatus) -> RenderableType:
+    """Lay a status out for people."""
     kernel = engine.kernel
     up = format_duration(round(kernel.uptime_ms / 1000) or 1)
-    console.print(f"[bold]nerve {kernel.version}[/] up {up}, kernel {kernel.pid}, boot {kernel.boot_id}")
-    for problem in engine.problems:
-        console.print(f"[bold red]problem[/] {problem}", highlight=False)
-    console.print(_services(engine))
-    console.print(_workers(engine.workers))
-    console.print(_senses(engine.senses))
+    return Group(
+        Text.from_markup(f"[bold]nerve {kernel.version}[/] up {up}, kernel {kernel.pid}, boot {kernel.boot_id}"),
+        *(Text.assemble(("problem ", "bold red"), problem) for problem in engine.problems),
+        _services(engine),
+        _workers(engine.workers),
+        _senses(engine.senses),
+    )
 
 
 def _services(engine: EngineStatus) -> Table:
@@ -75,11 +101,12 @@ def _services(engine: EngineStatus) -> Table:
         wal = format_size(writer.wal_bytes or 0)
         how = (
             f"{writer.committed} committed, {writer.events_per_s:.1f}/s, lag {writer.lag_ms:.1f} ms, "
-            f"queue {writer.queue_depth}, WAL {wal}"
+            f"queue {writer.queue_depth}, {writer.unacknowledged} unacknowledged, WAL {wal}"
         )
         table.add_row("writer", _pid(writer.pid), how)
     done = f"archived up to {archiver.archived_up_to}" if archiver.archived_up_to else "nothing archived yet"
     table.add_row("archiver", _pid(archiver.pid), f"{done}, next run {_ago(archiver.next_ts)}")
+    table.add_row("watcher", _pid(engine.watcher.pid), "")
     return table
 
 

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import os
 import shlex
-import symtable
 import sys
-import warnings
 from collections.abc import Iterable, Iterator
 from importlib import resources
 from pathlib import Path
-from types import CodeType
 from typing import NoReturn, TextIO
 
 import click
 
+from nerve.checking import Problem, problem_of
 from nerve.cli.common import workspace_of
 from nerve.config import Config, SenseConfig, load_config
 from nerve.errors import ConfigError, NerveError, WorkspaceError
@@ -108,7 +106,7 @@ def check(ctx: click.Context) -> None:
         config = load_config(workspace.config_path)
     except ConfigError as error:
         _refuse([*error.problems, *sense_problems(workspace.home, listed, _named_badly(workspace, listed))])
-    senses = {sense.path for sense in config.senses.values()}
+    senses = {Path(sense.path) for sense in config.senses.values()}
     problems = list(sense_problems(workspace.home, listed | senses, senses))
     if problems:
         _refuse(problems)
@@ -123,35 +121,15 @@ def sense_problems(home: Path, files: Iterable[Path], senses: set[Path]) -> Iter
     for path in sorted(files):
         problem = _problem(path, is_sense=path in senses)
         if problem:
-            line, text = problem
-            yield f"{click.format_filename(os.path.relpath(path, home))}:{line}: {text}"
+            yield f"{click.format_filename(os.path.relpath(path, home))}:{problem.line}: {problem.text}"
 
 
-def _problem(path: Path, *, is_sense: bool) -> tuple[int, str] | None:
+def _problem(path: Path, *, is_sense: bool) -> Problem | None:
     try:
         source = path.read_bytes()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what the compiler merely advises against is no problem here
-            code = compile(source, str(path), "exec", dont_inherit=True)
-            has_compute = _may_bind("compute", source, code)
     except OSError as error:
-        return 1, f"can't be read: {error.strerror}"
-    except SyntaxError as error:
-        return error.lineno or 1, error.msg
-    except (ValueError, RecursionError, MemoryError) as error:  # null bytes, or nesting too deep for the compiler
-        return 1, f"can't be compiled: {error or type(error).__name__}"
-    return None if has_compute or not is_sense else (1, "has no `compute`: add `def compute(ctx):`")
-
-
-def _may_bind(name: str, source: bytes, code: CodeType) -> bool:
-    """Tell whether a module defines, assigns or imports `name` at its top level."""
-    if ("*",) in code.co_consts:  # `from helpers import *` may bring anything
-        return True
-    table = symtable.symtable(source, code.co_filename, "exec")  # type: ignore[arg-type]  # it decodes bytes as Python does
-    if name not in table.get_identifiers():
-        return False
-    symbol = table.lookup(name)
-    return symbol.is_assigned() or symbol.is_imported()
+        return Problem(1, f"can't be read: {error.strerror}")
+    return problem_of(source, str(path), is_sense=is_sense)
 
 
 def _listed(workspace: Workspace) -> set[Path]:

@@ -9,9 +9,9 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
-from nerve.config import LogsConfig
 from nerve.errors import DiskError, StoreError
 from nerve.events import ArchiveReason, Log
+from nerve.logs_config import LogsConfig
 from nerve.messages import ArchiveProgress
 from nerve.store.adoption import examine
 from nerve.store.compression import Stored

@@ -58,7 +58,32 @@ def payload_of(event: LogEvent) -> Any:
             {"n": 2, "reason": "full"},
         ),
         (
-            events.run_start(NOW, RUN_ID, "disk", INTERVAL, lateness_ms=1, skipped=2),
+            events.config_reload(NOW, "boot", ("workers 2 -> 4",)),
+            ("system", "config_reload", "boot"),
+            {"ok": True, "changes": ["workers 2 -> 4"]},
+        ),
+        (
+            events.config_refused(NOW, "boot", ("nerve.yaml:1: no",)),
+            ("system", "config_reload", "boot"),
+            {"ok": False, "errors": ["nerve.yaml:1: no"]},
+        ),
+        (
+            events.sense_reload(NOW, "disk", digest="d", files={"senses/disk.py": "d"}),
+            ("system", "sense_reload", "disk"),
+            {"ok": True, "digest": "d", "files": {"senses/disk.py": "d"}},
+        ),
+        (
+            events.sense_refused(NOW, "disk", "senses/disk.py:1: no"),
+            ("system", "sense_reload", "disk"),
+            {"ok": False, "error": "senses/disk.py:1: no"},
+        ),
+        (
+            events.scale(NOW, "boot", before=2, after=4, by="SIGTTIN"),
+            ("system", "scale", "boot"),
+            {"from": 2, "to": 4, "by": "SIGTTIN"},
+        ),
+        (
+            events.run_start(NOW, RUN_ID, "disk", INTERVAL, digest="d", lateness_ms=1, skipped=2),
             ("reflex", "run_start", RUN_ID),
             {
                 "sense": "disk",
@@ -69,6 +94,7 @@ def payload_of(event: LogEvent) -> Any:
                 "lateness_ms": 1,
                 "skipped": 2,
                 "coalesced": 0,
+                "digest": "d",
             },
         ),
         (
@@ -96,7 +122,7 @@ def test_a_run_fired_by_a_signal_names_the_run_that_signalled() -> None:
     """Causality can be followed from a run to the one before it; a signal sent by hand has none."""
     for cause in ("cpu/0191", None):
         trigger = Trigger("signal", "on-cpu", Signal("cpu", "1", cause, NOW.ts), 4, NOW.ts)
-        payload = payload_of(events.run_start(NOW, RUN_ID, "disk", trigger, lateness_ms=0, skipped=0))
+        payload = payload_of(events.run_start(NOW, RUN_ID, "disk", trigger, digest="d", lateness_ms=0, skipped=0))
         assert payload["cause"] == cause
         assert payload["coalesced"] == 4
 

@@ -14,8 +14,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from support.children import FakeChild, enter
 
 from nerve.children import Boot, Child, ChildContext, Role
+from nerve.codebase import Version
 from nerve.events import ErrorDetail
-from nerve.messages import Failed, Finish, Outcome, Ready, Report, Run, ToChild
+from nerve.messages import Failed, Finish, Outcome, Ready, Run, ToChild
 from nerve.pool import TRACE_SECONDS, Ended, Pool, Worker
 from nerve.trigger import Trigger
 from nerve.wire import Channel
@@ -25,9 +26,9 @@ TIMEOUT, GRACE = 30.0, 5.0
 BY_INTERVAL = Trigger("interval", "a-reflex", None, 0, 0)
 
 
-def run_of(sense: str = "disk", number: int = 1) -> Run:
+def run_of(sense: str = "disk", number: int = 1, version: Version | None = None) -> Run:
     """Make a run."""
-    return Run(f"{sense}/{number}", sense, f"/senses/{sense}.py", BY_INTERVAL, TIMEOUT, 1000)
+    return Run(f"{sense}/{number}", sense, version, BY_INTERVAL, TIMEOUT, GRACE, 1000)
 
 
 def ok(run: Run, signal: str | None = None) -> Outcome:
@@ -62,7 +63,7 @@ class Rig:
 
     def busy(self, run: Run, now: float = NOW) -> tuple[Worker, FakeChild]:
         """Dispatch a run; gives who has it."""
-        self.pool.dispatch(run, now, GRACE)
+        self.pool.dispatch(run, now)
         [worker] = [worker for worker in self.pool.busy if worker.open_run and worker.open_run.run is run]
         return worker, self.child_of(worker)
 
@@ -300,12 +301,14 @@ def test_a_run_past_its_timeout_and_grace_is_asked_where_it_hangs_and_then_kille
 
 
 def test_a_killed_worker_that_is_not_gone_yet_neither_spins_the_loop_nor_is_killed_again(rig: Rig) -> None:
-    """A process can take its time to die."""
+    """A process can take its time to die; another one has its place meanwhile."""
     _, child = rig.busy(run_of())
     for late in range(60, 70):
+        rig.pool.fill(NOW + late)
         rig.pool.enforce(NOW + late)
     assert child.signals == [signal.SIGUSR2, signal.SIGKILL]
     assert rig.pool.next_moment() is None
+    assert len(rig.children) == 3
 
 
 def test_an_outcome_just_before_the_kill_counts_and_the_dying_worker_gets_no_other_run(rig: Rig) -> None:
@@ -334,8 +337,8 @@ def test_an_outcome_between_question_and_kill_spares_the_worker(rig: Rig) -> Non
     assert len(list(rig.pool.hear(worker))) == 1
     rig.pool.enforce(NOW + 100)
     assert child.signals == [signal.SIGUSR2]
-    rig.pool.dispatch(run_of(), NOW + 100, GRACE)
-    rig.pool.dispatch(run_of(), NOW + 100, GRACE)
+    rig.pool.dispatch(run_of(), NOW + 100)
+    rig.pool.dispatch(run_of(), NOW + 100)
     child.ends(-signal.SIGKILL)
     [ended] = rig.pool.reap(NOW + 101)
     assert ended.outcome.error
@@ -452,7 +455,7 @@ class AnyHistory(RuleBasedStateMachine):
         """Start a run."""
         self.dispatched += 1
         self.open.add(f"a/{self.dispatched}")
-        self.rig.pool.dispatch(run_of("a", self.dispatched), self.now, GRACE)
+        self.rig.pool.dispatch(run_of("a", self.dispatched), self.now)
 
     @precondition(lambda self: self.rig.pool.workers)
     @rule(data=st.data(), what=st.sampled_from(["ready", "outcome", "spent", "wrong", "garbage", "hang up"]))
@@ -538,7 +541,7 @@ def serve(context: ChildContext) -> None:
                     signal.raise_signal(signal.SIGKILL)
                 case Finish():
                     return
-                case Run() | Report():
+                case _:
                     raise AssertionError(message)
 
 
@@ -573,7 +576,7 @@ def test_real_workers_run_hang_die_and_finish() -> None:
     while pool.free < 3:
         turn()
     for sense in ("good", "stuck", "deadly"):
-        pool.dispatch(run_of(sense), now, GRACE)
+        pool.dispatch(run_of(sense), now)
     while endings.keys() < {"good", "deadly"}:
         turn()
     now += TIMEOUT + GRACE

@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
 from nerve.clock import Stamp
+from nerve.codebase import Module, Version
 from nerve.config import Config, ReflexConfig, SenseConfig
 from nerve.events import ErrorDetail, LogEvent, Status
 from nerve.messages import Outcome, Run
 from nerve.pool import Ended, OpenRun, Pool
 from nerve.recorder import Recorder
+from nerve.reloading import InForce
 from nerve.runs import Runs, make_schedule
 
 WALL = 1_700_000_000_000
+
+
+def version_of(sense: str, digest: str = "d1") -> Version:
+    """Make a version of a sense."""
+    return Version(Module(f"senses.{sense}", f"/w/{sense}.py", b"", digest))
 
 
 class FakeClock:
@@ -42,7 +48,7 @@ class FakePool:
         self.free = free
         self.runs: list[Run] = []
 
-    def dispatch(self, run: Run, now: float, grace_period: float) -> None:
+    def dispatch(self, run: Run, now: float) -> None:
         """Take a run."""
         self.free -= 1
         self.runs.append(run)
@@ -76,15 +82,15 @@ class Bench:
     """The runs of a small configuration, between two fakes."""
 
     def __init__(self, free: int = 2) -> None:
-        senses = {name: SenseConfig(name, Path(f"/w/{name}.py")) for name in ("eye", "hand")}
+        senses = {name: SenseConfig(name, f"/w/{name}.py") for name in ("eye", "hand")}
         reflexes = (ReflexConfig("look", "eye", interval=10.0), ReflexConfig("grasp", "hand", on=("eye",)))
-        config = Config(senses=senses, reflexes=reflexes)
+        self.in_force = InForce(Config(senses=senses, reflexes=reflexes), {name: version_of(name) for name in senses})
         self.clock = FakeClock()
         self.pool = FakePool(free)
         self.recorder = FakeRecorder()
         self.runs = Runs(
-            config,
-            make_schedule(config, self.clock.time),
+            self.in_force,
+            make_schedule(self.in_force.config, self.clock.time),
             cast("Pool", self.pool),
             cast("Recorder", self.recorder),
             self.clock,

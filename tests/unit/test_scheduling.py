@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from nerve.scheduling import Reflex, Schedule, SenseRule, Start, coalesce
+from nerve.rules import Reflex, SenseRule, Start, coalesce
+from nerve.scheduling import Schedule
 from nerve.trigger import MANUAL, Signal
 
 A, B, C = SenseRule("a"), SenseRule("b"), SenseRule("c")

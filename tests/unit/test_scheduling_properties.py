@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from nerve.pacing import throttle_end
-from nerve.scheduling import Reflex, Schedule, SenseRule, Start
+from nerve.rules import Reflex, SenseRule, Start
+from nerve.scheduling import Schedule
 from nerve.trigger import Signal, TriggerKind
 
 NAMES = ("a", "b", "c", "d")

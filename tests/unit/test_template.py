@@ -16,14 +16,17 @@ import pytest
 from honcho.environ import parse_procfile
 from peewee import SqliteDatabase
 
-from nerve.cli.workspace import FILES, SENSES, sense_problems
+from nerve.checking import problem_of
+from nerve.cli.workspace import FILES, SENSES
 from nerve.clock import SystemClock
+from nerve.codebase import Codebase, read_main
 from nerve.config import Config, load_config
 from nerve.context import SenseContext
 from nerve.events import Log, LogEvent
 from nerve.interruption import Interrupter
+from nerve.loading import SenseLoader
 from nerve.messages import Outcome, Run
-from nerve.sense import SenseLoader, perform
+from nerve.sense import perform
 from nerve.trigger import Signal, Trigger
 
 TEMPLATE = Path(str(resources.files("nerve") / "workspace_template"))
@@ -85,7 +88,10 @@ class Bench:
     def __init__(self) -> None:
         self.events = Events()
         self.databases = Databases()
-        self._loader = SenseLoader()
+        self._loader = SenseLoader(TEMPLATE / "senses")
+        codebase = Codebase.read(TEMPLATE / "senses")
+        for sense in load_config(TEMPLATE / "nerve.yaml").senses.values():
+            self._loader.accept(sense.name, codebase.version(read_main(sense)))
 
     def perform(self, sense: str, trigger: Trigger = BY_INTERVAL) -> Done:
         """Do one run of a sense, which must go well."""
@@ -96,7 +102,7 @@ class Bench:
         return Done(logged, None if outcome.signal is None else msgspec.json.decode(outcome.signal))
 
     def _outcome(self, sense: str, trigger: Trigger) -> Outcome:
-        run = Run(f"{sense}/{'0' * 32}", sense, str(TEMPLATE / "senses" / f"{sense}.py"), trigger, 30.0, 65536)
+        run = Run(f"{sense}/{'0' * 32}", sense, None, trigger, 30.0, 5.0, 65536)
 
         def context(decoded: Trigger) -> SenseContext:
             return SenseContext(
@@ -141,8 +147,8 @@ def test_the_configuration_is_sound_and_runs_every_sense() -> None:
     """nerve.yaml loads without a problem, and each sense of the template has its file and a reflex."""
     config = load_config(TEMPLATE / "nerve.yaml")
     assert set(config.senses) == {reflex.sense for reflex in config.reflexes} == set(SENSES)
-    paths = {sense.path for sense in config.senses.values()}
-    assert list(sense_problems(TEMPLATE, paths, paths)) == []
+    for sense in config.senses.values():
+        assert problem_of(Path(sense.path).read_bytes(), sense.path, is_sense=True) is None
 
 
 def test_the_keys_that_are_commented_out_show_their_defaults(tmp_path: Path) -> None:

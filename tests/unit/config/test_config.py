@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from nerve.config import Config, LogsConfig, ReflexConfig, SenseConfig, load_config, parse_workers
+from nerve.config import Config, ReflexConfig, SenseConfig, load_config, parse_workers
+from nerve.logs_config import LogsConfig
 
 Load = Callable[[str], Config]
 Problems = Callable[[str], tuple[str, ...]]
@@ -18,6 +19,8 @@ Problems = Callable[[str], tuple[str, ...]]
 FULL = """\
 workers: 4
 shutdown_timeout: 3s
+max_runs: 1000
+max_rss: 500MB
 senses:
   disk-usage:
     path: senses/disk_usage.py
@@ -46,9 +49,11 @@ def test_every_key_has_its_place(load: Load, home: Path) -> None:
     assert loaded == Config(
         workers=4,
         shutdown_timeout=3.0,
+        max_runs=1000,
+        max_rss=500 * 1024**2,
         senses={
-            "disk-usage": SenseConfig("disk-usage", home / "senses/disk_usage.py", "io", 5.0, 60.0, 0.0),
-            "a": SenseConfig("a", home / "senses/a.py", None, None, 30.0, 5.0),
+            "disk-usage": SenseConfig("disk-usage", f"{home}/senses/disk_usage.py", "io", 5.0, 60.0, 0.0),
+            "a": SenseConfig("a", f"{home}/senses/a.py", None, None, 30.0, 5.0),
         },
         reflexes=(
             ReflexConfig("disk-usage-every-10s", "disk-usage", 10.0, ()),
@@ -68,12 +73,10 @@ def test_an_empty_file_means_the_defaults(load: Load, text: str) -> None:
 
 
 def test_a_config_can_not_be_changed_only_replaced(load: Load) -> None:
-    """Neither a field nor the mapping of the senses can be assigned to."""
+    """A field can't be assigned to."""
     loaded = load(FULL)
     with pytest.raises(FrozenInstanceError):
         loaded.workers = 9  # type: ignore[misc]
-    with pytest.raises(TypeError):
-        loaded.senses["b"] = loaded.senses["a"]  # type: ignore[index]
     assert replace(loaded, workers=9).senses == loaded.senses
 
 
@@ -90,7 +93,7 @@ def test_a_sense_file_may_be_anywhere_inside_the_workspace(load: Load, home: Pat
     (home / "senses" / "b.py").unlink()
     (home / "senses" / "b.py").symlink_to("../lib/real.py")
     senses = load(f"senses: {{a: {{path: '{home}/lib/real.py'}}, b: , c: {{path: lib/../lib/real.py}}}}").senses
-    assert {sense.path for sense in senses.values()} == {home / "lib/real.py"}
+    assert {sense.path for sense in senses.values()} == {f"{home}/lib/real.py"}
 
 
 def test_a_workspace_may_be_reached_through_a_link(home: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
@@ -98,7 +101,7 @@ def test_a_workspace_may_be_reached_through_a_link(home: Path, tmp_path_factory:
     link = tmp_path_factory.mktemp("links") / "ws"
     link.symlink_to(home)
     (home / "nerve.yaml").write_text("senses: {a: }")
-    assert load_config(link / "nerve.yaml").senses["a"].path == home / "senses/a.py"
+    assert load_config(link / "nerve.yaml").senses["a"].path == f"{home}/senses/a.py"
 
 
 def test_a_sense_file_outside_the_workspace_is_refused(problems: Problems, home: Path) -> None:

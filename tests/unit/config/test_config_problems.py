@@ -93,11 +93,13 @@ def test_the_error_is_a_text_for_the_terminal(home: Path) -> None:
         ("{workers: 1, workers: 2}", "1: 'workers' is given twice (first in line 1): keep one of them"),
         ("? [a]\n: 1", "1: a key must be a single value, not a list or a mapping"),
         ("<<: 5", "1: `<<` must be given a mapping, or a list of mappings"),
-        ('"\\e[2Jx": 1', (r"1: unknown key '\x1b[2Jx'; the keys here are workers, shutdown_timeout, senses, reflexes, "
-         "logs")),
+        ('"\\e[2Jx": 1', (r"1: unknown key '\x1b[2Jx'; the keys here are workers, shutdown_timeout, max_runs, "
+         "max_rss, senses, reflexes, logs")),
         ("logs: {max_payload: 1GB}", "1: logs.max_payload: '1GB' is too large: a payload has at most 32MB"),
         ("logs: {archive_interval: 0.001}", ("1: logs.archive_interval: '0.001' is too short: an interval is at least "
          "10ms")),
+        ("max_runs: 0", "1: max_runs: '0' is not a number of runs: use a whole number from 1"),
+        ("max_rss: 1MB", "1: max_rss: '1MB' is too small: a worker needs 64MB"),
         ("senses: {a: {group: ''}}", "1: senses.a.group: '' is not a name: use 1 to 100 printable characters"),
     ],
 )  # fmt: skip

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from support.entries import event, sql
 
-from nerve.config import LogsConfig
 from nerve.errors import DiskError, StoreError
 from nerve.events import Log
+from nerve.logs_config import LogsConfig
 from nerve.messages import ArchiveProgress
 from nerve.store.archive import Archive, PurgeOrder
 from nerve.store.days import DAY_MS, day_start

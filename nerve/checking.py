@@ -1,0 +1,42 @@
+"""What is wrong with a file of Python, told without running it."""
+
+from __future__ import annotations
+
+import symtable
+import warnings
+from functools import lru_cache
+from types import CodeType
+from typing import NamedTuple
+
+
+class Problem(NamedTuple):
+    """What is wrong with a file, and in which line of it."""
+
+    line: int
+    text: str
+
+
+@lru_cache(maxsize=4096)
+def problem_of(source: bytes, path: str, *, is_sense: bool) -> Problem | None:
+    """Tell what is wrong with a source, if anything is; a sense must have a `compute`."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what the compiler merely advises against is no problem here
+            code = compile(source, path, "exec", dont_inherit=True)
+            has_compute = _may_bind("compute", source, code)
+    except SyntaxError as error:
+        return Problem(error.lineno or 1, error.msg)
+    except (ValueError, RecursionError, MemoryError) as error:  # null bytes, or nesting too deep for the compiler
+        return Problem(1, f"can't be compiled: {error or type(error).__name__}")
+    return None if has_compute or not is_sense else Problem(1, "has no `compute`: add `def compute(ctx):`")
+
+
+def _may_bind(name: str, source: bytes, code: CodeType) -> bool:
+    """Tell whether a module defines, assigns or imports `name` at its top level."""
+    if ("*",) in code.co_consts:  # `from helpers import *` may bring anything
+        return True
+    table = symtable.symtable(source, code.co_filename, "exec")  # type: ignore[arg-type]  # it decodes bytes as Python does
+    if name not in table.get_identifiers():
+        return False
+    symbol = table.lookup(name)
+    return symbol.is_assigned() or symbol.is_imported()

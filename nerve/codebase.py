@@ -1,0 +1,204 @@
+"""The code of the senses: a sense's version is its file, with all modules of the senses' folder that it imports."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
+from pathlib import Path
+
+import msgspec
+
+from nerve.config import SenseConfig
+
+MAX_SOURCE_BYTES = 4 * 1024**2
+DIGEST_DIGITS = 32
+
+_DYNAMIC = frozenset({"importlib", "__import__", "runpy", "pkgutil"})
+"""Whoever uses one of these may import anything."""
+
+
+class Module(msgspec.Struct, frozen=True):
+    """One source file; `name` is what it is imported as, `digest` covers the modules that it imports, too.
+
+    Digests are the first 32 hex digits of a SHA-256.
+    """
+
+    name: str
+    path: str
+    source: bytes
+    digest: str
+
+    @property
+    def is_package(self) -> bool:
+        """It is the `__init__.py` of a folder."""
+        return self.path.endswith("/__init__.py")
+
+
+class Version(msgspec.Struct, frozen=True):
+    """What a run of a sense executes: the sense's file, and the modules that it may import from the senses' folder.
+
+    `digest` is that of the file, or that of the list of all files where it imports some. Versions of an equal digest
+    but of another `generation` are loaded anew all the same. `error` says why the file could not even be read.
+    """
+
+    main: Module
+    helpers: tuple[Module, ...] = ()
+    generation: int = 0
+    error: str | None = None
+
+    @property
+    def digest(self) -> str:
+        """What the log calls this version."""
+        return self.main.digest
+
+    @property
+    def files(self) -> Iterator[Module]:
+        """The sense's file, then all that it may import."""
+        yield self.main
+        yield from self.helpers
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """The digest of each file by itself, by its path."""
+        return {module.path: _sha256(module.source)[:DIGEST_DIGITS] for module in self.files}
+
+
+class SourceFile(msgspec.Struct, frozen=True):
+    """A file of Python as it is on disk now; `error` says why it can't be used, and then where."""
+
+    name: str
+    path: str
+    source: bytes
+    error: str | None = None
+
+
+def read_source(path: Path, name: str) -> SourceFile:
+    """Read a source file; one that can't be read, or is too large, has an error instead of a source."""
+    try:
+        with path.open("rb") as file:
+            source = file.read(MAX_SOURCE_BYTES + 1)
+    except OSError as error:
+        return SourceFile(name, str(path), b"", f"can't be read: {error.strerror}")
+    if len(source) > MAX_SOURCE_BYTES:
+        return SourceFile(name, str(path), b"", f"is larger than {MAX_SOURCE_BYTES // 1024**2} MB")
+    return SourceFile(name, str(path), source)
+
+
+def source_paths(folder: Path) -> Iterator[Path]:
+    """Give the Python files of the senses' folder and the folders in it, leaving out what is hidden."""
+    for path in sorted(folder.rglob("*.py")):
+        inside = path.relative_to(folder).parts
+        if not any(part.startswith(".") or part == "__pycache__" for part in inside):
+            yield path
+
+
+def module_name(folder: Path, path: Path) -> str:
+    """Give the name under which a file of the senses' folder is imported: `lib/units.py` is `lib.units`."""
+    parts = path.relative_to(folder).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def read_main(sense: SenseConfig) -> SourceFile:
+    """Read a sense's own file."""
+    return read_source(Path(sense.path), f"senses.{sense.name.replace('-', '_')}")
+
+
+class Codebase:
+    """The senses' folder as it is on disk at one moment: every module that a sense could import, by its name."""
+
+    def __init__(self, files: Iterable[SourceFile]) -> None:
+        self.files = {file.name: file for file in files}
+        self._modules: dict[str, Module] = {}
+
+    @classmethod
+    def read(cls, folder: Path) -> Codebase:
+        """Read all of the folder."""
+        named = ((path, module_name(folder, path)) for path in source_paths(folder))
+        return cls(read_source(path, name) for path, name in named if name)
+
+    def version(self, main: SourceFile, generation: int = 0) -> Version:
+        """Make the version of the sense with this file, whether or not that is any good."""
+        used = closure(main, self.files)
+        helpers = tuple(self._helper(name) for name in used)
+        return Version(self._module(main, used), helpers, generation, main.error)
+
+    def broken(self, main: SourceFile) -> SourceFile | None:
+        """Give the first file with an error among the sense's own and those that it imports."""
+        files = (main, *(self.files[name] for name in closure(main, self.files)))
+        return next((file for file in files if file.error), None)
+
+    def _helper(self, name: str) -> Module:
+        module = self._modules.get(name)
+        if module is None:
+            file = self.files[name]
+            module = self._modules[name] = self._module(file, closure(file, self.files))
+        return module
+
+    def _module(self, file: SourceFile, used: Iterable[str]) -> Module:
+        own = _sha256(file.source)
+        lines = [f"{name} {_sha256(self.files[name].source)}\n" for name in used]
+        digest = _sha256("".join([f"{file.name} {own}\n", *lines]).encode()) if lines else own
+        return Module(file.name, file.path, file.source, digest[:DIGEST_DIGITS])
+
+
+def closure(file: SourceFile, helpers: Mapping[str, SourceFile]) -> tuple[str, ...]:
+    """Name the helpers that a file imports, or that these import in turn, in order of name; the file is not named."""
+    found: set[str] = set()
+    waiting = [file]
+    while waiting:
+        current = waiting.pop()
+        wanted = imports(current.source, current.name, is_package=current.path.endswith("/__init__.py"))
+        names = helpers.keys() if wanted & _DYNAMIC else wanted & helpers.keys()
+        new = names - found - {file.name}
+        found |= new
+        waiting += [helpers[name] for name in new]
+    return tuple(sorted(found))
+
+
+@lru_cache(maxsize=4096)
+def imports(source: bytes, name: str, *, is_package: bool) -> frozenset[str]:
+    """Name all modules that a source may import, wherever in it that is written; none where it is no Python."""
+    try:
+        tree = ast.parse(source)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return frozenset()
+    package = name if is_package else name.rpartition(".")[0]
+    named = (module for node in ast.walk(tree) for module in _imported(node, package))
+    return frozenset(part for module in named for part in _with_parents(module) if _may_be_ours(part))
+
+
+def _imported(node: ast.AST, package: str) -> Iterator[str]:
+    match node:
+        case ast.Import(names):
+            yield from (alias.name for alias in names)
+        case ast.ImportFrom(module, names, level):
+            base = _absolute(module or "", level or 0, package)
+            yield base
+            yield from (f"{base}.{alias.name}" for alias in names)
+        case ast.Name(id):
+            yield from _DYNAMIC & {id}
+
+
+def _absolute(module: str, level: int, package: str) -> str:
+    if not level:
+        return module
+    parents = package.split(".")[: -(level - 1) or None]
+    return ".".join([*parents, module] if module else parents)
+
+
+def _with_parents(module: str) -> Iterator[str]:
+    parts = module.split(".")
+    return (".".join(parts[: count + 1]) for count in range(len(parts)))
+
+
+def _may_be_ours(module: str) -> bool:
+    """Leave out the standard library, which wins over a file of the same name; but keep what imports anything."""
+    return module in _DYNAMIC or module.partition(".")[0] not in sys.stdlib_module_names
+
+
+@lru_cache(maxsize=4096)
+def _sha256(source: bytes) -> str:
+    return hashlib.sha256(source).hexdigest()

@@ -1,0 +1,55 @@
+"""Telling what an exception says and where it came from, bounded, and whatever its own methods do; inside a worker."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import traceback
+from itertools import dropwhile
+from pathlib import Path
+
+from nerve.payload import valid_text
+
+MAX_TRACEBACK_CHARS = 16 * 1024
+MAX_MESSAGE_CHARS = 2 * 1024
+_LEFT_OUT = "\n  ... the middle is left out ...\n"
+_OWN_FOLDER = str(Path(__file__).parent) + os.sep
+ASYNCIO_FOLDER = str(Path(asyncio.__file__).parent) + os.sep
+
+
+def describe(error: BaseException) -> str:
+    """Say in at most MAX_MESSAGE_CHARS what an exception says, whatever its `__str__` does."""
+    try:
+        text = str(error)
+    except BaseException as broken:  # noqa: BLE001 - a user's __str__ may raise anything
+        text = f"(its __str__ raises {type(broken).__name__})"
+    text = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    return valid_text(text[:MAX_MESSAGE_CHARS])[:MAX_MESSAGE_CHARS]
+
+
+def trace(error: BaseException) -> str:
+    """Give the traceback without nerve's own frames; of more than MAX_TRACEBACK_CHARS, the start and the end."""
+    try:
+        report = traceback.TracebackException.from_exception(error)
+        _leave_out_own_frames(report)
+        text = valid_text("".join(report.format()))
+    except BaseException as broken:  # noqa: BLE001 - formatting calls the user's __str__ and __repr__
+        text = f"(the traceback can't be formatted: {type(broken).__name__})"
+    if len(text) <= MAX_TRACEBACK_CHARS:
+        return text
+    kept = MAX_TRACEBACK_CHARS - len(_LEFT_OUT)
+    return text[: kept - kept // 2] + _LEFT_OUT + text[-(kept // 2) :]
+
+
+def _leave_out_own_frames(report: traceback.TracebackException) -> None:
+    """Leave out the frames of nerve, and those of asyncio that lead to the compute, in the whole chain."""
+    waiting: list[traceback.TracebackException | None] = [report]
+    while waiting:
+        part = waiting.pop()
+        if part is None:
+            continue
+        theirs = [frame for frame in part.stack if not frame.filename.startswith(_OWN_FOLDER)]
+        shown = list(dropwhile(lambda frame: frame.filename.startswith(ASYNCIO_FOLDER), theirs))
+        if shown:
+            part.stack = traceback.StackSummary.from_list(shown)
+        waiting += [part.__cause__, part.__context__, *(part.exceptions or ())]

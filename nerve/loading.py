@@ -1,0 +1,164 @@
+"""Loading senses in the versions that the kernel hands out, with no module of another version; inside a worker."""
+
+from __future__ import annotations
+
+import linecache
+import sys
+from collections.abc import Callable, Sequence
+from importlib.abc import MetaPathFinder, SourceLoader
+from importlib.machinery import ModuleSpec, PathFinder
+from importlib.util import spec_from_file_location
+from pathlib import Path
+from types import CodeType, ModuleType
+from typing import Any
+
+from nerve.codebase import Module, Version
+from nerve.context import SenseContext
+from nerve.describing import describe, trace
+from nerve.errors import SenseLoadError
+
+Compute = Callable[[SenseContext], Any]
+
+
+class SenseLoader:
+    """Keeps each sense's version and its loaded `compute`; what fails to load is tried again at the next run."""
+
+    def __init__(self, folder: Path) -> None:
+        self._helpers = HelperFinder(folder)
+        self._versions: dict[str, Version] = {}
+        self._computes: dict[str, Compute] = {}
+
+    def install(self) -> None:
+        """Have imports of helper modules answered from the versions in force."""
+        sys.meta_path.insert(0, self._helpers)
+
+    def accept(self, sense: str, version: Version | None) -> None:
+        """Let a sense run this version from now on; None: the one that it has."""
+        if version is not None:
+            self._versions[sense] = version
+            self._computes.pop(sense, None)
+
+    def load(self, sense: str) -> Compute:
+        """Give the `compute` of a sense; SenseLoadError says what is wrong with its file, and where."""
+        version = self._versions[sense]
+        self._helpers.follow(version)
+        compute = self._computes.get(sense)
+        if compute is None:
+            compute = self._computes[sense] = _load(version)
+        return compute
+
+
+class HelperFinder(MetaPathFinder):
+    """Finds the modules of the senses' folder in the version that runs, as long as nothing else has their name."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._version: Version | None = None
+        self._modules: dict[str, Module] = {}
+        self._packages: frozenset[str] = frozenset()
+        self._loaded: dict[str, str] = {}
+        self._hidden: dict[str, bool] = {}
+
+    def follow(self, version: Version) -> None:
+        """Answer from this version, and forget what has been loaded of the modules that differ in it."""
+        previous, self._version = self._version, version
+        if previous is version:
+            return
+        self._modules = {module.name: module for module in version.helpers}
+        self._packages = frozenset(parent for name in self._modules for parent in _parents(name))
+        anew = previous is not None and previous.generation != version.generation
+        for name, digest in list(self._loaded.items()):
+            module = self._modules.get(name)
+            if anew or (module is not None and module.digest != digest):
+                self._forget(name)
+
+    def find_spec(
+        self, fullname: str, _path: Sequence[str] | None = None, _target: ModuleType | None = None, /
+    ) -> ModuleSpec | None:
+        """Find a helper module; None leaves the search to the other finders."""
+        module = self._modules.get(fullname)
+        if (module is None and fullname not in self._packages) or self._is_hidden(fullname.partition(".")[0]):
+            return None
+        folder = str(self._folder.joinpath(*fullname.split(".")))
+        if module is None:  # a folder without an `__init__.py`
+            spec = ModuleSpec(fullname, None, is_package=True)
+            spec.submodule_search_locations = [folder]
+            return spec
+        self._loaded[fullname] = module.digest
+        return spec_from_file_location(
+            fullname,
+            module.path,
+            loader=_HelperLoader(module),
+            submodule_search_locations=[folder] if module.is_package else None,
+        )
+
+    def _is_hidden(self, top: str) -> bool:
+        """Tell whether the standard library, or what is installed, has a module of this name, which then wins."""
+        if top not in self._hidden:
+            elsewhere = [place for place in sys.path if place != str(self._folder)]
+            installed = top in sys.stdlib_module_names or PathFinder.find_spec(top, elsewhere) is not None
+            self._hidden[top] = installed
+        return self._hidden[top]
+
+    def _forget(self, name: str) -> None:
+        del self._loaded[name]
+        sys.modules.pop(name, None)
+        parent, _, last = name.rpartition(".")
+        vars(sys.modules[parent]).pop(last, None) if parent in sys.modules else None
+
+
+class _HelperLoader(SourceLoader):
+    """Loads one module from memory; without bytecode files, which can be older than they look."""
+
+    def __init__(self, module: Module) -> None:
+        self._module = module
+
+    def get_filename(self, _fullname: str) -> str:
+        """Give the path that tracebacks show."""
+        return self._module.path
+
+    def get_data(self, _path: str) -> bytes:
+        """Give the source."""
+        _remember_lines(self._module)
+        return self._module.source
+
+
+def _parents(name: str) -> list[str]:
+    parts = name.split(".")
+    return [".".join(parts[:count]) for count in range(1, len(parts))]
+
+
+def _load(version: Version) -> Compute:
+    main = version.main
+    code = _compiled(version)
+    module = ModuleType(main.name)
+    module.__file__ = main.path
+    sys.modules[module.__name__] = module  # dataclasses, among others, look their module up there
+    _remember_lines(main)
+    try:
+        exec(code, module.__dict__)  # running the user's senses is what a worker is for
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - what a module does when it is loaded is the user's
+        raise SenseLoadError(f"{main.path} can't be loaded: {describe(error)}", trace(error)) from None
+    compute: Compute | None = getattr(module, "compute", None)
+    if not callable(compute):
+        raise SenseLoadError(f"{main.path} has no `compute`: add `def compute(ctx):`")
+    return compute
+
+
+def _compiled(version: Version) -> CodeType:
+    main = version.main
+    if version.error:
+        raise SenseLoadError(f"{main.path} {version.error}")
+    try:
+        return compile(main.source, main.path, "exec", dont_inherit=True)
+    except SyntaxError as error:
+        place = f"{main.path}:{error.lineno}" if error.lineno else main.path
+        raise SenseLoadError(f"{place}: {error.msg}") from None
+    except (ValueError, RecursionError, MemoryError) as error:
+        raise SenseLoadError(f"{main.path} can't be compiled: {describe(error)}") from None
+
+
+def _remember_lines(module: Module) -> None:
+    """Have tracebacks show the lines that ran, though the file may have others by now."""
+    lines = module.source.decode(errors="replace").splitlines(keepends=True)
+    linecache.cache[module.path] = (len(module.source), None, lines, module.path)

@@ -1,0 +1,88 @@
+"""Putting updates from the watcher in force, and recording them; in the kernel."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from itertools import count
+
+from nerve import events
+from nerve.changes import changes
+from nerve.children import Boot
+from nerve.clock import Clock
+from nerve.control import Answer, Refused, Reloaded
+from nerve.events import LogEvent
+from nerve.messages import Survey, Update
+from nerve.recorder import Recorder
+from nerve.reloading import InForce, applied, unpacked
+from nerve.service import Service
+
+
+class Reloads:
+    """Keeps what is in force. `follow` is told what was and what is, before anything else runs."""
+
+    def __init__(
+        self,
+        boot: Boot,
+        watcher: Service,
+        recorder: Recorder,
+        clock: Clock,
+        follow: Callable[[InForce, InForce], None],
+        pinned_workers: int | None,
+    ) -> None:
+        self.in_force = boot.in_force
+        self._boot_id = boot.boot_id
+        self._home = boot.workspace.home
+        self._watcher = watcher
+        self._recorder = recorder
+        self._clock = clock
+        self._follow = follow
+        self._pinned_workers = pinned_workers
+        self._numbers = count(1)
+        self._waiting: dict[int, Answer] = {}
+
+    def ask(self, answer: Answer) -> None:
+        """Have the watcher look at all files now; `answer` is told what came of it."""
+        if self._watcher.child is None or not self._watcher.ready or self._watcher.finishing:
+            answer(Refused("the watcher is not there: see `nerve status`"))
+            return
+        number = next(self._numbers)
+        self._waiting[number] = answer
+        self._watcher.child.send(Survey(number))
+
+    def take(self, update: Update) -> None:
+        """Put an update in force. The log has it before any run that goes by it."""
+        before, self.in_force = self.in_force, applied(self.in_force, update)
+        if not update.is_empty:
+            self._recorder.submit(self._recorded(before, update))
+            self._follow(before, self.in_force)
+        answer = self._waiting.pop(update.request, None) if update.request else None
+        if answer:
+            answer(Reloaded(self._changes(before), tuple(unpacked(update)), self.in_force.problems))
+
+    def watcher_died(self, reason: str) -> None:
+        """Tell those who waited for the watcher that it is gone."""
+        for answer in self._waiting.values():
+            answer(Refused(f"the watcher died ({reason}): ask again"))
+        self._waiting.clear()
+
+    def _changes(self, before: InForce) -> tuple[str, ...]:
+        return changes(before.config, self.in_force.config, self._pinned_workers)
+
+    def _relative(self, digests: dict[str, str]) -> dict[str, str]:
+        return {os.path.relpath(path, self._home): digest for path, digest in digests.items()}
+
+    def _recorded(self, before: InForce, update: Update) -> list[LogEvent]:
+        now = self._clock.stamp()
+        recorded = []
+        if update.problems:
+            recorded.append(events.config_refused(now, self._boot_id, update.problems))
+        if update.config:
+            recorded.append(events.config_reload(now, self._boot_id, self._changes(before)))
+        versions = unpacked(update)
+        recorded += [events.sense_refused(now, sense, line) for sense, line in update.broken.items()]
+        return recorded + [
+            events.sense_reload(now, sense, digest=version.digest, files=self._relative(version.digests))
+            for sense, version in versions.items()
+            if sense not in update.broken
+        ]

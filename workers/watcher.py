@@ -1,0 +1,186 @@
+"""The watcher: notices that nerve.yaml or a sense has changed on disk, and tells the kernel what that comes to."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from watchdog.events import (
+    DirCreatedEvent,
+    DirDeletedEvent,
+    DirMovedEvent,
+    FileClosedEvent,
+    FileCreatedEvent,
+    FileDeletedEvent,
+    FileModifiedEvent,
+    FileMovedEvent,
+    FileSystemEvent,
+    FileSystemEventHandler,
+)
+from watchdog.observers import Observer
+
+from nerve.children import ChildContext
+from nerve.clock import Clock, SystemClock
+from nerve.loop import Loop
+from nerve.messages import Finish, Ready, Survey, ToChild
+from nerve.reloading import InForce, applied, difference, read_disk
+from nerve.wire import Channel
+from nerve.workspace import Workspace
+from workers import bootstrap
+
+logger = logging.getLogger("nerve.watcher")
+
+QUIET_SECONDS = 0.05
+LONGEST_SECONDS = 0.25
+
+_CHANGES: list[type[FileSystemEvent]] = [
+    DirCreatedEvent,
+    DirDeletedEvent,
+    DirMovedEvent,
+    FileClosedEvent,
+    FileCreatedEvent,
+    FileDeletedEvent,
+    FileModifiedEvent,
+    FileMovedEvent,
+]
+"""All but reading: the watcher reads these files itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Flurry:
+    """Changes that belong together: when the first and the last of them came, in monotonic seconds."""
+
+    first: float
+    last: float
+
+    @property
+    def over_at(self) -> float:
+        """The moment to look at the files: after some quiet, or at last when there is none."""
+        return min(self.last + QUIET_SECONDS, self.first + LONGEST_SECONDS)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Place:
+    """A folder to watch: another folder at the same path (moved there, or checked out anew) is another place."""
+
+    path: str
+    inode: int
+    recursive: bool
+
+
+class Bell(FileSystemEventHandler):
+    """Rings, in the main thread's selector, whenever something has changed; it never blocks."""
+
+    def __init__(self) -> None:
+        self._heard, self._rings = socket.socketpair()
+        self._heard.settimeout(0)
+        self._rings.settimeout(0)
+
+    def fileno(self) -> int:
+        """The descriptor that becomes readable."""
+        return self._heard.fileno()
+
+    def on_any_event(self, _event: FileSystemEvent) -> None:
+        """Ring (called in the observer's thread)."""
+        with suppress(BlockingIOError):  # it is ringing already
+            self._rings.send(b"!")
+
+    def silence(self) -> None:
+        """Stop ringing until the next change."""
+        with suppress(BlockingIOError):
+            self._heard.recv(4096)
+
+
+class Watcher:
+    """Looks at the files whenever they have changed, and sends what is to change in the engine."""
+
+    def __init__(self, context: ChildContext, link: Channel[ToChild], clock: Clock) -> None:
+        self._workspace = context.boot.workspace
+        self._in_force = context.boot.in_force
+        self._link = link
+        self._clock = clock
+        self._bell = Bell()
+        self._observer = Observer()
+        self._places: frozenset[Place] = frozenset()
+        self._flurry: Flurry | None = None
+        self._finishing = False
+
+    def serve(self) -> None:
+        """Watch until told to finish, or until the kernel is gone."""
+        self._observer.start()
+        self._look()
+        self._link.send(Ready())
+        loop = Loop()
+        loop.watch(self._link, self._obey)
+        loop.watch(self._bell, self._hear)
+        while not (self._finishing or self._link.ended):
+            loop.wait(self._patience())
+            if self._flurry and self._clock.now() >= self._flurry.over_at:
+                self._flurry = None
+                self._look()
+
+    def _hear(self) -> None:
+        self._bell.silence()
+        now = self._clock.now()
+        self._flurry = Flurry(self._flurry.first if self._flurry else now, now)
+
+    def _patience(self) -> float | None:
+        return max(0.0, self._flurry.over_at - self._clock.now()) if self._flurry else None
+
+    def _obey(self) -> None:
+        for message in self._link.receive():
+            match message:
+                case Finish():
+                    self._finishing = True
+                case Survey(request):
+                    self._look(request)
+                case _:
+                    logger.error("the kernel sent the watcher a %s", type(message).__name__)
+        self._link.flush()
+
+    def _look(self, request: int | None = None) -> None:
+        """Compare the files with what is in force; the folders are watched before that, so that no change is missed."""
+        self._watch(places(self._workspace, self._in_force))
+        disk = read_disk(self._workspace, self._in_force)
+        update = difference(self._in_force, disk, home=self._workspace.home, request=request)
+        if not update.is_empty or request is not None:
+            self._in_force = applied(self._in_force, update)
+            self._link.send(update)
+        if update.config:
+            self._look()  # at the folders of its senses, too
+
+    def _watch(self, wanted: frozenset[Place]) -> None:
+        if wanted == self._places:
+            return
+        self._observer.unschedule_all()
+        self._places = wanted
+        for place in sorted(wanted):
+            try:
+                self._observer.schedule(self._bell, place.path, recursive=place.recursive, event_filter=_CHANGES)
+            except OSError as error:
+                logger.warning("can't watch %s (%s): use `nerve reload` after a change", place.path, error.strerror)
+
+
+def places(workspace: Workspace, in_force: InForce) -> frozenset[Place]:
+    """Give the folders in which a change matters: of nerve.yaml, of the senses, and of each sense kept elsewhere."""
+    flat = {workspace.home, workspace.config_path.resolve().parent}
+    flat |= {Path(sense.path).parent for sense in in_force.config.senses.values()}
+    deep = workspace.senses_dir.resolve()
+    flat = {folder for folder in flat if not folder.is_relative_to(deep)}
+    return frozenset((*_existing(flat, recursive=False), *_existing({deep}, recursive=True)))
+
+
+def _existing(folders: Iterable[Path], *, recursive: bool) -> Iterable[Place]:
+    for folder in folders:
+        with suppress(OSError):  # one that is not there is noticed, once it is, in the folder above it
+            yield Place(str(folder), folder.stat().st_ino, recursive)
+
+
+def main(context: ChildContext) -> None:
+    """Watch until told to finish, or until the kernel is gone (child)."""
+    link = bootstrap.enter(context)
+    Watcher(context, link, SystemClock()).serve()
