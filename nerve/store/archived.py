@@ -40,18 +40,20 @@ class ArchivedFiles:
             self._print = found
         return self._entries
 
-    def rows(self, entry: ManifestEntry, wanted: Judge) -> Generator[Row, None, None]:
+    def rows(self, entry: ManifestEntry, judge: Judge) -> Generator[Row, None, None]:
         """Give the rows of a file that are wanted, in the order of their id; it is open from the first to the last."""
         name = name_of(entry)
         if not self._shelf.path(name).exists():
             raise StoreError(f"{self._shelf.path(name)} is missing: see `nerve verify`")
         for number, line in enumerate(self._shelf.lines(name), 1):
+            if not judge.may_want(line):
+                continue
             try:
                 row = row_of(line)
             except ValueError as why:
                 place = f"{self._shelf.path(name)}, line {number}"
                 raise StoreError(f"{place} is damaged ({why}): see `nerve verify`") from None
-            if wanted(row):
+            if judge.wants(row):
                 yield row
 
     def _check(self, entry: ManifestEntry) -> None:

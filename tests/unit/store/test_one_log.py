@@ -29,11 +29,27 @@ from nerve.store.writing import LogWriter
 DAYS = 5
 SOURCES = ["system", "reflex", "sense", "logging"]
 TYPES = ["error", "run_complete", "warning", "reading"]
-REFS = [None, "cpu", "cpu/1", "cpu-load/1", "cpu0", "cpu/", "däß/1"]
+REFS = [None, "cpu", "cpu/1", "cpu-load/1", "cpu0", "cpu/", "däß/1", 'a"\\b\n/1']
 PAYLOADS = [None, 3, "x", [1, "two"], {"status": "ok"}, {"status": "lost", "n": 1}, {"status": None}, {"n": "1"},
             {"status": "null", "n": 1.50}, {"a b": {"c": [True, "ü\n"]}}]  # fmt: skip
 FIELDS = ["source", "type", "ref", "sense", "payload", "payload.n", "payload.status", 'payload."a b".c.1', "payload.0"]
-VALUES = ["cpu", "cpu/1", "däß", "error", "sense", "1", "ok", "null", "^c", "[ör]", "ü\n", "", "1.5"]
+VALUES = [
+    "cpu",
+    'a"\\b\n',
+    'a"\\b\n/1',
+    "cpu/1",
+    "däß",
+    "error",
+    "sense",
+    "1",
+    "ok",
+    "null",
+    "^c",
+    "[ör]",
+    "ü\n",
+    "",
+    "1.5",
+]
 
 EVENTS = st.builds(
     lambda kind, source, ref, payload, day, ms: event(kind, source=source, ref_id=ref, payload=payload, ts=at(day, ms)),
@@ -57,7 +73,7 @@ FILTERS = st.builds(
     source=maybe(SOURCES),
     type=maybe(TYPES),
     ref_id=maybe([ref for ref in REFS if ref]),
-    sense=maybe(["cpu", "cpu-load", "cpu0", "däß", "cpu/1"]),
+    sense=maybe(["cpu", "cpu-load", "cpu0", "däß", 'a"\\b\n', "cpu/1"]),
     since=maybe(MOMENTS),
     until=maybe(MOMENTS),
     after_id=maybe([0, 3, 11, 25]),
@@ -131,9 +147,9 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     files: list[str] = []
     rows = ArchivedFiles.rows
 
-    def noted(self: ArchivedFiles, entry: ManifestEntry, wanted: Judge) -> Any:
+    def noted(self: ArchivedFiles, entry: ManifestEntry, judge: Judge) -> Any:
         files.append(entry.file)
-        yield from rows(self, entry, wanted)
+        yield from rows(self, entry, judge)
 
     monkeypatch.setattr(ArchivedFiles, "rows", noted)
     return files
@@ -149,6 +165,13 @@ class TestAsking:
         assert query_logs(log, archived=True, since=at(1), limit=1, until=at(2, -1)) == [
             Log(20, "sense", "reading", "cpu/1", {"n": 19}, at(1, 19))
         ]
+
+    def test_what_no_entry_can_have_is_told_as_ever(self, log: Path) -> None:
+        """Such as a part of a character."""
+        for archived in (False, True):
+            assert query_logs(log, source="\ud800", archived=archived) == []
+            with pytest.raises(StoreError, match="can't hold a value"):
+                query_logs(log, ref_id="\ud800", archived=archived)
 
     def test_a_log_without_an_archive_is_no_different(self, db: Path) -> None:
         """The folder need not be there."""
