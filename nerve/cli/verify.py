@@ -13,7 +13,11 @@ from nerve.store.verifying import verify as verify_log
 
 
 @click.command()
-@click.option("--quick", is_flag=True, help="Leave out whether SQLite's indexes agree with the table.")
+@click.option(
+    "--quick",
+    is_flag=True,
+    help="Leave out whether the indexes agree with the table: one long read, during which the WAL grows.",
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object, for machines.")
 @click.pass_context
 def verify(ctx: click.Context, quick: bool, as_json: bool) -> None:

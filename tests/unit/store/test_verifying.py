@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import sqlite3
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -12,6 +13,8 @@ from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from support.archives import append, archive_before, at, folder_of
 from support.entries import completed, event, sql, started
 
@@ -99,9 +102,11 @@ def forget(db: Path, file: str) -> None:
 def delete(db: Path, *ids: int) -> None:
     """Delete rows as a stranger could, who knows how the watermark works."""
     marks = sql(db, "SELECT key, value FROM meta WHERE key LIKE 'watermark%'")
-    sql(db, "UPDATE meta SET value = 9223372036854775807 WHERE key LIKE 'watermark%'")
+    for key in ("watermark_ts", "watermark_id"):
+        remember(db, key, 2**63 - 1)
     for number in ids:
         sql(db, "DELETE FROM logs WHERE id = ?", [number])
+    sql(db, "DELETE FROM meta WHERE key LIKE 'watermark%'")
     for key, value in marks:
         remember(db, key, value)
 
@@ -355,6 +360,34 @@ class TestDamage:
         """There is nothing to verify then."""
         with pytest.raises(StoreError, match="there is no log at"):
             check(tmp_path / "none.db")
+
+
+DAYS = st.lists(st.integers(0, 4), min_size=1, max_size=12)
+
+
+@settings(max_examples=15, deadline=None)
+@given(batches=st.lists(st.tuples(DAYS, st.integers(1, 5), st.booleans()), min_size=1, max_size=3), data=st.data())
+def test_wherever_the_damage_is_it_is_found(batches: list[tuple[list[int], int, bool]], data: st.DataObject) -> None:
+    """However the entries are spread: all is whole, until a byte of a file changes, or an entry goes away."""
+    with tempfile.TemporaryDirectory() as folder:
+        db = Path(folder) / "logs.db"
+        for days, before, compressed in batches:
+            append(db, [event(payload={"n": n}, ts=at(day)) for n, day in enumerate(days)])
+            archive_before(db, before, compress="zstd" if compressed else None)
+        report = check(db)
+        assert (report.damage, report.table + report.archive) == ([], report.entries)
+        for file in sorted(folder_of(db).glob("????-*")):
+            content, place = bytearray(file.read_bytes()), data.draw(st.integers(0, file.stat().st_size - 1))
+            content[place] ^= (flipped := data.draw(st.integers(1, 255)))
+            file.write_bytes(content)
+            assert file.name in {damage.where.split(",")[0] for damage in check(db).damage}
+            content[place] ^= flipped
+            file.write_bytes(content)
+        if ids := sql(db, "SELECT id FROM logs"):
+            (number,) = data.draw(st.sampled_from(ids))
+            delete(db, number)
+            [damage] = check(db).damage
+            assert str(damage) == f"entry {number}: missing: neither in the table nor in the archive"
 
 
 def test_the_progress_is_told(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
