@@ -34,7 +34,7 @@ class Day(click.ParamType[str]):
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), help="The file to make. Default: data/restored/DAY.db."
 )
-@click.option("--force", is_flag=True, help="Replace the file if it is a restored day, too.")
+@click.option("--force", is_flag=True, help="Replace the file, if that is a restored day as well.")
 @click.pass_context
 def restore(ctx: click.Context, day: str, output: Path | None, force: bool) -> None:
     """Load an archived DAY (UTC) into a separate SQLite database, to be analysed; the log is never touched.

@@ -75,7 +75,7 @@ class _Verification:
                 if said != "ok":
                     self._findings.add("database", "logs.db", said)
         except StoreError as why:
-            self._findings.add("database", "logs.db", str(why))
+            self._findings.add("database", "logs.db", _reason(why))
         for part in self._db.read(altered_parts):
             self._findings.add("schema", "logs.db", f"its {part} is missing, or not as nerve made it")
 
@@ -124,7 +124,7 @@ class _Verification:
             try:
                 rows = self._db.read(partial(byte_rows, after_id=position, until_id=last, limit=PAGE))
             except StoreError as why:
-                self._findings.add("database", f"logs.db, after entry {position}", str(why))
+                self._findings.add("database", f"logs.db, after entry {position}", _reason(why))
                 self._table_is_readable, rows = False, []
             more = len(rows) == PAGE
             position = rows[-1].id if more else last
@@ -177,6 +177,11 @@ class _Verification:
             left_out=self._findings.left_out(),
             notes=notes,
         )
+
+
+def _reason(error: StoreError) -> str:
+    """Give what SQLite says: what to do about it is to verify the log."""
+    return str(error.__cause__ or error)
 
 
 def _state(db: peewee.SqliteDatabase) -> _State:

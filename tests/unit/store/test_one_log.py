@@ -267,6 +267,17 @@ class TestMoving:
         assert ids(query_logs(log, archived=True)) == list(range(1, 51))
         assert ids(query_logs(log, archived=True, limit=35)) == list(range(16, 51))
 
+    def test_entries_that_move_before_the_newest_are_read(self, log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """What is known of the files by then is too old."""
+        newest = LogReader.newest
+
+        def late(self: LogReader, wanted: Filter) -> Any:
+            archive_before(log, 5)
+            return newest(self, wanted)
+
+        monkeypatch.setattr(LogReader, "newest", late)
+        assert ids(query_logs(log, archived=True, limit=35)) == list(range(16, 51))
+
     def test_entries_that_have_moved_before_their_page_is_read(
         self, log: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
