@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from typing import Protocol
 
@@ -71,12 +71,15 @@ class Archiving:
     def run(self, logs: LogsConfig, *, vacuum: bool) -> Archived:
         """Do one run; what fails is recorded, and the next run goes on from there."""
         files = rows = 0
+        early: list[str] = []
         self.problems = ()
         try:
             for filed in self._archive.run_once(self._clock.stamp().ts, logs):
                 files, rows = files + 1, rows + filed.entry.rows
-                self._file(filed)
+                early += [filed.entry.day] if filed.reason == "max_size" else []
+                self._record(filed)
             self._owner.conclude(ArchiveRun(self._clock.stamp().ts, files, rows))
+            self._note_early(early)
             self._note_oversize(logs)
             if vacuum:
                 self._vacuum()
@@ -98,15 +101,19 @@ class Archiving:
         """Hear of a file that is none of the archive."""
         self._note("archive", reason)
 
-    def _file(self, filed: Filed) -> None:
+    def _record(self, filed: Filed) -> None:
         entry, reason = filed
         self._owner.record(
             events.archive(
                 self._clock.stamp(), entry.day, rows=entry.rows, file=entry.file, sha256=entry.sha256, reason=reason
             )
         )
-        if reason == "max_size":
-            early = f"{entry.day} was archived before its retention was over: the log was larger than logs.max_size"
+
+    def _note_early(self, days: Sequence[str]) -> None:
+        """Say it where days had to go for the size of the log; that is recorded with each of them."""
+        if days:
+            which = days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
+            early = f"archived before the retention was over, as the log was larger than logs.max_size: {which}"
             logger.warning(early)
             self.problems += (early,)
 

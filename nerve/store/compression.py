@@ -13,7 +13,8 @@ from nerve.errors import StoreError
 
 ZSTD_SUFFIX = ".zst"
 
-_READ_BYTES = 4096  # of compressed data at once: what it grows to stays within some MB
+_READ_LEAST, _READ_MOST = 128, 64 * 1024
+_EXPANDED_BYTES = 1024 * 1024  # what is read at once should grow to no more: lines that are much alike hardly take room
 _HASH_BYTES = 1024 * 1024
 
 
@@ -62,15 +63,15 @@ def _compressed(lines: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def _decompressed(file: BinaryIO, path: Path) -> Iterator[bytes]:
-    frame = zstandard.ZstdDecompressor().decompressobj()
-    while data := file.read(_READ_BYTES):
-        if frame.eof:
-            raise StoreError(f"{path} is damaged: it goes on after its end")
+    frame, size = zstandard.ZstdDecompressor().decompressobj(), _READ_LEAST
+    while not frame.eof and (data := file.read(size)):
         try:
-            yield frame.decompress(data)
+            expanded = frame.decompress(data)
         except zstandard.ZstdError as why:
             raise StoreError(f"{path} is damaged: {why}") from None
-    if not frame.eof or frame.unused_data:
+        yield expanded
+        size = max(size // 2, _READ_LEAST) if len(expanded) > _EXPANDED_BYTES else min(size * 2, _READ_MOST)
+    if not frame.eof or frame.unused_data or file.read(1):
         raise StoreError(f"{path} is damaged: it {'goes on after' if frame.eof else 'stops before'} its end")
 
 

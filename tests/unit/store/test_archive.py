@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import re
+import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from support.entries import event, sql
+from support.entries import completed, event, sql, started
 
+from nerve.archiving import SoleOwner
+from nerve.clock import Stamp
 from nerve.errors import DiskError, StoreError
 from nerve.events import Log
 from nerve.logs_config import LogsConfig
 from nerve.messages import ArchiveProgress
-from nerve.store.archive import Archive, PurgeOrder
+from nerve.store.archive import PROGRESS_ROWS, Archive, PurgeOrder
+from nerve.store.compression import read_lines
 from nerve.store.days import DAY_MS, day_start
 from nerve.store.due import DayPlan, ended_days, plan
 from nerve.store.filters import Filter
@@ -46,14 +50,15 @@ class Host:
 
     def __init__(self, writer: LogWriter) -> None:
         self._writer = writer
+        self.chunk = 2
         self.orders: list[PurgeOrder] = []
         self.heard: list[ArchiveProgress] = []
         self.refusals: list[str] = []
 
     def purge(self, order: PurgeOrder) -> Iterator[int]:
-        """Delete two rows at a time."""
+        """Delete so many rows at a time."""
         self.orders.append(order)
-        while deleted := self._writer.purge_chunk(order.day, order.last_id, 2, order.open_runs):
+        while deleted := self._writer.purge_chunk(order.day, order.last_id, self.chunk, order.open_runs):
             yield deleted
 
     def progressed(self, progress: ArchiveProgress) -> None:
@@ -221,6 +226,139 @@ class TestRun:
             list(run(Archive(folder, tmp_path / "none.db", host)))
 
 
+class TestOpenRuns:
+    """A run is not torn: as long as it isn't complete, what it has logged stays in the table."""
+
+    def test_entries_of_an_open_run_stay(self, db: Path, writer: LogWriter, archive: Archive, host: Host) -> None:
+        """All others of the day go; the manifest names the run; later runs of the archiver leave it alone too."""
+        writer.append([event(ref_id=None, ts=at(0)), started("cpu/1", ts=at(0)), started("cpu/2", ts=at(0))], {})
+        writer.append([event(ref_id="cpu/1", ts=at(0)), completed("cpu/2", ts=at(0)), event(ref_id="b", ts=at(0))], {})
+        [entry] = run(archive)
+        assert (entry.rows, entry.first_id, entry.last_id, entry.open_runs) == (4, 1, 6, ("cpu/1",))
+        assert left(db) == [2, 4]
+        assert list(run(archive)) == []
+        assert left(db) == [2, 4]
+        assert all(order.open_runs == ("cpu/1",) for order in host.orders)
+
+    def test_they_follow_once_it_is_complete(self, db: Path, writer: LogWriter, archive: Archive, folder: Path) -> None:
+        """In a further part, with the late entries that have come by then."""
+        writer.append([started("cpu/1", ts=at(0)), event(ref_id="b", ts=at(0)), event(ref_id="cpu/1", ts=at(0))], {})
+        assert [entry.rows for entry in run(archive)] == [1]
+        writer.append([completed("cpu/1", ts=at(3)), event(ref_id="b", ts=at(0)), started("cpu/2", ts=at(0))], {})
+        [entry] = run(archive)
+        assert (entry.file, entry.open_runs) == (f"{NAMES[0]}.1.jsonl", ("cpu/2",))
+        assert [from_line(line).id for line in read_lines(folder / entry.file)] == [1, 3, 5]
+        assert left(db) == [4, 6]
+        assert list(run(archive)) == []
+
+    def test_a_day_of_open_runs_alone_makes_no_file(self, db: Path, writer: LogWriter, archive: Archive) -> None:
+        """There are no empty files."""
+        writer.append([started("cpu/1", ts=at(0))], {})
+        assert list(run(archive)) == []
+        assert left(db) == [1]
+        assert not list(archive._folder.iterdir())
+
+    def test_the_engine_s_next_start_completes_them(self, db: Path, writer: LogWriter, archive: Archive) -> None:
+        """What a boot has left open is lost, and then it goes."""
+        writer.append([started("cpu/1", ts=at(0))], {})
+        writer.begin_boot("next", Stamp(at(3), 0))
+        assert [entry.rows for entry in run(archive)] == [1]
+        assert left(db) == [2, 3]
+
+    def test_an_unknown_end_of_the_settled_is_no_obstacle(self, db: Path, writer: LogWriter, archive: Archive) -> None:
+        """Open runs are told from the entries themselves."""
+        writer.append([started("cpu/1", ts=at(0)), event(ref_id="b", ts=at(0))], {})
+        sql(db, "DELETE FROM meta WHERE key = 'settled_below'")
+        assert [entry.open_runs for entry in run(archive)] == [("cpu/1",)]
+
+
+class TestCompression:
+    """Files may be compressed; which ones may change at any time."""
+
+    ZSTD = LogsConfig(retention=DAY_MS / 1000, compress="zstd")
+
+    def test_a_file_is_compressed_if_asked_for(
+        self, db: Path, writer: LogWriter, archive: Archive, folder: Path
+    ) -> None:
+        """Its lines are the same, and the manifest tells of the file as it is stored."""
+        writer.append([event(ts=at(0)) for _ in range(5)], {})
+        [entry] = run(archive, self.ZSTD)
+        content = (folder / f"{NAMES[0]}.jsonl.zst").read_bytes()
+        assert (entry.file, entry.rows) == (f"{NAMES[0]}.jsonl.zst", 5)
+        assert (entry.bytes, entry.sha256) == (len(content), hashlib.sha256(content).hexdigest())
+        assert [from_line(line).id for line in read_lines(folder / entry.file)] == [1, 2, 3, 4, 5]
+        assert left(db) == []
+
+    def test_parts_are_counted_however_they_are_stored(self, writer: LogWriter, archive: Archive) -> None:
+        """No two files of a day have the same number."""
+        files = []
+        for logs in (LOGS, self.ZSTD, self.ZSTD, LOGS):
+            writer.append([event(ts=at(0))], {})
+            files += [entry.file for entry in run(archive, logs)]
+        assert files == [f"{NAMES[0]}{end}" for end in (".jsonl", ".1.jsonl.zst", ".2.jsonl.zst", ".3.jsonl")]
+
+
+class TestProgress:
+    """Whoever waits hears how far it is."""
+
+    def test_rows_are_counted_as_they_are_written_and_deleted(
+        self, writer: LogWriter, archive: Archive, host: Host
+    ) -> None:
+        """It never goes back, and all that was due is done in the end."""
+        writer.append([event(ts=at(day)) for day in (0, 1) for _ in range(PROGRESS_ROWS + 1)], {})
+        host.chunk = 500
+        list(run(archive))
+        total = 2 * (PROGRESS_ROWS + 1)
+        assert host.heard[-1] == ArchiveProgress(NAMES[1], total, total, total)
+        assert host.heard[0] == ArchiveProgress(NAMES[0], 0, 0, PROGRESS_ROWS + 1)
+        assert ArchiveProgress(NAMES[0], PROGRESS_ROWS, 0, PROGRESS_ROWS + 1) in host.heard
+        counted = [(heard.archived, heard.deleted) for heard in host.heard]
+        assert counted == sorted(counted)
+
+    def test_who_raises_there_ends_the_run(
+        self, db: Path, writer: LogWriter, archive: Archive, host: Host, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """In the middle of a file, of which nothing is left; the next run does all of it."""
+        writer.append([event(ts=at(0)) for _ in range(PROGRESS_ROWS + 1)], {})
+        with monkeypatch.context() as patch:
+            patch.setattr(host, "progressed", lambda progress: 1 // (0 if progress.archived else 1))
+            with pytest.raises(ZeroDivisionError):
+                list(run(archive))
+        assert list(folder.iterdir()) == []
+        host.chunk = 500
+        assert [entry.rows for entry in run(archive)] == [PROGRESS_ROWS + 1]
+        assert left(db) == []
+
+
+def test_memory_does_not_grow_with_the_day(db: Path, writer: LogWriter, archive: Archive, host: Host) -> None:
+    """However many rows a day has, a few pages of them are in memory at once."""
+    sql(
+        db,
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 20000) INSERT INTO logs"
+        " (source, type, ref_id, payload, ts) SELECT 'sense', 'x', 'a/' || i, json_quote(hex(zeroblob(500))), ? FROM n",
+        [at(0)],
+    )
+    tracemalloc.start()
+    try:
+        [entry] = run(Archive(archive._folder, db, SoleOwnerHost(writer)))
+        assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    finally:
+        tracemalloc.stop()
+    assert (entry.rows, left(db)) == (20_000, [])
+    assert entry.bytes > 20_000_000
+
+
+class SoleOwnerHost(SoleOwner):
+    """Deletes in large chunks, and hears nothing."""
+
+    def __init__(self, writer: LogWriter) -> None:
+        super().__init__(writer, lambda _progress: None)
+
+    def refused(self, reason: str) -> None:
+        """Be told what can't be."""
+        raise AssertionError(reason)
+
+
 class TestAdoption:
     """A file that the manifest doesn't know is taken in only when it is what it seems."""
 
@@ -282,6 +420,33 @@ class TestAdoption:
         assert "move it away" in told
         assert stray.read_bytes() == content
         assert len((folder / "2026-11-20.1.jsonl").read_bytes().splitlines()) == 4
+        assert left(db) == []
+
+    def test_a_file_without_the_entries_of_a_run_that_was_open_is_taken_in(
+        self, db: Path, writer: LogWriter, archive: Archive, folder: Path
+    ) -> None:
+        """Though that is complete by now; its entries follow in a further part."""
+        writer.append([started("cpu/1", ts=at(0)), event(ref_id="b", ts=at(0)), event(ref_id="cpu/1", ts=at(0))], {})
+        writer.append([event(ref_id="b", ts=at(0))], {})
+        running = run(archive)
+        next(running)
+        running.close()
+        (folder / "manifest.jsonl").unlink()
+        writer.append([completed("cpu/1", ts=at(0))], {})
+        adopted, late = run(archive)
+        assert (adopted.file, adopted.rows, adopted.open_runs) == (f"{NAMES[0]}.jsonl", 2, ("cpu/1",))
+        assert (late.file, late.rows, late.open_runs) == (f"{NAMES[0]}.1.jsonl", 3, ())
+        assert left(db) == []
+
+    def test_a_folder_with_the_name_of_a_file_is_refused(
+        self, db: Path, writer: LogWriter, archive: Archive, host: Host, folder: Path
+    ) -> None:
+        """And the day is archived beside it."""
+        (folder / f"{NAMES[0]}.jsonl").mkdir(parents=True)
+        writer.append([event(ts=at(0))], {})
+        assert [entry.file for entry in run(archive)] == [f"{NAMES[0]}.1.jsonl"]
+        [told] = host.refusals
+        assert "Is a directory" in told
         assert left(db) == []
 
     def test_a_copy_of_an_archived_file_is_refused(self, archive: Archive, host: Host, stray: Path) -> None:
