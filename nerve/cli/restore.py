@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from nerve.cli.common import NerveError, workspace_of
+from nerve.cli.common import NerveError, counted, workspace_of
 from nerve.cli.render import escape
 from nerve.cli.working import shown_work
 from nerve.store import LogReader
@@ -62,15 +62,11 @@ def restore(ctx: click.Context, day: str, output: Path | None, force: bool) -> N
         )
     if done.left_out:
         click.echo(f"nerve: left out, being of another log: {escape(', '.join(done.left_out))}", err=True)
-    entries, files = _counted(done.rows, "entry", "entries"), _counted(done.files, "file", "files")
+    entries, files = counted(done.rows, "entry", "entries"), counted(done.files, "file", "files")
     click.echo(f"nerve: restored {entries} of {day} (UTC) from {files}; ask it, for example, by", err=True)
     query = "select source, type, count(*) from logs group by 1, 2"
     click.echo(f"  sqlite3 -readonly {shlex.quote(str(target))} {shlex.quote(query)}", err=True)
     click.echo(str(target))
-
-
-def _counted(count: int, one: str, many: str) -> str:
-    return f"{count} {one if count == 1 else many}"
 
 
 def _is_the_log(target: Path, workspace: Workspace) -> bool:

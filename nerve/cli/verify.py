@@ -5,8 +5,8 @@ from __future__ import annotations
 import click
 import msgspec
 
-from nerve.cli.common import NerveError, workspace_of
-from nerve.cli.render import escape
+from nerve.cli.common import NerveError, counted, workspace_of
+from nerve.cli.render import colours_wanted, escape
 from nerve.cli.working import shown_work
 from nerve.store.findings import Report
 from nerve.store.verifying import verify as verify_log
@@ -43,15 +43,16 @@ def verify(ctx: click.Context, quick: bool, as_json: bool) -> None:
         _show(report)
     if not report.ok:
         count = len(report.damage) + sum(report.left_out.values())
-        places = f"{count} places are" if count > 1 else "1 place is"
+        places = counted(count, "place is", "places are")
         raise NerveError(f"{places} damaged: restore what is named from a backup, and look at the disk")
 
 
 def _show(report: Report) -> None:
+    colour = None if colours_wanted() else False
     for damage in report.damage:
-        click.echo(f"{damage.kind}: {escape(str(damage))}")
+        click.echo(f"{click.style(damage.kind, fg='red')}: {escape(str(damage))}", color=colour)
     for kind, count in report.left_out.items():
-        click.echo(f"{kind}: and {count} more")
+        click.echo(f"{click.style(kind, fg='red')}: and {count} more", color=colour)
     for note in report.notes:
         click.echo(f"nerve: {escape(note)}", err=True)
     if report.ok:
@@ -60,8 +61,9 @@ def _show(report: Report) -> None:
 
 def summary(report: Report) -> str:
     """Say in one line what was found to be whole."""
+    files, runs = counted(report.files, "file", "files"), counted(report.runs, "run", "runs")
     open_runs = f", {report.open_runs} of them open" if report.open_runs else ""
     return (
         f"nerve: the log is whole: entries 1 to {report.entries}, {report.table} in the table and {report.archive} in "
-        f"{report.files} archive files, {report.runs} runs{open_runs}"
+        f"{files} of the archive, {runs}{open_runs}"
     )

@@ -62,7 +62,7 @@ class TestVerify:
 
     def test_a_log_that_is_whole_is_one_line(self, nerve: Run) -> None:
         """And exit code 0."""
-        said = "nerve: the log is whole: entries 1 to 4, 2 in the table and 2 in 2 archive files, 1 runs\n"
+        said = "nerve: the log is whole: entries 1 to 4, 2 in the table and 2 in 2 files of the archive, 1 run\n"
         assert nerve("verify") == Said(said, "", 0)
         assert nerve("verify", "--quick") == Said(said, "", 0)
 

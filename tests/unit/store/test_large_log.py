@@ -68,7 +68,7 @@ def test_it_is_verified_in_little_memory(large: Path, tmp_path: Path) -> None:
 
     wait_until(has_ended, "the log is verified", timeout=50)
     told = (tmp_path / "out").read_text()
-    assert told.startswith("nerve: the log is whole: entries 1 to 999990, 99999 in the table and 899991 in 9 archive")
+    assert told.startswith("nerve: the log is whole: entries 1 to 999990, 99999 in the table and 899991 in 9 files of")
     assert 0 < most < MOST_BYTES
 
 
