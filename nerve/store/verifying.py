@@ -6,6 +6,7 @@ with the log, the writer is held up by nothing but SQLite's own check, and what 
 
 from __future__ import annotations
 
+import sqlite3
 import sys
 from collections.abc import Callable, Generator, Iterator
 from functools import partial
@@ -28,6 +29,8 @@ from nerve.store.watermark import Marks, check_watermark
 
 PAGE = 1000
 TOLD_EVERY = 10_000
+TICK_STEPS = 1_000_000
+"""So many steps does SQLite take between two ticks of its check: some tens a second."""
 
 Progress = Callable[[str, int, int], None]
 """Hears what is being gone through, how far it is, and of how much (0 where nobody knows)."""
@@ -71,13 +74,18 @@ class _Verification:
         """Have SQLite check the file, and see whether the log is as append-only as it was made."""
         self._progress("database", 0, 0)
         try:
-            for (said,) in self._db.read(lambda db: fetch(db, peewee.SQL(f"PRAGMA {pragma}"))):
+            for said in self._db.read(partial(_ask_sqlite, pragma=pragma, tick=self._tick)):
                 if said != "ok":
                     self._findings.add("database", "logs.db", said)
         except StoreError as why:
+            if _is_interruption(why):
+                raise KeyboardInterrupt from why
             self._findings.add("database", "logs.db", _reason(why))
         for part in self._db.read(altered_parts):
             self._findings.add("schema", "logs.db", f"its {part} is missing, or not as nerve made it")
+
+    def _tick(self) -> None:
+        self._progress("database", 0, 0)
 
     def check_entries(self) -> Report:
         """Go through all entries, wherever they are, and tell what has been found."""
@@ -177,6 +185,21 @@ class _Verification:
             left_out=self._findings.left_out(),
             notes=notes,
         )
+
+
+def _ask_sqlite(db: peewee.SqliteDatabase, pragma: str, tick: Callable[[], None]) -> list[str]:
+    """Have SQLite check the file, and call `tick` now and then; what that raises interrupts it."""
+    connection: sqlite3.Connection = db.connection()  # type: ignore[no-untyped-call]  # Peewee's stubs
+    connection.set_progress_handler(tick, TICK_STEPS)
+    try:
+        return [said for (said,) in fetch(db, peewee.SQL(f"PRAGMA {pragma}"))]
+    finally:
+        connection.set_progress_handler(None, 0)
+
+
+def _is_interruption(error: StoreError) -> bool:
+    cause = getattr(error.__cause__, "orig", error.__cause__)
+    return getattr(cause, "sqlite_errorcode", None) == sqlite3.SQLITE_INTERRUPT
 
 
 def _reason(error: StoreError) -> str:

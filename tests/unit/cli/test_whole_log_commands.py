@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 import sqlite3
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,10 +16,13 @@ import click
 import pytest
 from support.archives import append, archive_before, at, folder_of
 from support.entries import completed, event, sql, started
+from support.waiting import wait_until
 
 from nerve import cli
 from nerve.cli.working import Lines, shown_work
 from nerve.store import query_logs
+
+NERVE = [sys.executable, "-c", "from nerve.cli import main; main()"]
 
 
 class Said(NamedTuple):
@@ -216,6 +221,27 @@ class TestLogs:
         assert said.code == 1
         assert said.err.startswith(f"nerve: {file}, line 1 is damaged")
         assert said.err.endswith("see `nerve verify`\n")
+
+    def test_following_misses_nothing_that_is_archived_at_once(self, home: Path) -> None:
+        """What comes and moves to the archive between two looks at the log is shown as well, in its turn."""
+        db, out = home / "data" / "logs.db", home / "out"
+        command = [*NERVE, "--home", str(home), "logs", "-f", "--archived", "--json", "-n", "1"]
+
+        def shown() -> list[int]:
+            return [json.loads(line)["id"] for line in out.read_text().splitlines()]
+
+        with out.open("w") as stdout, subprocess.Popen(command, stdout=stdout) as process:
+            try:
+                wait_until(lambda: shown() == [4], "the newest entry is shown")
+                process.send_signal(signal.SIGSTOP)
+                append(db, [event("late", ts=at(0)), event("new", ts=at(4)), event("late", ts=at(1))])
+                archive_before(db, 2)
+                process.send_signal(signal.SIGCONT)
+                wait_until(lambda: shown() == [4, 5, 6, 7], "what came meanwhile is shown")
+                process.send_signal(signal.SIGINT)
+                assert process.wait(10) == 0
+            finally:
+                process.kill()
 
 
 class TestWorking:

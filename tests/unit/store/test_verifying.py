@@ -389,6 +389,21 @@ def test_wherever_the_damage_is_it_is_found(batches: list[tuple[list[int], int, 
             assert str(damage) == f"entry {number}: missing: neither in the table nor in the archive"
 
 
+def test_it_can_be_interrupted_while_sqlite_is_at_work(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C ends it then, too, and is not taken for damage."""
+    monkeypatch.setattr(verifying, "TICK_STEPS", 100)
+    ticks: list[str] = []
+
+    def interrupt(what: str, _done: int, _total: int) -> None:
+        ticks.append(what)
+        if len(ticks) == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        verify(log, interrupt)
+    assert ticks == ["database"] * 3
+
+
 def test_the_progress_is_told(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """First for the database, of which nobody knows how long it takes; then for the entries."""
     monkeypatch.setattr(verifying, "TOLD_EVERY", 50)
