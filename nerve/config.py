@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from graphlib import CycleError, TopologicalSorter
@@ -13,14 +13,11 @@ from pathlib import Path
 from typing import TypeVar
 
 from nerve.errors import ConfigError
-from nerve.payload import DEFAULT_MAX_BYTES
-from nerve.redaction import words_of
+from nerve.logs_config import LogsConfig, parse_interval, read_logs
 from nerve.units import format_duration, format_size, parse_duration, parse_size
-from nerve.yaml_source import Value, load_yaml, quoted, unknown
+from nerve.yaml_source import Value, load_yaml, quoted, read, unknown
 
 MAX_WORKERS = 64
-MIN_INTERVAL = 0.01
-MAX_PAYLOAD_LIMIT = 32 * 1024**2  # bytes; the wire takes frames of 64 MiB
 
 _SENSE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,99}")
 _CYCLES_SHOWN = 10
@@ -51,19 +48,6 @@ class ReflexConfig:
     sense: str
     interval: float | None = None
     on: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class LogsConfig:
-    """What is kept: `retention` and `archive_interval` are seconds, `max_payload` is bytes of JSON.
-
-    `redact` names keys whose values are masked, in addition to those that always are.
-    """
-
-    retention: float = 30 * 86400.0
-    archive_interval: float = 3600.0
-    max_payload: int = DEFAULT_MAX_BYTES
-    redact: tuple[str, ...] = ()
 
 
 def _default_workers() -> int:
@@ -138,18 +122,14 @@ def _config(root: Value, home: Path) -> Config:
     default = Config()
     senses = _senses(fields.get("senses"), home)
     return Config(
-        workers=_read(fields, "workers", parse_workers, default.workers),
-        shutdown_timeout=_read(fields, "shutdown_timeout", parse_duration, default.shutdown_timeout),
-        max_runs=_read(fields, "max_runs", _parse_max_runs, None),
-        max_rss=_read(fields, "max_rss", _parse_max_rss, None),
+        workers=read(fields, "workers", parse_workers, default.workers),
+        shutdown_timeout=read(fields, "shutdown_timeout", parse_duration, default.shutdown_timeout),
+        max_runs=read(fields, "max_runs", _parse_max_runs, None),
+        max_rss=read(fields, "max_rss", _parse_max_rss, None),
         senses=senses,
         reflexes=tuple(_reflexes(fields.get("reflexes"), senses)),
-        logs=_logs(fields.get("logs")),
+        logs=read_logs(fields.get("logs")),
     )
-
-
-def _read(fields: Mapping[str, Value], key: str, parse: Callable[[str], T], default: T) -> T:
-    return fields[key].parsed(parse, default) if key in fields else default
 
 
 def _senses(section: Value | None, home: Path) -> dict[str, SenseConfig]:
@@ -171,10 +151,10 @@ def _sense(name: str, value: Value, home: Path) -> SenseConfig:
     return SenseConfig(
         name=name,
         path=str(path),
-        group=_read(fields, "group", _parse_label, None),
+        group=read(fields, "group", _parse_label, None),
         throttle=throttle.parsed(parse_duration, 1.0) if throttle else None,  # a bad one is no lack of one
-        timeout=_read(fields, "timeout", parse_duration, default.timeout),
-        grace_period=_read(fields, "grace_period", partial(parse_duration, allow_zero=True), default.grace_period),
+        timeout=read(fields, "timeout", parse_duration, default.timeout),
+        grace_period=read(fields, "grace_period", partial(parse_duration, allow_zero=True), default.grace_period),
     )
 
 
@@ -198,13 +178,6 @@ def _parse_label(text: str) -> str:
     return text
 
 
-def _parse_interval(text: str) -> float:
-    seconds = parse_duration(text)
-    if seconds < MIN_INTERVAL:
-        raise ValueError(f"{quoted(text)} is too short: an interval is at least {format_duration(MIN_INTERVAL)}")
-    return seconds
-
-
 def _parse_max_runs(text: str) -> int:
     if not re.fullmatch(r"[0-9]{1,15}", text) or not int(text):
         raise ValueError(f"{quoted(text)} is not a number of runs: use a whole number from 1 on")
@@ -216,35 +189,6 @@ def _parse_max_rss(text: str) -> int:
     if size < MIN_RSS_LIMIT:
         raise ValueError(f"{quoted(text)} is too small: a worker needs {format_size(MIN_RSS_LIMIT)} to begin with")
     return size
-
-
-def _parse_payload_limit(text: str) -> int:
-    size = parse_size(text)
-    if size > MAX_PAYLOAD_LIMIT:
-        raise ValueError(f"{quoted(text)} is too large: a payload has at most {format_size(MAX_PAYLOAD_LIMIT)}")
-    return size
-
-
-def _logs(section: Value | None) -> LogsConfig:
-    default = LogsConfig()
-    fields = section.fields(("retention", "archive_interval", "max_payload", "redact")) if section else {}
-    return LogsConfig(
-        retention=_read(fields, "retention", parse_duration, default.retention),
-        archive_interval=_read(fields, "archive_interval", _parse_interval, default.archive_interval),
-        max_payload=_read(fields, "max_payload", _parse_payload_limit, default.max_payload),
-        redact=_redacted(fields["redact"]) if "redact" in fields else default.redact,
-    )
-
-
-def _redacted(value: Value) -> tuple[str, ...]:
-    names = (item.parsed(_parse_key_name, "") for item in value.items(or_single=True))
-    return tuple(name for name in names if name)
-
-
-def _parse_key_name(text: str) -> str:
-    if not words_of(text):
-        raise ValueError(f"{quoted(text)} names no key: write a word of its name, such as `ssn`")
-    return text
 
 
 def _reflexes(section: Value | None, senses: Mapping[str, SenseConfig]) -> list[ReflexConfig]:
@@ -264,13 +208,13 @@ def _reflex(item: Value, senses: Collection[str]) -> ReflexConfig:
         fields["workflow"].problem(_NO_WORKFLOWS)
     elif item.is_mapping:
         _check_complete(item, fields)
-    _read(fields, "kind", _parse_kind, "sense")
+    read(fields, "kind", _parse_kind, "sense")
     parse_sense = partial(_known_sense, senses)
     sources = fields["on"].items(or_single=True, needed=True) if "on" in fields else []
     return ReflexConfig(
-        name=_read(fields, "name", _parse_label, ""),
-        sense=_read(fields, "sense", parse_sense, ""),
-        interval=_read(fields, "interval", _parse_interval, None),
+        name=read(fields, "name", _parse_label, ""),
+        sense=read(fields, "sense", parse_sense, ""),
+        interval=read(fields, "interval", parse_interval, None),
         on=tuple(dict.fromkeys(source.parsed(parse_sense, "") for source in sources)),
     )
 

@@ -40,8 +40,9 @@ class Archives(Protocol):
         since: Moment | None,
         until: Moment | None,
         limit: int | None,
+        archived: bool,
     ) -> list[Log]:
-        """Query the log, read-only."""
+        """Query the log, and the archive too if `archived`, read-only."""
 
     def own(self, sense: str) -> SqliteDatabase:
         """Open the sense's own database."""
@@ -108,11 +109,12 @@ class SenseContext:
         since: Moment | None = None,
         until: Moment | None = None,
         limit: int | None = None,
+        archived: bool = False,
     ) -> list[Log]:
         """Look back into the log; filters as in `nerve.query_logs`. What this worker has logged is included."""
         self._events.settle(READ_OWN_SECONDS)
         return self._databases.query_logs(
-            source=source, type=type, ref_id=ref_id, since=since, until=until, limit=limit
+            source=source, type=type, ref_id=ref_id, since=since, until=until, limit=limit, archived=archived
         )
 
     @property

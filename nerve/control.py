@@ -14,6 +14,7 @@ import msgspec
 from nerve.errors import ControlError, NotRunningError, WireError
 from nerve.events import Status
 from nerve.loop import Loop
+from nerve.messages import ArchiveProgress
 from nerve.status import EngineStatus
 from nerve.wire import Channel, same_user
 
@@ -86,10 +87,11 @@ class Finished(msgspec.Struct, frozen=True, tag=4):
 
 
 class ArchiveDone(msgspec.Struct, frozen=True, tag=5):
-    """A run of the archiver has ended."""
+    """A run of the archiver has ended; `notes` are sentences that who asked should read."""
 
     files: int
     rows: int
+    notes: tuple[str, ...] = ()
 
 
 class Scaled(msgspec.Struct, frozen=True, tag=6):
@@ -107,7 +109,7 @@ class Reloaded(msgspec.Struct, frozen=True, tag=7):
 
 
 Request = GetStatus | TriggerSense | StopEngine | RunArchive | ScaleWorkers | ReloadFiles
-Reply = Refused | Accepted | StatusReply | Finished | ArchiveDone | Scaled | Reloaded
+Reply = Refused | Accepted | StatusReply | Finished | ArchiveDone | Scaled | Reloaded | ArchiveProgress
 Answer = Callable[[Reply], None]
 R = TypeVar("R", bound=Reply)
 
@@ -188,13 +190,18 @@ class ControlServer:
         if envelope.protocol != PROTOCOL:
             client.send(Refused(f"the engine speaks protocol {PROTOCOL}, this command {envelope.protocol}: restart it"))
         else:
-            self._handle(envelope.request, client.send)
+            self._handle(envelope.request, lambda reply: _answer(client, reply))
 
     def _drop(self, client: Channel[Envelope]) -> None:
         if client in self._clients:
             del self._clients[client]
             self._loop.forget(client)
             client.close()
+
+
+def _answer(client: Channel[Envelope], reply: Reply) -> None:
+    if not (isinstance(reply, ArchiveProgress) and client.unsent):  # it is soon out of date: none piles up
+        client.send(reply)
 
 
 class ControlClient:
@@ -222,22 +229,23 @@ class ControlClient:
         """Send a request; its answers are taken with `expect`."""
         self._channel.send(Envelope(PROTOCOL, request))
 
-    def expect(self, kind: type[R], timeout: float) -> R:
-        """Wait for an answer of this kind; ControlError when it is refused, late, or the engine goes away."""
+    def expect(
+        self, kind: type[R], timeout: float, progressed: Callable[[ArchiveProgress], None] = lambda _progress: None
+    ) -> R:
+        """Wait for an answer of this kind; ControlError when it is refused, late, or the engine goes away.
+
+        What comes before it of an archiver's progress is passed on.
+        """
         deadline = time.monotonic() + timeout
-        while not self._waiting:
-            if self._channel.ended:
-                raise NotRunningError(f"the engine in {self._home} has ended before it answered")
-            left = deadline - time.monotonic()
-            if left <= 0:
-                raise ControlError(f"the engine did not answer within {timeout:g} s")
-            self._waiting += self._channel.wait(left)
-        reply = self._waiting.pop(0)
-        if isinstance(reply, Refused):
-            raise ControlError(reply.message)
-        if not isinstance(reply, kind):
-            raise ControlError(f"the engine answered with an unexpected {type(reply).__name__}")
-        return reply
+        while True:
+            reply = self._next(deadline, timeout)
+            if isinstance(reply, Refused):
+                raise ControlError(reply.message)
+            if isinstance(reply, kind):
+                return reply
+            if not isinstance(reply, ArchiveProgress):
+                raise ControlError(f"the engine answered with an unexpected {type(reply).__name__}")
+            progressed(reply)
 
     def wait_for_end(self, timeout: float) -> bool:
         """Wait until the engine has hung up; tells whether it has."""
@@ -245,3 +253,13 @@ class ControlClient:
         while not self._channel.ended and time.monotonic() < deadline:
             self._waiting += self._channel.wait(deadline - time.monotonic())
         return self._channel.ended
+
+    def _next(self, deadline: float, timeout: float) -> Reply:
+        while not self._waiting:
+            if self._channel.ended:
+                raise NotRunningError(f"the engine in {self._home} has ended before it answered")
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise ControlError(f"the engine did not answer within {timeout:g} s")
+            self._waiting += self._channel.wait(left)
+        return self._waiting.pop(0)

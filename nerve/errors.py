@@ -47,6 +47,10 @@ class DiskError(StoreError):
     """The disk refused a write (full, a quota, an I/O error): worth trying again."""
 
 
+class NoRoomError(StoreError):
+    """There is too little room on a disk to begin with something that can also be done later."""
+
+
 class WireError(NerveError):
     """Bytes from another process that are no frame, or no message, of ours."""
 

@@ -17,6 +17,7 @@ ErrorKind = Literal[
     "compute", "timeout", "worker_died", "lost", "payload", "sense_load",
     "config", "process_died", "archive", "disk", "wire", "wal",
 ]  # fmt: skip
+ArchiveReason = Literal["retention", "max_size", "interrupted"]
 STATUSES: tuple[Status, ...] = get_args(Status)
 
 
@@ -81,9 +82,12 @@ def error(now: Stamp, ref_id: str | None, detail: ErrorDetail) -> LogEvent:
     return _event(now, "system", "error", ref_id, detail)
 
 
-def archive(now: Stamp, day: str, *, rows: int, file: str, sha256: str) -> LogEvent:
-    """A UTC day (or its late rows) has moved to the archive and out of the table."""
-    return _event(now, "system", "archive", day, {"rows": rows, "file": file, "sha256": sha256})
+def archive(now: Stamp, day: str, *, rows: int, file: str, sha256: str, reason: ArchiveReason) -> LogEvent:
+    """A UTC day (or its late rows) has moved to the archive and out of the table.
+
+    It was older than the retention, or the log had more than its `max_size`; or an interrupted run was completed.
+    """
+    return _event(now, "system", "archive", day, {"rows": rows, "file": file, "sha256": sha256, "reason": reason})
 
 
 def events_dropped(now: Stamp, process: str, *, n: int, reason: str) -> LogEvent:

@@ -22,7 +22,7 @@ from nerve.errors import StartError
 from nerve.eventqueue import Lane
 from nerve.events import ErrorDetail
 from nerve.loop import Loop
-from nerve.messages import Archived, ArchiverReport, FromChild, Update, WriterReport
+from nerve.messages import Archived, ArchiveProgress, ArchiverReport, FromChild, Update, WriterReport
 from nerve.pool import Limits, Pool, Worker
 from nerve.recorder import Recorder
 from nerve.reloading import InForce
@@ -173,7 +173,7 @@ class Kernel:
         match message:
             case WriterReport() | ArchiverReport():
                 self._requests.reported(message)
-            case Archived():
+            case ArchiveProgress() | Archived():
                 self._requests.archived(message)
             case Update() if not self._ladder:
                 self._reloads.take(message)

@@ -7,6 +7,7 @@ import msgspec
 from nerve.codebase import Module, Version
 from nerve.config import Config
 from nerve.events import ErrorDetail, Status
+from nerve.logs_config import Compression
 from nerve.trigger import Trigger
 
 
@@ -41,6 +42,15 @@ class ArchiveNow(msgspec.Struct, frozen=True, tag=4):
 
     retention: float
     vacuum: bool
+
+
+class ArchiveSettings(msgspec.Struct, frozen=True, tag=5):
+    """Kernel to archiver: from now on do it so; its next run is planned anew. Seconds, and bytes."""
+
+    retention: float
+    archive_interval: float
+    compress: Compression | None
+    max_size: int | None
 
 
 class Survey(msgspec.Struct, frozen=True, tag=6):
@@ -90,19 +100,36 @@ class WriterReport(msgspec.Struct, frozen=True, tag=4):
 
 
 class ArchiverReport(msgspec.Struct, frozen=True, tag=5):
-    """Archiver to kernel: its last and next run in unix ms, and the day up to which everything is archived."""
+    """Archiver to kernel: its last and next run in unix ms, and the day up to which everything is archived.
+
+    `problems` are sentences that a person should read.
+    """
 
     last_ts: int | None
     next_ts: int
     archived_up_to: str | None
+    problems: tuple[str, ...] = ()
 
 
 class Archived(msgspec.Struct, frozen=True, tag=6):
-    """Archiver to kernel: the outcome of ArchiveNow."""
+    """Archiver to kernel: the outcome of ArchiveNow; `notes` are sentences that who asked should read."""
 
     files: int
     rows: int
     error: str | None = None
+    notes: tuple[str, ...] = ()
+
+
+class ArchiveProgress(msgspec.Struct, frozen=True, tag=8):
+    """Archiver to kernel, and on to who asked for its run: the day that it is at, and rows.
+
+    Of the rows that are `due`, as far as that is known, so many are `archived`, and `deleted` from the table, by now.
+    """
+
+    day: str
+    archived: int
+    deleted: int
+    due: int
 
 
 class NewVersion(msgspec.Struct, frozen=True, array_like=True):
@@ -135,5 +162,5 @@ class Update(msgspec.Struct, frozen=True, tag=7):
         return self.config is None and self.problems is None and not self.versions and not self.broken
 
 
-ToChild = Run | Finish | Report | ArchiveNow | Survey
-FromChild = Ready | Failed | Outcome | WriterReport | ArchiverReport | Archived | Update
+ToChild = Run | Finish | Report | ArchiveNow | ArchiveSettings | Survey
+FromChild = Ready | Failed | Outcome | WriterReport | ArchiverReport | Archived | Update | ArchiveProgress

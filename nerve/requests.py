@@ -25,7 +25,7 @@ from nerve.control import (
     TriggerSense,
 )
 from nerve.events import Status
-from nerve.messages import Archived, ArchiveNow, ArchiverReport, Report, WriterReport
+from nerve.messages import Archived, ArchiveNow, ArchiveProgress, ArchiverReport, Report, WriterReport
 from nerve.pool import Pool
 from nerve.recorder import Recorder
 from nerve.reloads import Reloads
@@ -101,11 +101,14 @@ class Requests:
             inquiry.awaited.discard(name)
         self._answer_inquiries(self.clock.now())
 
-    def archived(self, outcome: Archived) -> None:
-        """Take the outcome of a run of the archiver that was asked for."""
-        if self._archiving:
-            answer = self._archiving.popleft()
-            answer(Refused(outcome.error) if outcome.error else ArchiveDone(outcome.files, outcome.rows))
+    def archived(self, message: ArchiveProgress | Archived) -> None:
+        """Take how far a run of the archiver is, or its outcome, for those who have asked for one."""
+        if isinstance(message, ArchiveProgress):
+            for waiting in self._archiving:
+                waiting(message)
+        elif self._archiving:
+            done = ArchiveDone(message.files, message.rows, message.notes)
+            self._archiving.popleft()(Refused(message.error) if message.error else done)
 
     def archiver_died(self, reason: str) -> None:
         """Tell those who waited for the archiver that it is gone."""
@@ -164,6 +167,8 @@ class Requests:
         problems += [f"the {name} did not report within {REPORT_SECONDS:g} s" for name in silent]
         if self._writer_report and self._writer_report.outage and self.services.writer.role.name not in silent:
             problems.append(f"the log can't be written, everybody waits: {self._writer_report.outage}")
+        if self._archiver_report:
+            problems += self._archiver_report.problems
         watcher = self.services.watcher.child
         return EngineStatus(
             self.kernel(),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -265,3 +265,8 @@ def _layers(mapping: yaml.MappingNode) -> Iterator[yaml.MappingNode]:
 
 def _sources(merged: yaml.Node) -> list[yaml.Node]:
     return list(merged.value) if isinstance(merged, yaml.SequenceNode) else [merged]
+
+
+def read(fields: Mapping[str, Value], key: str, parse: Callable[[str], T], default: T) -> T:
+    """Read one of the fields, or take the default where it isn't given."""
+    return fields[key].parsed(parse, default) if key in fields else default

@@ -4,22 +4,31 @@ from __future__ import annotations
 
 import logging
 import os
+from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from dataclasses import replace
 from itertools import count
 
-from nerve import events
+from nerve.archiving import Archiving, archived_up_to, last_run
 from nerve.children import ChildContext
 from nerve.clock import Clock, SystemClock
 from nerve.errors import NerveError, StoreError
-from nerve.eventqueue import EventSender, Order, Purge, Unguarded, Vacuum
-from nerve.events import ErrorDetail
+from nerve.eventqueue import Conclude, EventSender, Order, Purge, Unguarded, Vacuum
+from nerve.events import LogEvent
 from nerve.ids import uuid7_hex
-from nerve.messages import Archived, ArchiveNow, ArchiverReport, Finish, Ready, Report, ToChild
-from nerve.store import Archive, LogReader, LogWriter, ManifestEntry, PurgeOrder
-from nerve.store.days import day_of
+from nerve.logs_config import LogsConfig
+from nerve.messages import (
+    ArchiveNow,
+    ArchiveProgress,
+    ArchiverReport,
+    ArchiveSettings,
+    Finish,
+    Ready,
+    Report,
+    ToChild,
+)
+from nerve.store import ArchiveRun, LogReader, PurgeOrder
 from nerve.wire import Channel
-from nerve.workspace import Workspace
 from workers import bootstrap
 
 logger = logging.getLogger("nerve.archiver")
@@ -28,65 +37,106 @@ ORDER_SECONDS = 3600.0
 """How long an order may take the writer; a rebuild of a large file takes minutes."""
 
 ORDER_ATTEMPTS = 5
-PURGE_ROWS = 1_000
+ORDER_ROWS = 20_000
+"""So many rows are deleted on one order: between two of them the archiver hears the kernel."""
+
+PROGRESS_SECONDS = 0.25
+"""How often the kernel is heard in the middle of a run, and told how far it is."""
+
 CLOSE_SECONDS = 5.0
+
+
+class _Interrupted(Exception):  # noqa: N818 - nothing is wrong
+    """In the middle of a run the archiver has been told to finish, or the kernel is gone."""
 
 
 class Archiver:
     """Does a run at its start, then one each interval, and one whenever the kernel asks."""
 
     def __init__(self, context: ChildContext, link: Channel[ToChild], queue: EventSender, clock: Clock) -> None:
-        self._workspace = context.boot.workspace
+        self._db = context.boot.workspace.logs_db
         self._logs = context.boot.in_force.config.logs
         self._link = link
         self._queue = queue
         self._clock = clock
         self._requests = count(1)
-        self._archive = Archive(self._workspace.archive_dir, self._workspace.logs_db, self._purge)
+        self._asked: deque[ArchiveNow] = deque()
+        self._archiving = Archiving(context.boot.workspace, self, clock)
         self._next = clock.now()
-        self._last_ts: int | None = None
+        self._told = clock.now()
         self._finishing = False
 
     def serve(self) -> None:
         """Work until told to finish, or until the kernel is gone."""
         self._link.send(Ready())
-        while not (self._finishing or self._link.ended):
-            self._obey(max(0.0, self._next - self._clock.now()))
-            if self._clock.now() >= self._next and not self._finishing:
-                self._next = self._clock.now() + self._logs.archive_interval
-                self._run(self._logs.retention, vacuum=False)
+        try:
+            while not self._is_over():
+                self._hear(max(0.0, self._next - self._clock.now()))
+                self._work()
+        except _Interrupted:
+            logger.info("the archiver's run was interrupted; the next one goes on from there")
 
-    def _obey(self, timeout: float) -> None:
+    def record(self, event: LogEvent) -> None:
+        """Send an event to the writer."""
+        self._queue.send([event])
+
+    def purge(self, order: PurgeOrder) -> Iterator[int]:
+        """Have the writer delete archived rows."""
+        deleted = ORDER_ROWS
+        while deleted == ORDER_ROWS:
+            request = next(self._requests)
+            deleted = self._order(Purge(request, order.day, order.last_id, order.open_runs, ORDER_ROWS))
+            yield deleted
+
+    def conclude(self, run: ArchiveRun) -> None:
+        """Have the writer remember a run, and give unused space back when it has time."""
+        self._order(Conclude(next(self._requests), run.ts, run.files, run.rows))
+
+    def vacuum(self) -> None:
+        """Have the writer rebuild the file."""
+        self._order(Vacuum(next(self._requests)))
+
+    def progressed(self, progress: ArchiveProgress) -> None:
+        """Tell the kernel how far the run is, and hear it, every now and then."""
+        if self._clock.now() - self._told < PROGRESS_SECONDS:
+            return
+        self._told = self._clock.now()
+        self._link.send(progress)
+        self._hear(0.0)
+        if self._is_over():
+            raise _Interrupted
+
+    def _is_over(self) -> bool:
+        return self._finishing or self._link.ended
+
+    def _hear(self, timeout: float) -> None:
         for message in self._link.wait(timeout):
             match message:
                 case Finish():
                     self._finishing = True
                 case Report():
                     self._link.send(self._report())
-                case ArchiveNow(retention, vacuum):
-                    self._link.send(self._run(retention, vacuum=vacuum))
+                case ArchiveNow():
+                    self._asked.append(message)
+                case ArchiveSettings():
+                    self._apply(message)
                 case _:
                     logger.error("the kernel sent the archiver a %s", type(message).__name__)
 
-    def _run(self, retention: float, *, vacuum: bool) -> Archived:
-        """Do one run; what fails is recorded, and the next run goes on from there."""
-        files = rows = 0
-        try:
-            for entry in self._archive.run_once(self._clock.stamp().ts, retention):
-                files, rows = files + 1, rows + entry.rows
-                self._queue.send([_recorded(entry, self._clock)])
-            if files or vacuum:
-                self._order(Vacuum(next(self._requests), vacuum))
-        except StoreError as error:
-            logger.error("%s", error)  # noqa: TRY400 - it is one line that says it all
-            detail = ErrorDetail("archive", str(error))
-            self._queue.send([events.error(self._clock.stamp(), "archiver", detail)])
-            return Archived(files, rows, str(error))
-        self._last_ts = self._clock.stamp().ts
-        return Archived(files, rows)
+    def _work(self) -> None:
+        """Do the runs that were asked for, and the one that is due."""
+        while self._asked and not self._is_over():
+            asked = self._asked.popleft()
+            self._link.send(self._archiving.run(replace(self._logs, retention=asked.retention), vacuum=asked.vacuum))
+        if self._clock.now() >= self._next and not self._is_over():
+            self._next = self._clock.now() + self._logs.archive_interval
+            self._archiving.run(self._logs, vacuum=False)
 
-    def _purge(self, order: PurgeOrder) -> int:
-        return self._order(Purge(next(self._requests), order.day, order.last_id))
+    def _apply(self, new: ArchiveSettings) -> None:
+        """Take new settings: the next run is at once if there was none for as long as an interval is by now."""
+        last = self._next - self._logs.archive_interval
+        self._logs = settings_applied(self._logs, new)
+        self._next = last + self._logs.archive_interval
 
     def _order(self, order: Order) -> int:
         """Have the writer carry out an order; asked again when it dies meanwhile, for no order does harm twice."""
@@ -100,44 +150,22 @@ class Archiver:
 
     def _report(self) -> ArchiverReport:
         wait_ms = round((self._next - self._clock.now()) * 1000)
-        with LogReader(self._workspace.logs_db) as reader:
-            watermark = reader.meta("watermark_ts")
-        last_day = day_of(int(watermark) - 1) if watermark else None
-        return ArchiverReport(self._last_ts, self._clock.stamp().ts + wait_ms, last_day)
+        with LogReader(self._db) as reader:
+            last, up_to = last_run(reader), archived_up_to(reader)
+        return ArchiverReport(
+            last.ts if last else None, self._clock.stamp().ts + wait_ms, up_to, self._archiving.problems
+        )
 
 
-def _recorded(entry: ManifestEntry, clock: Clock) -> events.LogEvent:
-    return events.archive(clock.stamp(), entry.day, rows=entry.rows, file=entry.file, sha256=entry.sha256)
-
-
-def archive_alone(workspace: Workspace, retention: float, *, vacuum: bool) -> Archived:
-    """Do one run while no engine is running; the caller holds the workspace's lock, and is the writer for once."""
-    clock = SystemClock()
-    files = rows = 0
-    with _alone(workspace) as writer:
-
-        def purge(order: PurgeOrder) -> int:
-            deleted = total = writer.purge_chunk(order.day, order.last_id, PURGE_ROWS)
-            while deleted == PURGE_ROWS:
-                deleted = writer.purge_chunk(order.day, order.last_id, PURGE_ROWS)
-                total += deleted
-            return total
-
-        for entry in Archive(workspace.archive_dir, workspace.logs_db, purge).run_once(clock.stamp().ts, retention):
-            files, rows = files + 1, rows + entry.rows
-            writer.append([_recorded(entry, clock)], {})
-        if vacuum:
-            writer.vacuum()
-    return Archived(files, rows)
-
-
-@contextmanager
-def _alone(workspace: Workspace) -> Iterator[LogWriter]:
-    writer = LogWriter.open(workspace.logs_db)
-    try:
-        yield writer
-    finally:
-        writer.close()
+def settings_applied(logs: LogsConfig, new: ArchiveSettings) -> LogsConfig:
+    """Give the settings as they are with the new ones."""
+    return replace(
+        logs,
+        retention=new.retention,
+        archive_interval=new.archive_interval,
+        compress=new.compress,
+        max_size=new.max_size,
+    )
 
 
 def main(context: ChildContext) -> None:

@@ -14,10 +14,11 @@ from nerve import events
 from nerve.children import ChildContext
 from nerve.clock import Clock, SystemClock
 from nerve.errors import DiskError, NerveError, StoreError
-from nerve.eventqueue import Done, EventReceiver, Gathered, Purge, Request, Vacuum
+from nerve.eventqueue import Done, EventReceiver, Gathered, Request
 from nerve.events import ErrorDetail
 from nerve.messages import Failed, Finish, Ready, Report, ToChild, WriterReport
 from nerve.store import LogWriter
+from nerve.upkeep import Upkeep
 from nerve.wal import WalKeeper
 from nerve.wire import Channel
 from workers import bootstrap
@@ -34,8 +35,6 @@ PATIENCE_SECONDS = 1.0
 """How long it waits for them at most: one may be stopped, or have been killed."""
 
 MAX_GROUP_EVENTS = 10_000
-PURGE_ROWS = 1_000
-VACUUM_PAGES = 256
 DISK_RETRY_SECONDS = 0.25
 ORPHAN_SECONDS = 1.5
 """How long the writer goes on draining after the kernel has died."""
@@ -95,6 +94,7 @@ class Writer:
         self._lag_ms = 0.0
         self._outage: str | None = None
         self._rate = Rate()
+        self._upkeep = Upkeep(store, clock)
         self._wal = WalKeeper(store, clock, self._record)
         self._deadline: float | None = None
         self._finishing = False
@@ -113,8 +113,14 @@ class Writer:
             self._commit()
         if self._receiver.requests:
             self._serve(self._receiver.requests[0])
+        elif self._is_idle():
+            self._reclaim()
         if not self._finishing and self._deadline is None:
             self._wal.tend()
+
+    def _is_idle(self) -> bool:
+        """There is unused space to give back, and nothing else to do."""
+        return self._upkeep.reclaiming and self._oldest is None and not self._finishing and self._deadline is None
 
     def _finished(self) -> bool:
         if self._deadline is not None and self._clock.now() >= self._deadline:
@@ -136,7 +142,7 @@ class Writer:
         moments = [] if upkeep is None else [upkeep]
         if self._oldest is not None:
             moments.append(self._commit_at())
-        if self._receiver.requests or self._finishing:
+        if self._receiver.requests or self._finishing or self._is_idle():
             timeout: float | None = 0.0
         else:
             timeout = max(0.0, min(moments) - self._clock.now()) if moments else None
@@ -231,30 +237,17 @@ class Writer:
     def _serve(self, request: Request) -> None:
         """Carry out one bounded step of the order at the head, between two commits."""
         try:
-            match request.order:
-                case Purge(day=day, last_id=last_id):
-                    done = self._purge(request, day, last_id)
-                case Vacuum(full=full):
-                    done = self._vacuum(full=full)
+            done = self._upkeep.step(request)
         except StoreError as error:
-            self._answer(request, 0, str(error))
-            return
+            done = Done(request.order.request, 0, str(error))
         if done is not None:
-            self._answer(request, done, None)
+            self._receiver.answer(request, done)
 
-    def _purge(self, request: Request, day: str, last_id: int) -> int | None:
-        deleted = self._store.purge_chunk(day, last_id, PURGE_ROWS)
-        request.rows += deleted
-        return None if deleted == PURGE_ROWS else request.rows
-
-    def _vacuum(self, *, full: bool) -> int | None:
-        if full:
-            self._store.vacuum()
-            return 0
-        return None if self._store.incremental_vacuum(VACUUM_PAGES) else 0
-
-    def _answer(self, request: Request, rows: int, error: str | None) -> None:
-        self._receiver.answer(request, Done(request.order.request, rows, error))
+    def _reclaim(self) -> None:
+        try:
+            self._upkeep.reclaim()
+        except StoreError as error:
+            logger.warning("unused space is not given back before the archiver's next run: %s", error)
 
     def _forget(self, producer: str) -> None:
         try:

@@ -20,6 +20,8 @@ COMMANDS = {
     "reload": ("nerve.cli.reload", "Load nerve.yaml and the senses anew."),
     "logs": ("nerve.cli.logs", "Ask the log."),
     "archive": ("nerve.cli.archive", "Move old entries to the archive now."),
+    "verify": ("nerve.cli.verify", "Check that the log and its archive are whole."),
+    "restore": ("nerve.cli.restore", "Load an archived day into a database of its own."),
     "stop": ("nerve.cli.stop", "Stop the running engine."),
 }
 

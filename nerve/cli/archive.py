@@ -3,64 +3,82 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import click
 
+from nerve.archiving import archive_alone
 from nerve.cli.common import Duration, workspace_of
+from nerve.cli.progress import Progressed, shown_progress
 from nerve.clock import SystemClock
 from nerve.config import load_config
 from nerve.control import ArchiveDone, ControlClient, RunArchive
-from nerve.errors import NotRunningError
+from nerve.errors import ControlError, NotRunningError
 from nerve.lock import WorkspaceLock
-from nerve.store import LogReader, plan
+from nerve.logs_config import LogsConfig
+from nerve.messages import Archived
+from nerve.store import DayPlan, LogReader, plan
 from nerve.workspace import Workspace
-from workers.archiver import archive_alone
 
 LONGEST_SECONDS = 24 * 3600.0
+
+WHY = {"retention": "", "max_size": " before its retention is over, as the log is larger than logs.max_size"}
 
 
 @click.command()
 @click.option("--dry-run", is_flag=True, help="Only say what would go.")
 @click.option("--retention", type=Duration(), help="Instead of the configured one, e.g. 7d.")
-@click.option("--vacuum", is_flag=True, help="Rebuild the database file afterwards, to give its unused space back.")
+@click.option("--vacuum", is_flag=True, help="Rebuild the database file afterwards; needs twice its size on the disk.")
 @click.pass_context
 def archive(ctx: click.Context, dry_run: bool, retention: float | None, vacuum: bool) -> None:
     """Move entries of whole UTC days older than the retention to data/archive/logs, one file a day.
+
+    While the log is larger than logs.max_size, the oldest days go too, though they are not that old. Entries of runs
+    that are not complete stay. It may be interrupted at any moment: the next run goes on from there.
 
     \b
     Example:
       nerve archive --dry-run --retention 7d
     """
     workspace = workspace_of(ctx)
-    seconds = load_config(workspace.config_path).logs.retention if retention is None else retention
+    logs = load_config(workspace.config_path).logs
+    logs = logs if retention is None else replace(logs, retention=retention)
     if dry_run:
-        _show_plan(workspace, seconds)
+        _show_plan(workspace, logs)
         return
-    try:
-        files, rows = _by_the_engine(workspace, seconds, vacuum)
-    except NotRunningError:
-        files, rows = _by_ourselves(workspace, seconds, vacuum)
-    click.echo(f"nerve: archived {rows} entries into {files} files in {workspace.archive_dir}")
+    with shown_progress() as progressed:
+        try:
+            done = _by_the_engine(workspace, logs, vacuum, progressed)
+        except NotRunningError:
+            done = _by_ourselves(workspace, logs, vacuum, progressed)
+    for note in done.notes:
+        click.echo(f"nerve: {note}", err=True)
+    if done.error:
+        raise ControlError(done.error)
+    click.echo(f"nerve: archived {done.rows} entries into {done.files} files in {workspace.archive_dir}")
 
 
-def _show_plan(workspace: Workspace, retention: float) -> None:
+def _show_plan(workspace: Workspace, logs: LogsConfig) -> None:
     with LogReader(workspace.logs_db) as reader:
-        days = plan(reader, time.time_ns() // 1_000_000, retention)
+        days = plan(reader, time.time_ns() // 1_000_000, logs)
     for day in days:
-        click.echo(f"{day.day}  {day.rows} entries")
+        click.echo(_planned(day))
     if not days:
         click.echo("nerve: nothing is older than the retention", err=True)
 
 
-def _by_the_engine(workspace: Workspace, retention: float, vacuum: bool) -> tuple[int, int]:
+def _planned(day: DayPlan) -> str:
+    return f"{day.day}  {day.rows} entries{WHY[day.reason]}"
+
+
+def _by_the_engine(workspace: Workspace, logs: LogsConfig, vacuum: bool, progressed: Progressed) -> Archived:
     with ControlClient(workspace.control_socket, workspace.home) as client:
-        client.send(RunArchive(retention, vacuum))
-        done = client.expect(ArchiveDone, LONGEST_SECONDS)
-    return done.files, done.rows
+        client.send(RunArchive(logs.retention, vacuum))
+        done = client.expect(ArchiveDone, LONGEST_SECONDS, progressed)
+    return Archived(done.files, done.rows, notes=done.notes)
 
 
-def _by_ourselves(workspace: Workspace, retention: float, vacuum: bool) -> tuple[int, int]:
+def _by_ourselves(workspace: Workspace, logs: LogsConfig, vacuum: bool, progressed: Progressed) -> Archived:
     workspace.prepare()
     with WorkspaceLock.acquire(workspace, wait=5.0, clock=SystemClock()):
-        done = archive_alone(workspace, retention, vacuum=vacuum)
-    return done.files, done.rows
+        return archive_alone(workspace, logs, progressed, vacuum=vacuum)

@@ -21,6 +21,11 @@ def workspace_of(ctx: click.Context) -> Workspace:
     return find_workspace(ctx.find_root().obj, os.environ, Path.cwd())
 
 
+def counted(count: int, one: str, many: str) -> str:
+    """Say how many there are of something: `1 file`, `2 files`."""
+    return f"{count} {one if count == 1 else many}"
+
+
 class Duration(click.ParamType[float]):
     """A duration on the command line, in seconds."""
 
@@ -36,4 +41,4 @@ class Duration(click.ParamType[float]):
             self.fail(str(error), param, ctx)
 
 
-__all__ = ["ConfigError", "Duration", "NerveError", "workspace_of"]
+__all__ = ["ConfigError", "Duration", "NerveError", "counted", "workspace_of"]

@@ -20,7 +20,7 @@ from nerve.cli.render import colours_wanted, json_line, text_lines, view_of
 from nerve.clock import SystemClock
 from nerve.errors import NerveError
 from nerve.events import Log
-from nerve.store import Filter, LogReader, Match, parse_matches
+from nerve.store import Filter, LogReader, Match, WholeLog, open_log, parse_matches
 from nerve.times import SystemZone, parse_moment
 from nerve.workspace import Workspace
 
@@ -110,6 +110,7 @@ def _matches(_ctx: click.Context, _param: click.Parameter, value: tuple[str, ...
 )
 @click.option("-f", "--follow", is_flag=True, help="Then show new entries as they come, until Ctrl-C.")
 @click.option("--after", metavar="ID", type=click.IntRange(min=0), help="Only what came after this entry: to resume.")
+@click.option("--archived", is_flag=True, help="Look in the archive too; with --since and --until, in those days only.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line, as in the archive.")
 @click.option("--utc", is_flag=True, is_eager=True, help="Read and show times in UTC, not in local time.")
 @click.pass_context
@@ -126,6 +127,7 @@ def logs(
     lines: int | None,
     follow: bool,
     after: int | None,
+    archived: bool,
     as_json: bool,
     utc: bool,
 ) -> None:
@@ -144,6 +146,7 @@ def logs(
       nerve logs -f --sense disk-usage
       nerve logs type=run_complete payload.status!=ok | less
       nerve logs --json payload.exception~=Timeout | jq .payload
+      nerve logs --archived --errors --since 90d --until 60d
     """
     if follow and until is not None:
         raise click.UsageError("--until can't be used with -f, which waits for what is still to come", ctx)
@@ -153,7 +156,7 @@ def logs(
     render = _renderer(output, _zone(utc=utc), as_json=as_json, utc=utc)
     if lines is None:
         lines = _default_limit(output, wanted, follow=follow)
-    with _reader(workspace_of(ctx)) as reader, _quiet_end(output, follow=follow):
+    with _reader(workspace_of(ctx), archived=archived) as reader, _quiet_end(output, follow=follow):
         newest = reader.last_id()
         shown = output.write(map(render, _entries(reader, replace(wanted, until_id=newest), lines)))
         if follow:
@@ -162,13 +165,13 @@ def logs(
             click.secho(_hint(wanted), err=True, dim=True, color=None if colours_wanted() else False)
 
 
-def _reader(workspace: Workspace) -> LogReader:
+def _reader(workspace: Workspace, *, archived: bool) -> LogReader | WholeLog:
     if not workspace.logs_db.exists():
         raise NerveError(f"nothing is logged here yet ({workspace.logs_db} is not there): start with `nerve start`")
-    return LogReader(workspace.logs_db)
+    return open_log(workspace.logs_db, archived=archived)
 
 
-def _follow(reader: LogReader, wanted: Filter, output: Output, render: Render) -> None:
+def _follow(reader: LogReader | WholeLog, wanted: Filter, output: Output, render: Render) -> None:
     """Show what is committed after `wanted.after_id`, each entry once, until nobody reads the output."""
     last = wanted.after_id or 0
     while output.wait(POLL_SECONDS):
@@ -179,7 +182,7 @@ def _follow(reader: LogReader, wanted: Filter, output: Output, render: Render) -
             last = newest
 
 
-def _entries(reader: LogReader, wanted: Filter, limit: int | None) -> Iterable[Log]:
+def _entries(reader: LogReader | WholeLog, wanted: Filter, limit: int | None) -> Iterable[Log]:
     return reader.stream(wanted) if limit is None else reader.query(replace(wanted, limit=min(limit, LARGEST)))
 
 

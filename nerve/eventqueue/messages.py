@@ -33,18 +33,34 @@ class Goodbye(msgspec.Struct, frozen=True, tag=3, array_like=True):
 
 
 class Purge(msgspec.Struct, frozen=True, tag=4, array_like=True):
-    """The archiver's order: delete the rows of the UTC day `day` with id <= `last_id`, which are in the archive."""
+    """The archiver's order: delete up to `most` rows of the UTC day `day` with id <= `last_id`, but for `open_runs`.
+
+    They are in the archive. When fewer than `most` are gone, none is left.
+    """
 
     request: int
     day: str
     last_id: int
+    open_runs: tuple[str, ...] = ()
+    most: Annotated[int, msgspec.Meta(ge=1, le=2**53)] = 2**53
 
 
 class Vacuum(msgspec.Struct, frozen=True, tag=5, array_like=True):
-    """The archiver's order: give unused space back; `full` rebuilds the whole file."""
+    """The archiver's order: rebuild the whole file, without its unused space."""
 
     request: int
-    full: bool
+
+
+class Conclude(msgspec.Struct, frozen=True, tag=6, array_like=True):
+    """The archiver's order: remember its run, and give unused space back whenever there is time for it.
+
+    It archived `rows` rows into `files` files, and ended at `ts` (unix ms).
+    """
+
+    request: int
+    ts: int
+    files: int
+    rows: int
 
 
 class Welcome(msgspec.Struct, frozen=True, tag=1, array_like=True):
@@ -67,6 +83,6 @@ class Done(msgspec.Struct, frozen=True, tag=3, array_like=True):
     error: str | None = None
 
 
-Order = Purge | Vacuum
-ToWriter = Hello | Batch | Goodbye | Purge | Vacuum
+Order = Purge | Vacuum | Conclude
+ToWriter = Hello | Batch | Goodbye | Purge | Vacuum | Conclude
 FromWriter = Welcome | Ack | Done

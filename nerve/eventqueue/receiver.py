@@ -18,6 +18,7 @@ from nerve.errors import WireError
 from nerve.eventqueue.messages import (
     Ack,
     Batch,
+    Conclude,
     Done,
     FromWriter,
     Goodbye,
@@ -219,7 +220,7 @@ class EventReceiver:
                 self._accept_batch(inlet.producer, message, now)
             case Hello() if not inlet.producer:
                 self._welcome(inlet, message)
-            case Purge() | Vacuum() if inlet.producer:
+            case Purge() | Vacuum() | Conclude() if inlet.producer:
                 self.requests.append(Request(message, inlet))
             case Goodbye() if inlet.producer:
                 self._forget(inlet.producer)

@@ -4,17 +4,25 @@ from __future__ import annotations
 
 from peewee import SqliteDatabase
 
-from nerve.store.archive import Archive, DayPlan, PurgeOrder, plan
+from nerve.store.archive import Archive, ArchiveHost, Filed, PurgeOrder
+from nerve.store.asking import open_log, query_logs
+from nerve.store.diskroom import check_room
+from nerve.store.due import DayPlan, oversize, plan
 from nerve.store.filters import Filter, Match, parse_match, parse_matches
 from nerve.store.manifest import ManifestEntry
-from nerve.store.querying import LogReader, query_logs
+from nerve.store.onelog import WholeLog
+from nerve.store.querying import LogReader
 from nerve.store.sensedb import SenseDatabases
 from nerve.store.shelf import read_manifest
-from nerve.store.writing import LogWriter
+from nerve.store.writing import ARCHIVE_RUN, ArchiveRun, LogWriter
 
 __all__ = [
+    "ARCHIVE_RUN",
     "Archive",
+    "ArchiveHost",
+    "ArchiveRun",
     "DayPlan",
+    "Filed",
     "Filter",
     "LogReader",
     "LogWriter",
@@ -23,6 +31,10 @@ __all__ = [
     "PurgeOrder",
     "SenseDatabases",
     "SqliteDatabase",
+    "WholeLog",
+    "check_room",
+    "open_log",
+    "oversize",
     "parse_match",
     "parse_matches",
     "plan",

@@ -2,147 +2,170 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
-from dataclasses import replace
+from collections.abc import Generator, Iterable, Iterator
+from itertools import chain
 from pathlib import Path
+from typing import NamedTuple, Protocol
 
 import msgspec
 
-from nerve.errors import StoreError
-from nerve.events import Log
-from nerve.store.days import FIRST_TS, day_end, day_of, day_start
+from nerve.errors import DiskError, StoreError
+from nerve.events import ArchiveReason, Log
+from nerve.logs_config import LogsConfig
+from nerve.messages import ArchiveProgress
+from nerve.store.adoption import examine
+from nerve.store.compression import Stored
+from nerve.store.days import day_end, day_start
+from nerve.store.due import count_rows, due_days
 from nerve.store.filters import Filter
-from nerve.store.lines import from_line, to_line
+from nerve.store.lines import to_line
 from nerve.store.manifest import FileName, ManifestEntry, Tally
 from nerve.store.querying import LogReader
 from nerve.store.shelf import Shelf
 
+PROGRESS_ROWS = 1_000
+"""So many rows are written between one word on the progress and the next."""
+
 
 class PurgeOrder(msgspec.Struct, frozen=True):
-    """What may be deleted, being archived: the rows of the UTC day `day` with id <= `last_id`."""
+    """What may be deleted, being archived: the rows of the UTC day `day` with id <= `last_id`, but for `open_runs`."""
 
     day: str
     last_id: int
+    open_runs: tuple[str, ...] = ()
 
 
-class DayPlan(msgspec.Struct, frozen=True):
-    """A UTC day that is due, and how many rows of it are in the table."""
+class Filed(NamedTuple):
+    """A file that has come into the archive, and why now."""
 
-    day: str
-    rows: int
-
-
-def due_days(reader: LogReader, now_ms: int, retention_s: float) -> list[str]:
-    """Give the UTC days that have rows and ended at least `retention_s` seconds before `now_ms`, in order."""
-    cutoff = now_ms - int(retention_s * 1000)
-    days: list[str] = []
-    ts = reader.first_ts(FIRST_TS)
-    while ts is not None and ts < cutoff and day_end(day_of(ts)) <= cutoff:
-        days.append(day_of(ts))
-        ts = reader.first_ts(day_end(day_of(ts)))
-    return days
+    entry: ManifestEntry
+    reason: ArchiveReason
 
 
-def plan(reader: LogReader, now_ms: int, retention_s: float) -> list[DayPlan]:
-    """Say what an archiver would do now; changes nothing."""
-    days = due_days(reader, now_ms, retention_s)
-    return [DayPlan(day, reader.count_between(day_start(day), day_end(day) - 1)) for day in days]
+class ArchiveHost(Protocol):
+    """What an archive has others do, and whom it tells. What these raise ends the run, which harms nothing."""
+
+    def purge(self, order: PurgeOrder) -> Iterator[int]:
+        """Delete rows from the table, and give the number of each chunk that has gone: in an engine the writer does."""
+
+    def progressed(self, progress: ArchiveProgress) -> None:
+        """Hear how far the run is."""
+
+    def refused(self, reason: str) -> None:
+        """Hear, in one line, of a file in the folder that is left alone, since it is none of this archive."""
 
 
 class Archive:
     """Moves the log's old days to a folder.
 
-    `purge` deletes rows from the table, and gives how many it has deleted: in an engine it asks the writer. It is told
-    to only when the rows' file, and its line in the manifest, are on the disk.
+    Its host is told to purge rows only when their file, and its line in the manifest, are on the disk.
     """
 
-    def __init__(self, folder: Path, db: Path, purge: Callable[[PurgeOrder], int]) -> None:
+    def __init__(self, folder: Path, db: Path, host: ArchiveHost) -> None:
         self._folder = folder
         self._db = db
-        self._purge = purge
+        self._host = host
 
-    def run_once(self, now_ms: int, retention_s: float) -> Generator[ManifestEntry, None, None]:
-        """Archive every day that is due, and give the entry of each file that has come into the archive.
+    def run_once(self, now_ms: int, logs: LogsConfig) -> Generator[Filed, None, None]:
+        """Archive every day that is due, and give each file that has come into the archive.
 
-        An entry is given before its rows are deleted; they are when the next one is asked for. What an interrupted
+        A file is given before its rows are deleted; they are when the next one is asked for. What an interrupted
         run has left half done is completed first. Raises StoreError (DiskError for a full disk); what was done
         by then is safe, and the next run goes on from there.
         """
         with Shelf.held(self._folder) as shelf, LogReader(self._db) as reader:
-            work = _Work(shelf, reader, now_ms)
+            work = _Work(shelf, reader, self._host, now_ms)
             for name in shelf.strays():
-                yield work.adopt(name)
-            for day in due_days(reader, now_ms, retention_s):
-                archived, late = work.rows_of(day)
-                if archived:
-                    self._purge(PurgeOrder(day, work.last_archived_id(day)))
-                if late:
-                    yield work.export(day)
-                    self._purge(PurgeOrder(day, work.last_archived_id(day)))
+                if adopted := work.adopt(name):
+                    yield Filed(adopted, "interrupted")
+            for day, reason in due_days(reader, now_ms, logs):
+                work.begin(day)
+                work.purge(day)
+                if entry := work.export(day, compressed=logs.compress == "zstd"):
+                    yield Filed(entry, reason)
+                    work.purge(day)
 
 
 class _Work:
-    """One run: what it reads, where it writes, and its moment."""
+    """One run: what it reads, where it writes, its moment, and how far it is."""
 
-    def __init__(self, shelf: Shelf, reader: LogReader, now_ms: int) -> None:
+    def __init__(self, shelf: Shelf, reader: LogReader, host: ArchiveHost, now_ms: int) -> None:
         self._shelf = shelf
         self._reader = reader
+        self._host = host
         self._now_ms = now_ms
         self._log_id = reader.meta("log_id") or ""
+        self._progress = ArchiveProgress("", 0, 0, 0)
 
-    def last_archived_id(self, day: str) -> int:
-        """Give the id up to which the rows of `day` are archived; all rows of the day up to it are."""
-        return self._shelf.last_archived_id(day, self._log_id)
+    def begin(self, day: str) -> None:
+        """Count a day in: what follows is about it."""
+        self._tell(day=day, due=self._progress.due + count_rows(self._reader, day))
 
-    def rows_of(self, day: str) -> tuple[int, int]:
-        """Count the rows of `day` in the table: those that are in the archive too, and the others."""
-        first, last, done = day_start(day), day_end(day) - 1, self.last_archived_id(day)
-        archived = self._reader.count_between(first, last, until_id=done)
-        return archived, self._reader.count_between(first, last, after_id=done)
+    def purge(self, day: str) -> None:
+        """Have the rows of `day` deleted that are in the archive."""
+        for stretch in self._shelf.archived(day, self._log_id):
+            if count_rows(self._reader, day, stretch.last_id):
+                for rows in self._host.purge(PurgeOrder(day, stretch.last_id, tuple(stretch.open_runs))):
+                    self._tell(deleted=self._progress.deleted + rows)
 
-    def export(self, day: str) -> ManifestEntry:
-        """Write the rows of `day` that are not archived yet to a new file."""
-        name, tally = self._shelf.next_name(day), Tally()
-        self._shelf.write(name, _tallied(self._rows(day, self._reader.last_id()), tally))
-        return self._add(name, tally)
+    def export(self, day: str, *, compressed: bool) -> ManifestEntry | None:
+        """Write the rows of `day` that are not archived yet to a new file; None when there are none.
 
-    def adopt(self, name: FileName) -> ManifestEntry:
-        """Enter a file into the manifest that an interrupted run has completed; StoreError when it is none."""
-        path, tally = self._shelf.path(name), Tally()
-        previous_id = self.last_archived_id(name.day)
-        for number, line in enumerate(self._shelf.lines(name), 1):
-            entry = _entry_of(name.day, previous_id, line, f"{path}, line {number}")
-            tally.add(entry.id, line)
-            previous_id = entry.id
-        lines = self._shelf.lines(name)
-        # `in` goes on from where it found the row before: both are in order.
-        if not tally.rows or not all(to_line(row) in lines for row in self._rows(name.day, tally.last_id)):
-            raise StoreError(f"{path} is not of this archive: it lacks rows that the log has; move it away")
-        return self._add(name, tally)
+        Those of runs that are not complete stay where they are.
+        """
+        last_id = self._reader.last_id()
+        open_runs, held_back = self._reader.open_runs(last_id), set[str]()
+        rows = _held_back(self._rows_left(day, last_id), open_runs, held_back)
+        first = next(rows, None)
+        if first is None:
+            return None
+        name, tally = self._shelf.next_name(day, compressed=compressed), Tally()
+        stored = self._shelf.write(name, self._lines(chain([first], rows), tally))
+        return self._add(name, stored, tally, held_back)
 
-    def _rows(self, day: str, last_id: int) -> Iterator[Log]:
-        period = Filter(since=day_start(day), until=day_end(day) - 1)
-        return self._reader.stream_raw(replace(period, after_id=self.last_archived_id(day), until_id=last_id))
+    def adopt(self, name: FileName) -> ManifestEntry | None:
+        """Enter a file into the manifest that an interrupted run has completed; None when it is refused."""
+        try:
+            archived = self._shelf.archived(name.day, self._log_id)
+            tally, open_runs = examine(self._shelf, name, archived, self._rows_left(name.day, self._reader.last_id()))
+            return self._add(name, self._shelf.measure(name), tally, open_runs)
+        except DiskError:
+            raise
+        except StoreError as why:
+            self._host.refused(str(why))
+            return None
 
-    def _add(self, name: FileName, tally: Tally) -> ManifestEntry:
-        entry = tally.entry(name, self._now_ms, self._log_id)
+    def _rows_left(self, day: str, last_id: int) -> Iterator[Log]:
+        """Give the rows of `day` with id <= `last_id` that are not archived, with raw payloads."""
+        archived = self._shelf.archived(day, self._log_id)
+        done = max((stretch.last_id for stretch in archived if not stretch.open_runs), default=0)
+        period = Filter(since=day_start(day), until=day_end(day) - 1, after_id=done, until_id=last_id)
+        for row in self._reader.stream_raw(period):
+            if not any(stretch.holds(row.id, row.ref_id) for stretch in archived):
+                yield row
+
+    def _lines(self, rows: Iterator[Log], tally: Tally) -> Iterator[bytes]:
+        for row in rows:
+            tally.add(row.id)
+            if not tally.rows % PROGRESS_ROWS:
+                self._tell(archived=self._progress.archived + PROGRESS_ROWS)
+            yield to_line(row)
+        self._tell(archived=self._progress.archived + tally.rows % PROGRESS_ROWS)
+
+    def _add(self, name: FileName, stored: Stored, tally: Tally, open_runs: Iterable[str]) -> ManifestEntry:
+        entry = tally.entry(name, stored, self._now_ms, self._log_id, open_runs)
         self._shelf.add(entry)
         return entry
 
+    def _tell(self, **changes: str | int) -> None:
+        self._progress = msgspec.structs.replace(self._progress, **changes)
+        self._host.progressed(self._progress)
 
-def _tallied(rows: Iterator[Log], tally: Tally) -> Iterator[bytes]:
+
+def _held_back(rows: Iterator[Log], runs: frozenset[str], held_back: set[str]) -> Iterator[Log]:
+    """Give the rows that are of none of these runs, and note the runs whose rows are held back."""
     for row in rows:
-        line = to_line(row)
-        tally.add(row.id, line)
-        yield line
-
-
-def _entry_of(day: str, previous_id: int, line: bytes, place: str) -> Log:
-    """Read a line that must hold an entry of `day`, with an id above `previous_id`."""
-    try:
-        entry = from_line(line)
-    except ValueError as error:
-        raise StoreError(f"{place}: damaged ({error}); move the file away") from None
-    if not day_start(day) <= entry.ts < day_end(day) or entry.id <= previous_id:
-        raise StoreError(f"{place}: entry {entry.id} (ts {entry.ts}) doesn't belong there; move the file away")
-    return entry
+        if row.ref_id in runs:
+            held_back.add(row.ref_id)
+        else:
+            yield row

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from nerve.events import Log
+from nerve.store.models import Row
 
 
 class ArchivedLog(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -21,7 +22,7 @@ class ArchivedLog(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 _encoder = msgspec.json.Encoder()
-_decoder = msgspec.json.Decoder(ArchivedLog)
+_decode = msgspec.json.Decoder(ArchivedLog).decode
 
 
 def to_line(entry: Log) -> bytes:
@@ -31,8 +32,24 @@ def to_line(entry: Log) -> bytes:
 
 def from_line(line: bytes) -> Log:
     """Read a line that `to_line` wrote; raises ValueError for anything else, such as a line without its end."""
+    number, source, kind, ref_id, text, ts = row_of(line)
+    payload: Any = msgspec.json.decode(text)
+    return Log(number, source, kind, ref_id, payload, ts)
+
+
+def row_of(line: bytes) -> Row:
+    """Read a line as the row that it was, with its payload as JSON text; raises ValueError as `from_line` does."""
     if not line.endswith(b"\n"):
         raise ValueError("it doesn't end where a line ends")
-    found = _decoder.decode(line)
-    payload: Any = msgspec.json.decode(found.payload)
-    return Log(found.id, found.source, found.type, found.ref_id, payload, found.ts)
+    found = _decode(line)
+    return found.id, found.source, found.type, found.ref_id, bytes(found.payload).decode(), found.ts
+
+
+def undecoded(row: Row) -> Log:
+    """Make an entry of a row, with its payload as msgspec.Raw, on one line; what is no JSON becomes the JSON of it."""
+    number, source, kind, ref_id, payload, ts = row
+    try:
+        text = msgspec.json.format(payload, indent=-1)
+    except msgspec.DecodeError:
+        text = msgspec.json.encode(payload).decode()
+    return Log(number, source, kind, ref_id, msgspec.Raw(text), ts)

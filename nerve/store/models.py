@@ -15,6 +15,8 @@ SCHEMA_VERSION = 1
 
 Row = tuple[Any, ...]
 
+_schema = peewee.Table("sqlite_master")
+
 # An expression index serves only a query with the same expression: these two are written once, for both.
 # What is not JSON has no cause and no status; it must not make an INSERT fail.
 CAUSE = peewee.SQL(
@@ -101,6 +103,22 @@ def create_schema(db: peewee.Database) -> None:
         execute(db, peewee.SQL(trigger))
     facts = [("schema_version", str(SCHEMA_VERSION)), ("log_id", uuid.uuid4().hex)]
     execute(db, Meta.insert_many(facts, fields=[Meta.key, Meta.value]))
+
+
+def altered_parts(db: peewee.Database) -> list[str]:
+    """Name the indexes and triggers that a log should have and this one has not, or not as they were made."""
+    pattern = peewee.SqliteDatabase(":memory:")
+    with pattern.connection_context():
+        create_schema(pattern)
+        expected = _parts(pattern)
+    return sorted(name for name, sql in expected.items() - _parts(db).items())
+
+
+def _parts(db: peewee.Database) -> dict[str, str | None]:
+    """Give the SQL of each trigger by its name, and the names of the indexes: their SQL is Peewee's to write."""
+    made = _schema.c.sql.is_null(is_null=False)
+    rows = fetch(db, _schema.select(_schema.c.type, _schema.c.name, _schema.c.sql).where(made))
+    return {f"{kind} {name}": sql if kind == "trigger" else None for kind, name, sql in rows if kind != "table"}
 
 
 def is_empty(db: peewee.Database) -> bool:

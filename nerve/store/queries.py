@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
@@ -32,6 +33,30 @@ class Count(NamedTuple):
     n: int
 
 
+class ByteRow(NamedTuple):
+    """A row with the bytes of its texts, which need not be UTF-8 once a disk has failed."""
+
+    id: int
+    source: bytes
+    type: bytes
+    ref_id: bytes | None
+    payload: bytes
+    ts: int
+
+    def decoded(self, errors: str = "strict") -> Row:
+        """Give it with texts; UnicodeDecodeError unless told what to do about `errors`."""
+        number, source, kind, ref_id, payload, ts = self
+        ref = None if ref_id is None else ref_id.decode("utf-8", errors)
+        return (
+            number,
+            source.decode("utf-8", errors),
+            kind.decode("utf-8", errors),
+            ref,
+            payload.decode("utf-8", errors),
+            ts,
+        )
+
+
 def find(db: peewee.Database, wanted: Filter) -> list[Row]:
     """Give the rows that `wanted` finds, in the order of their id."""
     if wanted.limit is not None and not is_ordered(wanted):
@@ -54,11 +79,27 @@ def rows(db: peewee.Database, ids: Sequence[int]) -> list[Row]:
     return _entries(db, peewee.SQL("(SELECT value FROM json_each(?))", [listed]))
 
 
+def byte_rows(db: peewee.SqliteDatabase, after_id: int, until_id: int, limit: int) -> list[ByteRow]:
+    """Give the first `limit` rows with after_id < id <= until_id, whatever their texts are."""
+    connection: sqlite3.Connection = db.connection()  # type: ignore[no-untyped-call]  # Peewee's stubs
+    connection.text_factory = bytes
+    try:
+        found = Log.select(*_ENTRY).where(Log.id > after_id, Log.id <= until_id)
+        return [ByteRow(*row) for row in fetch(db, found.order_by(Log.id).limit(limit))]
+    finally:
+        connection.text_factory = str
+
+
 def as_of_now(db: peewee.Database, wanted: Filter) -> tuple[Filter, Survey]:
     """Limit `wanted` to what the log holds now, and look up what `find_ids` must know."""
-    newest = last_id(db)
-    wanted = replace(wanted, until_id=newest if wanted.until_id is None else min(newest, wanted.until_id))
+    wanted = _until_now(db, wanted)
     return wanted, survey(db, wanted)
+
+
+def find_as_of_now(db: peewee.Database, wanted: Filter) -> tuple[Filter, list[Row]]:
+    """Give the rows that `wanted` finds in what the log holds now, and `wanted` limited to that."""
+    wanted = _until_now(db, wanted)
+    return wanted, find(db, wanted)
 
 
 def caused_by(db: peewee.Database, runs: Sequence[str]) -> list[Row]:
@@ -94,6 +135,11 @@ def last_id(db: peewee.Database) -> int:
     """Give the greatest id that any row was ever given; 0 for none."""
     found = fetch(db, _sequence.select(_sequence.c.seq).where(_sequence.c.name == "logs"))
     return int(found[0][0]) if found else 0
+
+
+def _until_now(db: peewee.Database, wanted: Filter) -> Filter:
+    newest = last_id(db)
+    return replace(wanted, until_id=newest if wanted.until_id is None else min(newest, wanted.until_id))
 
 
 def _entries(db: peewee.Database, ids: peewee.Node) -> list[Row]:

@@ -1,55 +1,38 @@
-"""Reading the log: query_logs for everyone, LogReader for those who read again and again."""
+"""LogReader: reads the log's table, in short reads."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from types import TracebackType
+from typing import NamedTuple
 
 import msgspec
 
 from nerve.errors import StoreError
 from nerve.events import Log
-from nerve.store import queries
+from nerve.store import holdings, queries
 from nerve.store.filters import Filter
+from nerve.store.lines import undecoded
 from nerve.store.models import Row, get_meta
 from nerve.store.queries import Count
 from nerve.store.snapshot import ReadOnlyDatabase
+from nerve.store.surveying import Survey
 
 BATCH = 50_000
 """So many ids does a stream look up at once: in memory they are small, entries are not."""
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+PAGE = 1000
+"""So many entries does a stream read at once."""
 
 
-def query_logs(
-    db: str | Path,
-    *,
-    source: str | None = None,
-    type: str | None = None,
-    ref_id: str | None = None,
-    since: int | datetime | None = None,
-    until: int | datetime | None = None,
-    limit: int | None = None,
-) -> list[Log]:
-    """Give the entries of the log at `db` that all filters allow, in the order of their id; makes and changes nothing.
+class Page(NamedTuple):
+    """What a read of some rows found: all that there were, and are still in the table, up to and with `until_id`."""
 
-    `since` and `until` are inclusive: unix ms, or a datetime with a timezone. `limit` keeps the newest. Raises
-    ValueError or TypeError for a filter that makes no sense, and StoreError where there is no log that can be read.
-    """
-    wanted = Filter(
-        source=source,
-        type=type,
-        ref_id=ref_id,
-        since=_unix_ms("since", since),
-        until=_unix_ms("until", until),
-        limit=limit,
-    )
-    with LogReader(db) as reader:
-        return reader.query(wanted)
+    rows: list[Row]
+    until_id: int
 
 
 class LogReader:
@@ -76,22 +59,36 @@ class LogReader:
 
     def query(self, wanted: Filter) -> list[Log]:
         """Give what `wanted` finds, in the order of its id."""
-        return [self._decoded(row) for row in self._db.read(partial(queries.find, wanted=wanted))]
+        return [self.decoded(row) for row in self._db.read(partial(queries.find, wanted=wanted))]
 
-    def stream(self, wanted: Filter, page: int = 1000) -> Iterator[Log]:
+    def stream(self, wanted: Filter, page: int | None = None) -> Iterator[Log]:
         """Give what `wanted` finds, of what there is now, in the order of its id: in short reads of `page` entries."""
-        return map(self._decoded, self._rows(wanted, page))
+        return map(self.decoded, self._rows(wanted, page))
 
-    def stream_raw(self, wanted: Filter, page: int = 1000) -> Iterator[Log]:
+    def stream_raw(self, wanted: Filter, page: int | None = None) -> Iterator[Log]:
         """Give the same as `stream`, with each payload as msgspec.Raw, on one line: to be passed on, not to be read.
 
         A payload that is no JSON, which no event of ours has, is given as the JSON of its text.
         """
-        return map(_undecoded, self._rows(wanted, page))
+        return map(undecoded, self._rows(wanted, page))
+
+    def pages(self, wanted: Filter, size: int | None = None) -> Iterator[Page]:
+        """Give the rows that `stream` goes through, in its short reads; the last page reaches to the end of the log."""
+        wanted, known = self._db.read(partial(queries.as_of_now, wanted=wanted))
+        size = size or PAGE
+        for ids in self._ids(wanted, known):
+            for at in range(0, len(ids), size):
+                part = ids[at : at + size]
+                yield Page(self._db.read(partial(queries.rows, ids=part)), part[-1])
+        yield Page([], wanted.until_id or 0)
+
+    def newest(self, wanted: Filter) -> tuple[Filter, list[Row]]:
+        """Give the rows that `query` decodes, and `wanted` limited to what the log held then."""
+        return self._db.read(partial(queries.find_as_of_now, wanted=wanted))
 
     def caused_by(self, runs: Sequence[str]) -> list[Log]:
         """Give the `run_start` of each run that was fired by a signal of one of `runs` (run ids)."""
-        return [self._decoded(row) for row in self._db.read(partial(queries.caused_by, runs=runs))]
+        return [self.decoded(row) for row in self._db.read(partial(queries.caused_by, runs=runs))]
 
     def counts_since(self, id: int) -> list[Count]:
         """Count the entries with an id above `id`, for each source and type that has any."""
@@ -110,17 +107,23 @@ class LogReader:
         """Give the greatest id that any entry was ever given; 0 for none."""
         return self._db.read(queries.last_id)
 
+    def open_runs(self, until_id: int) -> frozenset[str]:
+        """Give the runs that have started, as the entry `until_id` or before, and are not complete."""
+        return self._db.read(partial(holdings.open_runs, until_id=until_id))
+
+    def live_bytes(self) -> int:
+        """Give the size of what the database holds, without the pages that it has free."""
+        return self._db.read(holdings.live_bytes)
+
     def meta(self, key: str) -> str | None:
         """Give what the writer remembers under `key`."""
         return self._db.read(partial(get_meta, key=key))
 
-    def _rows(self, wanted: Filter, page: int) -> Iterator[Row]:
-        for ids in self._ids(wanted):
-            for at in range(0, len(ids), page):
-                yield from self._db.read(partial(queries.rows, ids=ids[at : at + page]))
+    def _rows(self, wanted: Filter, page: int | None) -> Iterator[Row]:
+        for rows, _until_id in self.pages(wanted, page):
+            yield from rows
 
-    def _ids(self, wanted: Filter) -> Iterator[list[int]]:
-        wanted, known = self._db.read(partial(queries.as_of_now, wanted=wanted))
+    def _ids(self, wanted: Filter, known: Survey) -> Iterator[list[int]]:
         if wanted.limit is not None:
             yield self._db.read(partial(queries.find_ids, wanted=wanted, known=known, newest=True))
             return
@@ -132,29 +135,11 @@ class LogReader:
             more = len(ids) == BATCH
             wanted = replace(wanted, after_id=ids[-1] if ids else None)
 
-    def _decoded(self, row: Row) -> Log:
+    def decoded(self, row: Row) -> Log:
+        """Make an entry of a row; StoreError, with its id, when its payload is no JSON."""
         number, source, kind, ref_id, payload, ts = row
         try:
             return Log(number, source, kind, ref_id, msgspec.json.decode(payload), ts)
         except msgspec.DecodeError as why:
             place = f"{self._path}: the payload of entry {number}"
             raise StoreError(f"{place} is no JSON ({why}): see `nerve verify`") from why
-
-
-def _undecoded(row: Row) -> Log:
-    number, source, kind, ref_id, payload, ts = row
-    try:
-        text = msgspec.json.format(payload, indent=-1)
-    except msgspec.DecodeError:
-        text = msgspec.json.encode(payload).decode()
-    return Log(number, source, kind, ref_id, msgspec.Raw(text), ts)
-
-
-def _unix_ms(name: str, moment: int | datetime | None) -> int | None:
-    if moment is None or (isinstance(moment, int) and not isinstance(moment, bool)):
-        return moment
-    if not isinstance(moment, datetime):
-        raise TypeError(f"{name} is {moment!r}: give unix ms as an int, or a datetime with a timezone")
-    if moment.utcoffset() is None:
-        raise ValueError(f"{name} is a datetime without a timezone ({moment}): give it one, as in datetime.now(UTC)")
-    return (moment - _EPOCH) // timedelta(milliseconds=1)

@@ -10,7 +10,7 @@ from peewee import SqliteDatabase
 from nerve.clock import Moment
 from nerve.errors import StoreError
 from nerve.events import Log
-from nerve.store.querying import query_logs
+from nerve.store.asking import query_logs
 from nerve.workspace import Workspace
 
 BUSY_SECONDS = 5
@@ -32,10 +32,18 @@ class SenseDatabases:
         since: Moment | None,
         until: Moment | None,
         limit: int | None,
+        archived: bool,
     ) -> list[Log]:
         """Query the log, read-only."""
         return query_logs(
-            self._workspace.logs_db, source=source, type=type, ref_id=ref_id, since=since, until=until, limit=limit
+            self._workspace.logs_db,
+            source=source,
+            type=type,
+            ref_id=ref_id,
+            since=since,
+            until=until,
+            limit=limit,
+            archived=archived,
         )
 
     def own(self, sense: str) -> SqliteDatabase:

@@ -12,8 +12,9 @@ from typing import BinaryIO, Literal
 import msgspec
 
 from nerve.errors import StoreError
+from nerve.store.compression import Stored, measure, read_lines, write_lines
 from nerve.store.failures import disk_failures
-from nerve.store.manifest import FileName, ManifestEntry, last_archived_id, next_name, parse_manifest
+from nerve.store.manifest import FileName, ManifestEntry, Stretch, archived_stretches, next_name, parse_manifest
 
 MANIFEST = "manifest.jsonl"
 _TEMPORARY = ".tmp"
@@ -50,18 +51,25 @@ class Shelf:
         return self._folder / str(name)
 
     def lines(self, name: FileName) -> Iterator[bytes]:
-        """Give the lines of a file, each with its end."""
+        """Give the lines of a file, each with its end, whether it is compressed or not."""
         path = self.path(name)
-        with disk_failures(path), path.open("rb") as file:
-            yield from file
+        with disk_failures(path):
+            yield from read_lines(path)
 
-    def last_archived_id(self, day: str, log_id: str) -> int:
-        """Give the id up to which the rows of `day` are archived; 0 when none are."""
-        return last_archived_id(self._entries, day, log_id)
+    def measure(self, name: FileName) -> Stored:
+        """Tell the size and the digest of a file as it is stored."""
+        path = self.path(name)
+        with disk_failures(path):
+            return measure(path)
 
-    def next_name(self, day: str) -> FileName:
-        """Name the next file of `day`."""
-        return next_name(self._entries, day)
+    def archived(self, day: str, log_id: str) -> tuple[Stretch, ...]:
+        """Say which entries of `day` are archived: those that any of these stretches holds."""
+        return archived_stretches(self._entries, day, log_id)
+
+    def next_name(self, day: str, *, compressed: bool = False) -> FileName:
+        """Name the next file of `day`, so that it is in the way of no file that is there."""
+        known = (FileName.parse(entry.file) for entry in self._entries)
+        return next_name([*(name for name in known if name), *self.strays()], day, compressed=compressed)
 
     def strays(self) -> list[FileName]:
         """Name the files that the manifest doesn't: complete, but an archiver was interrupted before it said so."""
@@ -70,7 +78,7 @@ class Shelf:
             names = (FileName.parse(path.name) for path in self._folder.iterdir() if path.name not in known)
             return sorted(name for name in names if name)
 
-    def write(self, name: FileName, lines: Iterable[bytes]) -> None:
+    def write(self, name: FileName, lines: Iterable[bytes]) -> Stored:
         """Make a new file (for its owner alone) of these lines; on return it is on the disk under its name."""
         final = self.path(name)
         if final.exists():
@@ -79,13 +87,14 @@ class Shelf:
         with disk_failures(final):
             try:
                 with _created(temporary, os.O_WRONLY | os.O_EXCL, "wb") as file:
-                    file.writelines(lines)
+                    stored = write_lines(file, lines, compressed=name.compressed)
                     _flush(file)
                 temporary.rename(final)
             except Exception:
                 temporary.unlink(missing_ok=True)  # on a full disk, what it took is wanted back
                 raise
             _sync(self._folder)
+        return stored
 
     def add(self, entry: ManifestEntry) -> None:
         """Make a file count as archived: its line in the manifest is on the disk on return."""

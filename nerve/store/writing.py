@@ -24,6 +24,9 @@ MANY = 50
 _FIELDS = (Log.source, Log.type, Log.ref_id, Log.payload, Log.ts)
 _BLANK = ("", "", "", "", 0)
 _LANE = "lane:"
+ARCHIVE_RUN = "archive_run"
+"""What the archiver's last run is remembered under, in the table meta."""
+
 _LOST = ErrorDetail(kind="lost", message="the engine died while this run was open")
 
 
@@ -32,6 +35,14 @@ class _Lane(msgspec.Struct, frozen=True):
 
     seq: int
     ts: int
+
+
+class ArchiveRun(msgspec.Struct, frozen=True):
+    """A run of the archiver: when it ended (unix ms), the files that it made, and the rows that went into them."""
+
+    ts: int
+    files: int
+    rows: int
 
 
 class LogWriter(WritableDatabase):
@@ -102,20 +113,27 @@ class LogWriter(WritableDatabase):
         self._write([event for run in lost for event in _lost(now, run)], {"boot_id": boot_id})
         return len(lost)
 
-    def purge_chunk(self, day: str, last_id: int, limit: int = 1000) -> int:
+    def purge_chunk(self, day: str, last_id: int, limit: int = 1000, open_runs: Sequence[str] = ()) -> int:
         """Delete up to `limit` rows of the UTC day `day` with id <= `last_id`: rows that are in the archive.
 
-        Gives how many went; fewer than `limit` means that none is left. They go in the order of their ts, which an
-        index serves: a chunk costs the same however large the day is.
+        Those of `open_runs` stay. Gives how many went; fewer than `limit` means that none is left. They go in the order
+        of their ts, which an index serves: a chunk costs the same however large the day is.
         """
         start, end = _bounds(day)
         rows = Log.select(Log.id).where(Log.ts >= start, Log.ts < end, Log.id <= last_id)
+        if open_runs:
+            rows = rows.where(Log.ref_id.is_null() | Log.ref_id.not_in(open_runs))
         with self._transaction() as connection:
             ids = fetch(self._db, rows.order_by(Log.ts, Log.id).limit(limit))
             if ids:
                 self._raise_watermark(connection, end, max(ids)[0])
                 connection.executemany(self._delete_one, ids)
         return len(ids)
+
+    def note_archive_run(self, run: ArchiveRun) -> None:
+        """Remember the archiver's last run."""
+        with self._transaction() as connection:
+            connection.execute(self._remember, (ARCHIVE_RUN, _text(run)))
 
     def _write(self, events: Sequence[LogEvent], facts: Mapping[str, str]) -> None:
         open_runs, settled_below = self._open_runs, self._settled_below

@@ -192,12 +192,14 @@ def test_a_look_back_sees_what_was_just_logged(bench: Bench) -> None:
         "since": since,
         "until": 9,
         "limit": 3,
+        "archived": False,
     }
 
 
 def test_a_look_back_without_filters_asks_for_everything(bench: Bench) -> None:
     """Each filter may be left out, and none can be given by position."""
     bench.ctx.query_logs()
+    assert bench.archives.filters.pop("archived") is False
     assert set(bench.archives.filters.values()) == {None}
     with pytest.raises(TypeError):
         bench.ctx.query_logs("sense")  # type: ignore[call-arg]

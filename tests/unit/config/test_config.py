@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from nerve.config import Config, LogsConfig, ReflexConfig, SenseConfig, load_config, parse_workers
+from nerve.config import Config, ReflexConfig, SenseConfig, load_config, parse_workers
+from nerve.logs_config import LogsConfig
 
 Load = Callable[[str], Config]
 Problems = Callable[[str], tuple[str, ...]]
@@ -39,6 +40,8 @@ logs:
   retention: 7d
   archive_interval: 1h30m
   max_payload: 128KB
+  compress: zstd
+  max_size: 2GB
 """
 
 
@@ -58,7 +61,7 @@ def test_every_key_has_its_place(load: Load, home: Path) -> None:
             ReflexConfig("disk-usage-every-10s", "disk-usage", 10.0, ()),
             ReflexConfig("on-pressure", "a", None, ("disk-usage",)),
         ),
-        logs=LogsConfig(7 * 86400.0, 5400.0, 131072),
+        logs=LogsConfig(7 * 86400.0, 5400.0, 131072, compress="zstd", max_size=2 * 1024**3),
     )
     assert list(loaded.senses) == ["disk-usage", "a"]
 
@@ -69,6 +72,11 @@ def test_an_empty_file_means_the_defaults(load: Load, text: str) -> None:
     assert load(text) == Config()
     assert Config().workers == min(os.cpu_count() or 1, 64)
     assert Config().logs == LogsConfig(2_592_000.0, 3600.0, 65536)
+
+
+def test_what_is_off_by_default_can_be_said_to_be(load: Load) -> None:
+    """`off` stands for no compression, and for no bound of the log's size."""
+    assert load("logs: {compress: off, max_size: off}") == Config()
 
 
 def test_a_config_can_not_be_changed_only_replaced(load: Load) -> None:

@@ -96,6 +96,9 @@ def test_the_error_is_a_text_for_the_terminal(home: Path) -> None:
         ('"\\e[2Jx": 1', (r"1: unknown key '\x1b[2Jx'; the keys here are workers, shutdown_timeout, max_runs, "
          "max_rss, senses, reflexes, logs")),
         ("logs: {max_payload: 1GB}", "1: logs.max_payload: '1GB' is too large: a payload has at most 32MB"),
+        ("logs: {compress: gzip}", "1: logs.compress: 'gzip' is no compression: write zstd or off"),
+        ("logs: {max_size: big}", ("1: logs.max_size: 'big' is not a size: write it as 512B, 64KB, 10MB, or a number "
+         "of bytes")),
         ("logs: {archive_interval: 0.001}", ("1: logs.archive_interval: '0.001' is too short: an interval is at least "
          "10ms")),
         ("max_runs: 0", "1: max_runs: '0' is not a number of runs: use a whole number from 1 on"),

@@ -321,9 +321,9 @@ def test_orders_wait_in_line_and_are_answered(writer: StepWriter, join: Join) ->
     """Each answer goes to who asked."""
     one, two = join(Hello("one")), join(Hello("two"))
     one.say(Purge(1, "2026-11-23", 5))
-    two.say(Vacuum(1, full=True))
+    two.say(Vacuum(1))
     first, second = writer.receiver.requests
-    assert (first.order, second.order) == (Purge(1, "2026-11-23", 5), Vacuum(1, full=True))
+    assert (first.order, second.order) == (Purge(1, "2026-11-23", 5), Vacuum(1))
     writer.receiver.answer(first, Done(1, 5))
     writer.receiver.answer(second, Done(1, 0, "no room"))
     assert not writer.receiver.requests
@@ -354,7 +354,7 @@ OFFENCES = {
     "a batch before the introduction": [batch(1)],
     "a goodbye before the introduction": [Goodbye()],
     "a purge before the introduction": [Purge(1, "2026-11-23", 5)],
-    "a vacuum before the introduction": [Vacuum(1, full=False)],
+    "a vacuum before the introduction": [Vacuum(1)],
     "no name": [Hello("")],
     "an endless name": [Hello("x" * 201)],
     "a negative position": [Hello("p", -1)],

@@ -3,25 +3,34 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+import re
+import tracemalloc
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from support.entries import event, sql
+from support.entries import completed, event, sql, started
 
+from nerve.archiving import SoleOwner
+from nerve.clock import Stamp
 from nerve.errors import DiskError, StoreError
 from nerve.events import Log
-from nerve.store.archive import Archive, DayPlan, PurgeOrder, due_days, plan
+from nerve.logs_config import LogsConfig
+from nerve.messages import ArchiveProgress
+from nerve.store.archive import PROGRESS_ROWS, Archive, PurgeOrder
+from nerve.store.compression import read_lines
 from nerve.store.days import DAY_MS, day_start
+from nerve.store.due import DayPlan, ended_days, plan
 from nerve.store.filters import Filter
 from nerve.store.lines import from_line, to_line
+from nerve.store.manifest import ManifestEntry
 from nerve.store.querying import LogReader
 from nerve.store.shelf import read_manifest
 from nerve.store.writing import LogWriter
 
 DAY = day_start("2026-11-20")
 NOW = day_start("2026-11-23") + 5
-RETENTION = DAY_MS / 1000
+LOGS = LogsConfig(retention=DAY_MS / 1000)
 NAMES = ["2026-11-20", "2026-11-21", "2026-11-22", "2026-11-23"]
 
 
@@ -36,23 +45,46 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "archive"
 
 
+class Host:
+    """Deletes as the writer does, in small chunks, and notes what it hears."""
+
+    def __init__(self, writer: LogWriter) -> None:
+        self._writer = writer
+        self.chunk = 2
+        self.orders: list[PurgeOrder] = []
+        self.heard: list[ArchiveProgress] = []
+        self.refusals: list[str] = []
+
+    def purge(self, order: PurgeOrder) -> Iterator[int]:
+        """Delete so many rows at a time."""
+        self.orders.append(order)
+        while deleted := self._writer.purge_chunk(order.day, order.last_id, self.chunk, order.open_runs):
+            yield deleted
+
+    def progressed(self, progress: ArchiveProgress) -> None:
+        """Note the progress."""
+        self.heard.append(progress)
+
+    def refused(self, reason: str) -> None:
+        """Note the refusal."""
+        self.refusals.append(reason)
+
+
 @pytest.fixture
-def purge(writer: LogWriter) -> Callable[[PurgeOrder], int]:
-    """Delete as the writer does, in small chunks."""
-
-    def delete(order: PurgeOrder) -> int:
-        total = 0
-        while deleted := writer.purge_chunk(order.day, order.last_id, limit=2):
-            total += deleted
-        return total
-
-    return delete
+def host(writer: LogWriter) -> Host:
+    """Give who deletes, and hears."""
+    return Host(writer)
 
 
 @pytest.fixture
-def archive(db: Path, folder: Path, purge: Callable[[PurgeOrder], int]) -> Archive:
+def archive(db: Path, folder: Path, host: Host) -> Archive:
     """Give an archive of the log."""
-    return Archive(folder, db, purge)
+    return Archive(folder, db, host)
+
+
+def run(archive: Archive, logs: LogsConfig = LOGS) -> Iterator[ManifestEntry]:
+    """Do a run, and give the entry of each file that it makes."""
+    return (filed.entry for filed in archive.run_once(NOW, logs))
 
 
 def left(db: Path) -> list[int]:
@@ -63,10 +95,10 @@ def left(db: Path) -> list[int]:
 class TestDue:
     """Only whole days go, when all of them is older than the retention."""
 
-    def days(self, db: Path, now: int, retention: float = RETENTION) -> list[str]:
+    def days(self, db: Path, now: int, retention: float = LOGS.retention) -> list[str]:
         """Ask what is due."""
         with LogReader(db) as reader:
-            return due_days(reader, now, retention)
+            return list(ended_days(reader, now, retention))
 
     def test_a_day_is_due_once_its_last_moment_is_old_enough(self, db: Path, writer: LogWriter) -> None:
         """To the millisecond."""
@@ -74,7 +106,7 @@ class TestDue:
         assert self.days(db, at(2) - 1) == []
         assert self.days(db, at(2)) == NAMES[:1]
         assert self.days(db, at(3)) == NAMES[:2]
-        assert self.days(db, at(3), RETENTION + 0.001) == NAMES[:1]
+        assert self.days(db, at(3), LOGS.retention + 0.001) == NAMES[:1]
         assert self.days(db, at(2), retention=0) == NAMES[:2]
 
     def test_days_without_rows_are_passed_over(self, db: Path, writer: LogWriter) -> None:
@@ -92,13 +124,16 @@ class TestDue:
         """And the plan is empty."""
         assert self.days(db, at(9)) == []
         with LogReader(db) as reader:
-            assert plan(reader, at(9), 0) == []
+            assert plan(reader, at(9), LOGS) == []
 
     def test_the_plan_counts_and_changes_nothing(self, db: Path, writer: LogWriter, folder: Path) -> None:
         """It says how many rows of each day would go."""
         writer.append([event(ts=at(0)), event(ts=at(1)), event(ts=at(0, 7)), event(ts=at(3))], {})
         with LogReader(db) as reader:
-            assert plan(reader, NOW, RETENTION) == [DayPlan(NAMES[0], 2), DayPlan(NAMES[1], 1)]
+            assert plan(reader, NOW, LOGS) == [
+                DayPlan(NAMES[0], "retention", 2),
+                DayPlan(NAMES[1], "retention", 1),
+            ]
         assert left(db) == [1, 2, 3, 4]
         assert not folder.exists()
 
@@ -114,7 +149,7 @@ class TestRun:
         writer.append([event(payload={"n": n}, ts=ts) for n, ts in enumerate(moments)], {})
         with LogReader(db) as reader:
             before = {entry.id: entry for entry in reader.query(Filter())}
-        first, second = archive.run_once(NOW, RETENTION)
+        first, second = run(archive)
         assert left(db) == [4, 6]
         content = (folder / "2026-11-20.jsonl").read_bytes()
         assert content == b"".join(to_line(before[n]) for n in (1, 3, 5))
@@ -128,13 +163,13 @@ class TestRun:
         assert (first.sha256, first.bytes, first.ts) == (hashlib.sha256(content).hexdigest(), len(content), NOW)
         assert (second.file, second.rows) == ("2026-11-21.jsonl", 1)
         assert read_manifest(folder) == [first, second]
-        assert list(archive.run_once(NOW, RETENTION)) == []
+        assert list(run(archive)) == []
 
     def test_late_rows_go_to_further_parts(self, db: Path, writer: LogWriter, archive: Archive, folder: Path) -> None:
         """What has an archived day's moment but came afterwards is never added to its file."""
         for _ in range(3):
             writer.append([event(ts=at(0)), event(ts=at(3))], {})
-            list(archive.run_once(NOW, RETENTION))
+            list(run(archive))
         assert [entry.file for entry in read_manifest(folder)] == [
             f"{NAMES[0]}{part}.jsonl" for part in ("", ".1", ".2")
         ]
@@ -144,11 +179,11 @@ class TestRun:
     def test_an_entry_is_given_before_its_rows_are_deleted(self, db: Path, writer: LogWriter, archive: Archive) -> None:
         """Who records it can do so first; a run that isn't continued is completed by the next."""
         writer.append([event(ts=at(0)), event(ts=at(1))], {})
-        run = archive.run_once(NOW, RETENTION)
-        assert next(run).day == NAMES[0]
+        running = run(archive)
+        assert next(running).day == NAMES[0]
         assert left(db) == [1, 2]
-        run.close()
-        assert [entry.day for entry in archive.run_once(NOW, RETENTION)] == [NAMES[1]]
+        running.close()
+        assert [entry.day for entry in run(archive)] == [NAMES[1]]
         assert left(db) == []
 
     def test_rows_of_another_log_are_not_taken_for_archived(
@@ -156,40 +191,172 @@ class TestRun:
     ) -> None:
         """A log that was made anew gives the same ids again: its rows get files of their own."""
         writer.append([event("old", ts=at(0)) for _ in range(3)], {})
-        list(archive.run_once(NOW, RETENTION))
+        list(run(archive))
         anew = LogWriter.open(tmp_path / "anew.db")
         anew.append([event("new", ts=at(0))], {})
-        orders: list[PurgeOrder] = []
-
-        def note(order: PurgeOrder) -> int:
-            orders.append(order)
-            return 0
-
-        [entry] = Archive(folder, tmp_path / "anew.db", note).run_once(NOW, RETENTION)
+        other = Host(anew)
+        [entry] = run(Archive(folder, tmp_path / "anew.db", other))
         anew.close()
         assert (entry.file, entry.rows) == ("2026-11-20.1.jsonl", 1)
-        assert orders == [PurgeOrder(NAMES[0], 1)]
+        assert other.orders == [PurgeOrder(NAMES[0], 1)]
 
     def test_a_purge_that_fails_is_made_up_for(
         self, db: Path, writer: LogWriter, folder: Path, archive: Archive
     ) -> None:
         """The rows stay in the table, and go next time, without a second file."""
 
-        def refuse(order: PurgeOrder) -> int:
-            raise DiskError("the writer is gone")
+        class Refusing(Host):
+            """Deletes nothing."""
+
+            def purge(self, order: PurgeOrder) -> Iterator[int]:
+                """Be of no help."""
+                raise DiskError("the writer is gone")
 
         writer.append([event(ts=at(0))], {})
         with pytest.raises(DiskError, match="the writer is gone"):
-            list(Archive(folder, db, refuse).run_once(NOW, RETENTION))
+            list(run(Archive(folder, db, Refusing(writer))))
         assert left(db) == [1]
-        assert list(archive.run_once(NOW, RETENTION)) == []
+        assert list(run(archive)) == []
         assert left(db) == []
         assert len(read_manifest(folder)) == 1
 
-    def test_a_missing_log_is_told(self, tmp_path: Path, folder: Path) -> None:
+    def test_a_missing_log_is_told(self, tmp_path: Path, folder: Path, host: Host) -> None:
         """As every reader tells it."""
         with pytest.raises(StoreError, match="there is no log at"):
-            list(Archive(folder, tmp_path / "none.db", lambda _: 0).run_once(NOW, RETENTION))
+            list(run(Archive(folder, tmp_path / "none.db", host)))
+
+
+class TestOpenRuns:
+    """A run is not torn: as long as it isn't complete, what it has logged stays in the table."""
+
+    def test_entries_of_an_open_run_stay(self, db: Path, writer: LogWriter, archive: Archive, host: Host) -> None:
+        """All others of the day go; the manifest names the run; later runs of the archiver leave it alone too."""
+        writer.append([event(ref_id=None, ts=at(0)), started("cpu/1", ts=at(0)), started("cpu/2", ts=at(0))], {})
+        writer.append([event(ref_id="cpu/1", ts=at(0)), completed("cpu/2", ts=at(0)), event(ref_id="b", ts=at(0))], {})
+        [entry] = run(archive)
+        assert (entry.rows, entry.first_id, entry.last_id, entry.open_runs) == (4, 1, 6, ("cpu/1",))
+        assert left(db) == [2, 4]
+        assert list(run(archive)) == []
+        assert left(db) == [2, 4]
+        assert all(order.open_runs == ("cpu/1",) for order in host.orders)
+
+    def test_they_follow_once_it_is_complete(self, db: Path, writer: LogWriter, archive: Archive, folder: Path) -> None:
+        """In a further part, with the late entries that have come by then."""
+        writer.append([started("cpu/1", ts=at(0)), event(ref_id="b", ts=at(0)), event(ref_id="cpu/1", ts=at(0))], {})
+        assert [entry.rows for entry in run(archive)] == [1]
+        writer.append([completed("cpu/1", ts=at(3)), event(ref_id="b", ts=at(0)), started("cpu/2", ts=at(0))], {})
+        [entry] = run(archive)
+        assert (entry.file, entry.open_runs) == (f"{NAMES[0]}.1.jsonl", ("cpu/2",))
+        assert [from_line(line).id for line in read_lines(folder / entry.file)] == [1, 3, 5]
+        assert left(db) == [4, 6]
+        assert list(run(archive)) == []
+
+    def test_a_day_of_open_runs_alone_makes_no_file(self, db: Path, writer: LogWriter, archive: Archive) -> None:
+        """There are no empty files."""
+        writer.append([started("cpu/1", ts=at(0))], {})
+        assert list(run(archive)) == []
+        assert left(db) == [1]
+        assert not list(archive._folder.iterdir())
+
+    def test_the_engine_s_next_start_completes_them(self, db: Path, writer: LogWriter, archive: Archive) -> None:
+        """What a boot has left open is lost, and then it goes."""
+        writer.append([started("cpu/1", ts=at(0))], {})
+        writer.begin_boot("next", Stamp(at(3), 0))
+        assert [entry.rows for entry in run(archive)] == [1]
+        assert left(db) == [2, 3]
+
+    def test_an_unknown_end_of_the_settled_is_no_obstacle(self, db: Path, writer: LogWriter, archive: Archive) -> None:
+        """Open runs are told from the entries themselves."""
+        writer.append([started("cpu/1", ts=at(0)), event(ref_id="b", ts=at(0))], {})
+        sql(db, "DELETE FROM meta WHERE key = 'settled_below'")
+        assert [entry.open_runs for entry in run(archive)] == [("cpu/1",)]
+
+
+class TestCompression:
+    """Files may be compressed; which ones may change at any time."""
+
+    ZSTD = LogsConfig(retention=DAY_MS / 1000, compress="zstd")
+
+    def test_a_file_is_compressed_if_asked_for(
+        self, db: Path, writer: LogWriter, archive: Archive, folder: Path
+    ) -> None:
+        """Its lines are the same, and the manifest tells of the file as it is stored."""
+        writer.append([event(ts=at(0)) for _ in range(5)], {})
+        [entry] = run(archive, self.ZSTD)
+        content = (folder / f"{NAMES[0]}.jsonl.zst").read_bytes()
+        assert (entry.file, entry.rows) == (f"{NAMES[0]}.jsonl.zst", 5)
+        assert (entry.bytes, entry.sha256) == (len(content), hashlib.sha256(content).hexdigest())
+        assert [from_line(line).id for line in read_lines(folder / entry.file)] == [1, 2, 3, 4, 5]
+        assert left(db) == []
+
+    def test_parts_are_counted_however_they_are_stored(self, writer: LogWriter, archive: Archive) -> None:
+        """No two files of a day have the same number."""
+        files = []
+        for logs in (LOGS, self.ZSTD, self.ZSTD, LOGS):
+            writer.append([event(ts=at(0))], {})
+            files += [entry.file for entry in run(archive, logs)]
+        assert files == [f"{NAMES[0]}{end}" for end in (".jsonl", ".1.jsonl.zst", ".2.jsonl.zst", ".3.jsonl")]
+
+
+class TestProgress:
+    """Whoever waits hears how far it is."""
+
+    def test_rows_are_counted_as_they_are_written_and_deleted(
+        self, writer: LogWriter, archive: Archive, host: Host
+    ) -> None:
+        """It never goes back, and all that was due is done in the end."""
+        writer.append([event(ts=at(day)) for day in (0, 1) for _ in range(PROGRESS_ROWS + 1)], {})
+        host.chunk = 500
+        list(run(archive))
+        total = 2 * (PROGRESS_ROWS + 1)
+        assert host.heard[-1] == ArchiveProgress(NAMES[1], total, total, total)
+        assert host.heard[0] == ArchiveProgress(NAMES[0], 0, 0, PROGRESS_ROWS + 1)
+        assert ArchiveProgress(NAMES[0], PROGRESS_ROWS, 0, PROGRESS_ROWS + 1) in host.heard
+        counted = [(heard.archived, heard.deleted) for heard in host.heard]
+        assert counted == sorted(counted)
+
+    def test_who_raises_there_ends_the_run(
+        self, db: Path, writer: LogWriter, archive: Archive, host: Host, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """In the middle of a file, of which nothing is left; the next run does all of it."""
+        writer.append([event(ts=at(0)) for _ in range(PROGRESS_ROWS + 1)], {})
+        with monkeypatch.context() as patch:
+            patch.setattr(host, "progressed", lambda progress: 1 // (0 if progress.archived else 1))
+            with pytest.raises(ZeroDivisionError):
+                list(run(archive))
+        assert list(folder.iterdir()) == []
+        host.chunk = 500
+        assert [entry.rows for entry in run(archive)] == [PROGRESS_ROWS + 1]
+        assert left(db) == []
+
+
+def test_memory_does_not_grow_with_the_day(db: Path, writer: LogWriter, archive: Archive, host: Host) -> None:
+    """However many rows a day has, a few pages of them are in memory at once."""
+    sql(
+        db,
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 20000) INSERT INTO logs"
+        " (source, type, ref_id, payload, ts) SELECT 'sense', 'x', 'a/' || i, json_quote(hex(zeroblob(500))), ? FROM n",
+        [at(0)],
+    )
+    tracemalloc.start()
+    try:
+        [entry] = run(Archive(archive._folder, db, SoleOwnerHost(writer)))
+        assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    finally:
+        tracemalloc.stop()
+    assert (entry.rows, left(db)) == (20_000, [])
+    assert entry.bytes > 20_000_000
+
+
+class SoleOwnerHost(SoleOwner):
+    """Deletes in large chunks, and hears nothing."""
+
+    def __init__(self, writer: LogWriter) -> None:
+        super().__init__(writer, lambda _progress: None)
+
+    def refused(self, reason: str) -> None:
+        """Be told what can't be."""
+        raise AssertionError(reason)
 
 
 class TestAdoption:
@@ -199,15 +366,15 @@ class TestAdoption:
     def stray(self, writer: LogWriter, archive: Archive, folder: Path) -> Path:
         """Give a complete file whose line in the manifest was never written."""
         writer.append([event(ts=at(0, n)) for n in range(4)], {})
-        run = archive.run_once(NOW, RETENTION)
-        next(run)
-        run.close()
+        running = run(archive)
+        next(running)
+        running.close()
         (folder / "manifest.jsonl").unlink()
         return folder / "2026-11-20.jsonl"
 
     def test_a_complete_file_is_taken_in(self, db: Path, archive: Archive, folder: Path, stray: Path) -> None:
         """With the entry that it would have had; its rows leave the table without being written again."""
-        [entry] = archive.run_once(NOW, RETENTION)
+        [entry] = run(archive)
         assert (entry.file, entry.rows, entry.first_id, entry.last_id) == (stray.name, 4, 1, 4)
         assert entry.sha256 == hashlib.sha256(stray.read_bytes()).hexdigest()
         assert left(db) == []
@@ -216,10 +383,10 @@ class TestAdoption:
     @pytest.mark.usefixtures("stray")
     def test_rows_that_are_gone_already_are_no_obstacle(self, archive: Archive, folder: Path) -> None:
         """When the manifest itself was lost, the files make a new one."""
-        list(archive.run_once(NOW, RETENTION))
+        list(run(archive))
         lost = read_manifest(folder)
         (folder / "manifest.jsonl").unlink()
-        assert list(archive.run_once(NOW, RETENTION)) == lost == read_manifest(folder)
+        assert list(run(archive)) == lost == read_manifest(folder)
 
     @pytest.mark.parametrize(
         ("change", "says"),
@@ -234,24 +401,58 @@ class TestAdoption:
         ],
     )
     def test_any_other_file_is_refused(
-        self, db: Path, archive: Archive, stray: Path, change: Callable[[list[bytes]], list[bytes]], says: str
+        self,
+        db: Path,
+        archive: Archive,
+        host: Host,
+        folder: Path,
+        stray: Path,
+        change: Callable[[list[bytes]], list[bytes]],
+        says: str,
     ) -> None:
-        """It is named, it stays as it is, and no row is deleted on its account; once moved away, all goes on."""
+        """It is named, it stays as it is, and the rows of its day go to a file of their own."""
         content = b"".join(change(stray.read_bytes().splitlines(keepends=True)))
         stray.write_bytes(content)
-        with pytest.raises(StoreError, match=says) as told:
-            list(archive.run_once(NOW, RETENTION))
-        assert str(stray) in str(told.value)
-        assert "move" in str(told.value)
+        assert [(entry.file, entry.rows) for entry in run(archive)] == [("2026-11-20.1.jsonl", 4)]
+        [told] = host.refusals
+        assert re.search(says, told)
+        assert str(stray) in told
+        assert "move it away" in told
         assert stray.read_bytes() == content
-        assert left(db) == [1, 2, 3, 4]
-        stray.unlink()
-        assert [entry.rows for entry in archive.run_once(NOW, RETENTION)] == [4]
+        assert len((folder / "2026-11-20.1.jsonl").read_bytes().splitlines()) == 4
         assert left(db) == []
 
-    def test_a_copy_of_an_archived_file_is_refused(self, archive: Archive, stray: Path) -> None:
+    def test_a_file_without_the_entries_of_a_run_that_was_open_is_taken_in(
+        self, db: Path, writer: LogWriter, archive: Archive, folder: Path
+    ) -> None:
+        """Though that is complete by now; its entries follow in a further part."""
+        writer.append([started("cpu/1", ts=at(0)), event(ref_id="b", ts=at(0)), event(ref_id="cpu/1", ts=at(0))], {})
+        writer.append([event(ref_id="b", ts=at(0))], {})
+        running = run(archive)
+        next(running)
+        running.close()
+        (folder / "manifest.jsonl").unlink()
+        writer.append([completed("cpu/1", ts=at(0))], {})
+        adopted, late = run(archive)
+        assert (adopted.file, adopted.rows, adopted.open_runs) == (f"{NAMES[0]}.jsonl", 2, ("cpu/1",))
+        assert (late.file, late.rows, late.open_runs) == (f"{NAMES[0]}.1.jsonl", 3, ())
+        assert left(db) == []
+
+    def test_a_folder_with_the_name_of_a_file_is_refused(
+        self, db: Path, writer: LogWriter, archive: Archive, host: Host, folder: Path
+    ) -> None:
+        """And the day is archived beside it."""
+        (folder / f"{NAMES[0]}.jsonl").mkdir(parents=True)
+        writer.append([event(ts=at(0))], {})
+        assert [entry.file for entry in run(archive)] == [f"{NAMES[0]}.1.jsonl"]
+        [told] = host.refusals
+        assert "Is a directory" in told
+        assert left(db) == []
+
+    def test_a_copy_of_an_archived_file_is_refused(self, archive: Archive, host: Host, stray: Path) -> None:
         """Its ids are archived already."""
-        list(archive.run_once(NOW, RETENTION))
+        list(run(archive))
         stray.with_name("2026-11-20.1.jsonl").write_bytes(stray.read_bytes())
-        with pytest.raises(StoreError, match=r"2026-11-20.1.jsonl, line 1: entry 1 .* doesn't belong there"):
-            list(archive.run_once(NOW, RETENTION))
+        assert list(run(archive)) == []
+        [told] = host.refusals
+        assert re.search(r"2026-11-20.1.jsonl, line 1: entry 1 is archived already", told)

@@ -14,7 +14,7 @@ from support.entries import NOON, completed, event, sql, started
 from nerve.clock import Stamp
 from nerve.errors import DiskError, StoreError
 from nerve.store import database
-from nerve.store.writing import MANY, LogWriter
+from nerve.store.writing import MANY, ArchiveRun, LogWriter
 
 ROWS = "SELECT id, source, type, ref_id, payload, ts FROM logs ORDER BY id"
 
@@ -231,6 +231,13 @@ class TestPurge:
         assert [writer.purge_chunk(self.DAY, 7, limit=2) for _ in range(4)] == [2, 2, 1, 0]
         assert sql(db, "SELECT id FROM logs ORDER BY id") == [(1,), (7,), (8,)]
 
+    def test_entries_of_the_runs_that_were_open_stay(self, db: Path, writer: LogWriter) -> None:
+        """They are not in the archive; what has no ref_id is of no run."""
+        writer.append([event(ref_id=ref) for ref in ("a/1", None, "b/1", "a/1", "c")], {})
+        assert writer.purge_chunk(self.DAY, 5, 10, ("a/1", "b/1")) == 2
+        assert sql(db, "SELECT id FROM logs ORDER BY id") == [(1,), (3,), (4,)]
+        assert writer.purge_chunk(self.DAY, 5, 10, ("a/1", "b/1")) == 0
+
     def test_the_watermark_lies_at_what_went_and_never_falls(self, db: Path, writer: LogWriter) -> None:
         """It is the end of the day, and the greatest id that went."""
         writer.append([event(ts=NOON), event(ts=NOON), event(ts=5), event(ts=NOON)], {})
@@ -240,6 +247,12 @@ class TestPurge:
         assert (meta(db)["watermark_ts"], meta(db)["watermark_id"]) == ("1700092800000", "3")
         with pytest.raises(sqlite3.IntegrityError, match="append-only"):
             sql(db, "DELETE FROM logs WHERE id = 4")
+
+    def test_the_archiver_s_last_run_is_remembered(self, db: Path, writer: LogWriter) -> None:
+        """The latest one, for whoever starts anew."""
+        writer.note_archive_run(ArchiveRun(ts=5, files=1, rows=2))
+        writer.note_archive_run(ArchiveRun(ts=6, files=0, rows=0))
+        assert json.loads(meta(db)["archive_run"]) == {"ts": 6, "files": 0, "rows": 0}
 
     @pytest.mark.parametrize("day", ["2023-13-01", "", "yesterday"])
     def test_what_is_no_day_is_refused(self, writer: LogWriter, day: str) -> None:

@@ -15,8 +15,9 @@ from support.entries import NOON, completed, event, sql, started
 import nerve
 from nerve.errors import StoreError
 from nerve.events import Log
+from nerve.store.asking import query_logs
 from nerve.store.filters import Filter
-from nerve.store.querying import LogReader, query_logs
+from nerve.store.querying import LogReader
 from nerve.store.writing import LogWriter
 
 
@@ -37,7 +38,7 @@ def test_it_is_what_users_import() -> None:
     """`from nerve import query_logs` gives this one; all filters go by name."""
     assert nerve.query_logs is query_logs
     kinds = [parameter.kind for parameter in inspect.signature(query_logs).parameters.values()]
-    assert kinds == [inspect.Parameter.POSITIONAL_OR_KEYWORD] + [inspect.Parameter.KEYWORD_ONLY] * 6
+    assert kinds == [inspect.Parameter.POSITIONAL_OR_KEYWORD] + [inspect.Parameter.KEYWORD_ONLY] * 7
 
 
 def test_entries_come_decoded_and_in_order(log: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from nerve.errors import DiskError, StoreError
-from nerve.store.manifest import FileName, ManifestEntry
+from nerve.store.manifest import FileName, ManifestEntry, Stretch
 from nerve.store.shelf import MANIFEST, Shelf, read_manifest
 
 NAME = FileName("2026-11-23", 0)
@@ -41,12 +41,12 @@ def test_it_counts_once_the_manifest_names_it(folder: Path) -> None:
         shelf.write(NAME, [b"one\n"])
         shelf.add(ENTRY)
         assert shelf.strays() == []
-        assert shelf.last_archived_id(NAME.day, "L") == 5
+        assert shelf.archived(NAME.day, "L") == (Stretch(5),)
         assert shelf.next_name(NAME.day) == FileName(NAME.day, 1)
     assert read_manifest(folder) == [ENTRY]
     assert stat.S_IMODE((folder / MANIFEST).stat().st_mode) == 0o600
     with Shelf.held(folder) as shelf:
-        assert shelf.last_archived_id(NAME.day, "L") == 5
+        assert shelf.archived(NAME.day, "L") == (Stretch(5),)
 
 
 def test_a_torn_line_is_cut_before_the_next_is_written(folder: Path) -> None:

@@ -13,9 +13,10 @@ import pytest
 from support.entries import event, sql
 
 from nerve.errors import StoreError
+from nerve.store.asking import query_logs
 from nerve.store.filters import Filter
 from nerve.store.models import fetch
-from nerve.store.querying import LogReader, query_logs
+from nerve.store.querying import LogReader
 from nerve.store.snapshot import ReadOnlyDatabase
 from nerve.store.writing import LogWriter
 

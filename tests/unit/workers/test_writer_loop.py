@@ -19,10 +19,12 @@ from support.waiting import wait_until
 
 from nerve.clock import Clock, Stamp, SystemClock
 from nerve.errors import DiskError, StoreError
-from nerve.eventqueue import Done, Lane, Purge, Vacuum
+from nerve.eventqueue import Conclude, Done, Lane, Purge, Vacuum
 from nerve.eventqueue.sender import RECONNECT_MS
 from nerve.events import ErrorDetail, LogEvent
 from nerve.messages import ArchiveNow, Finish, FromChild, Report, WriterReport
+from nerve.store import ArchiveRun
+from nerve.upkeep import Stride
 from nerve.wire import Channel
 from workers import writer as writer_module
 from workers.writer import (
@@ -33,9 +35,7 @@ from workers.writer import (
     MAX_GROUP_EVENTS,
     ORPHAN_SECONDS,
     PATIENCE_SECONDS,
-    PURGE_ROWS,
     RATE_SECONDS,
-    VACUUM_PAGES,
     Rate,
     Writer,
     commit_due,
@@ -89,7 +89,7 @@ class MemoryStore(MemoryLog):
         """The producers with a position."""
         return list(self.positions)
 
-    def purge_chunk(self, day: str, last_id: int, limit: int) -> int:
+    def purge_chunk(self, day: str, last_id: int, limit: int, open_runs: Sequence[str]) -> int:
         """Delete as many rows as there are, up to `limit`."""
         self._fail()
         deleted = min(limit, self.rows)
@@ -109,6 +109,10 @@ class MemoryStore(MemoryLog):
         if self.failures:
             raise StoreError("no room for a second copy")
         self.done.append("vacuum")
+
+    def note_archive_run(self, run: ArchiveRun) -> None:
+        """Remember it."""
+        self.done.append(f"noted {run.rows} rows in {run.files} files at {run.ts}")
 
     def checkpoint(self) -> bool:
         """Empty the WAL."""
@@ -603,19 +607,30 @@ def test_an_orphan_has_no_time_for_orders(stage: Stage) -> None:
 def test_a_purge_goes_in_chunks_between_commits(stage: Stage) -> None:
     """It is answered with the number of rows, and holds nobody up meanwhile."""
     archiver, lane = stage.lane("archiver"), stage.lane()
-    stage.store.rows = 2 * PURGE_ROWS + 5
+    first, second = Stride().size, Stride().after(Stride().size, 0.0).size
+    stage.store.rows = first + second + 5
     archiver.order(Purge(7, "2026-11-23", 99))
     stage.turns(1)
     lane.submit([event("a")])
     stage.turns(1)
-    assert stage.store.done == [f"purge {PURGE_ROWS} of 2026-11-23 up to 99"] * 2
+    assert stage.store.done == [f"purge {n} of 2026-11-23 up to 99" for n in (first, second)]
     assert names(stage.store.events) == ["a"]
     assert archiver.receive() == []
     stage.turns(1)
-    assert archiver.receive() == [Done(7, 2 * PURGE_ROWS + 5)]
+    assert archiver.receive() == [Done(7, first + second + 5)]
     assert stage.timeouts[-1] == 0
     stage.turns(1)
     assert stage.timeouts[-1] != 0
+
+
+def test_a_purge_ends_where_its_order_does(stage: Stage) -> None:
+    """So that the archiver hears of it every so many rows."""
+    archiver = stage.lane("archiver")
+    stage.store.rows = 1000
+    archiver.order(Purge(1, "2026-11-23", 99, most=Stride().size + 7))
+    stage.turns(2)
+    assert archiver.receive() == [Done(1, Stride().size + 7)]
+    assert stage.store.rows == 1000 - Stride().size - 7
 
 
 def test_a_purge_of_nothing_is_answered(stage: Stage) -> None:
@@ -636,21 +651,37 @@ def test_an_order_that_fails_is_answered_with_the_reason(stage: Stage) -> None:
     assert archiver.receive() == [Done(1, 0, "the disk is full"), Done(2, 5)]
 
 
-def test_a_vacuum_is_incremental_or_full(stage: Stage) -> None:
-    """Pages are given back in steps, or the file is rebuilt in one."""
+def test_the_file_is_rebuilt_on_order(stage: Stage) -> None:
+    """It is answered when that is done, or couldn't be."""
     archiver = stage.lane("archiver")
-    stage.store.free_pages = VACUUM_PAGES + 1
-    archiver.order(Vacuum(1, full=False))
-    stage.turns(3)
-    assert archiver.receive() == [Done(1, 0)]
-    archiver.order(Vacuum(2, full=True))
+    archiver.order(Vacuum(2))
     stage.turns(1)
     assert archiver.receive() == [Done(2, 0)]
-    assert stage.store.done == [f"{VACUUM_PAGES} pages", "1 pages", "0 pages", "vacuum"]
+    assert stage.store.done == ["vacuum"]
     stage.store.failures = 1
-    archiver.order(Vacuum(3, full=True))
+    archiver.order(Vacuum(3))
     stage.turns(1)
     assert archiver.receive() == [Done(3, 0, "no room for a second copy")]
+
+
+def test_unused_space_is_given_back_when_there_is_time(stage: Stage) -> None:
+    """After a run of the archiver, in steps, none of them while events wait; then the writer sleeps again."""
+    archiver, lane = stage.lane("archiver"), stage.lane()
+    stage.store.free_pages = Stride().size + 1
+    lane.submit([event("first")])
+    archiver.order(Conclude(1, 5, 2, 30))
+    stage.turns(1)
+    assert archiver.receive() == [Done(1, 0)]
+    lane.submit([event("second")])
+    stage.turns(2)
+    assert stage.store.done == ["noted 30 rows in 2 files at 5"]
+    stage.clock.time += GROUP_SECONDS
+    stage.turns(3)
+    assert names(stage.store.events) == ["first", "second"]
+    assert stage.store.done[1:] == [f"{Stride().size} pages", "1 pages", "0 pages"]
+    stage.clock.time += A_WHILE
+    stage.turns(2)
+    assert stage.timeouts[-1] is None
 
 
 def test_it_reports_how_it_is(stage: Stage) -> None:

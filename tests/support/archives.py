@@ -1,0 +1,117 @@
+"""Logs a part of which is in the archive, made without an engine."""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from nerve.events import LogEvent
+from nerve.logs_config import LogsConfig
+from nerve.messages import ArchiveProgress
+from nerve.store import Archive, LogWriter, ManifestEntry, PurgeOrder
+from nerve.store.days import DAY_MS, day_of, day_start
+
+FIRST_DAY = "2026-11-01"
+NOW = day_start("2026-12-01")
+"""When they are archived: all days from FIRST_DAY on to the end of the month have ended then."""
+
+
+def at(day: int, ms: int = 0) -> int:
+    """Give the moment so many days and ms after the beginning of FIRST_DAY, in unix ms."""
+    return day_start(FIRST_DAY) + day * DAY_MS + ms
+
+
+def folder_of(db: Path) -> Path:
+    """Give the folder of the archive of the log at `db`."""
+    return db.parent / "archive" / "logs"
+
+
+class _Host:
+    """Deletes at once what it is told to; with `purge` False nothing, as if it died each time."""
+
+    def __init__(self, writer: LogWriter, *, purge: bool) -> None:
+        self._writer = writer
+        self._purges = purge
+
+    def purge(self, order: PurgeOrder) -> Iterator[int]:
+        """Delete, or die."""
+        if self._purges:
+            yield self._writer.purge_chunk(order.day, order.last_id, 1_000_000, order.open_runs)
+
+    def progressed(self, progress: ArchiveProgress) -> None:
+        """Don't care."""
+
+    def refused(self, reason: str) -> None:
+        """Don't care: what there is to see is in the folder."""
+
+
+def archive_before(
+    db: Path, day: int, *, purge: bool = True, compress: Literal["zstd"] | None = None
+) -> list[ManifestEntry]:
+    """Archive the days before the given one, as an archiver does whose turn has come; give what it says of the files.
+
+    Without `purge` it dies each time when it has written a file, and before anything is deleted.
+    """
+    writer = LogWriter.open(db)
+    logs = LogsConfig(retention=(NOW - at(day)) / 1000, compress=compress)
+    try:
+        archive = Archive(folder_of(db), db, _Host(writer, purge=purge))
+        return [filed.entry for filed in archive.run_once(NOW, logs)]
+    finally:
+        writer.close()
+
+
+def append(db: Path, events: Iterable[LogEvent]) -> None:
+    """Append events by a writer that starts for it and stops after it."""
+    writer = LogWriter.open(db)
+    writer.append(list(events), {})
+    writer.close()
+
+
+def write_large(db: Path, *, archived_days: int, rows_a_day: int) -> int:
+    """Make, quickly, a log of runs of three entries each, all but the last day of which is archived; give its last id.
+
+    `rows_a_day` is a multiple of three.
+    """
+    LogWriter.open(db).close()
+    with closing(sqlite3.connect(db)) as connection:
+        (log_id,) = connection.execute("SELECT value FROM meta WHERE key = 'log_id'").fetchone()
+        last = (archived_days + 1) * rows_a_day
+        with connection:
+            connection.executemany("INSERT INTO logs VALUES (?, ?, ?, ?, ?, ?)", _rows(archived_days, rows_a_day))
+            marks = {"watermark_ts": at(archived_days), "watermark_id": last - rows_a_day, "settled_below": last + 1}
+            connection.executemany("INSERT INTO meta VALUES (?, ?)", [(key, str(mark)) for key, mark in marks.items()])
+    folder_of(db).mkdir(parents=True)
+    with (folder_of(db) / "manifest.jsonl").open("wb") as manifest:
+        for day in range(archived_days):
+            manifest.write(msgspec.json.encode(_file(folder_of(db), day, rows_a_day, log_id)) + b"\n")
+    return last
+
+
+def _rows(day: int, rows: int) -> Iterator[tuple[int, str, str, str, str, int]]:
+    """Give the rows of a day, the same number of which each day before it had."""
+    first, start, step = day * rows + 1, at(day), DAY_MS // rows
+    for n in range(0, rows, 3):
+        number, ts = first + n, start + n * step
+        run = f"cpu/{number:032x}"
+        begun = f'{{"sense":"cpu","reflex":"cpu-every-2s","trigger":"interval","cause":null,"scheduled_ts":{ts}}}'
+        yield number, "reflex", "run_start", run, begun, ts
+        yield number + 1, "sense", "reading", run, f'{{"percent":{n % 100}.5,"n":{n}}}', ts + 1
+        yield number + 2, "reflex", "run_complete", run, '{"sense":"cpu","status":"ok","duration_ms":1.5}', ts + 2
+
+
+def _file(folder: Path, day: int, rows: int, log_id: str) -> ManifestEntry:
+    data = "".join(
+        f'{{"id":{number},"source":"{source}","type":"{kind}","ref_id":"{ref}","payload":{payload},"ts":{ts}}}\n'
+        for number, source, kind, ref, payload, ts in _rows(day, rows)
+    ).encode()
+    name = f"{day_of(at(day))}.jsonl"
+    (folder / name).write_bytes(data)
+    first, digest = day * rows + 1, hashlib.sha256(data).hexdigest()
+    return ManifestEntry(day_of(at(day)), name, rows, first, first + rows - 1, digest, len(data), NOW, log_id)
