@@ -217,6 +217,8 @@ class Kernel:
         self._runs.follow(after, now)
         config = after.config
         self._pool.limits = Limits(config.max_runs, config.max_rss)
+        if config.logs != before.config.logs:
+            self._services.archive_by(config.logs)
         if config.workers != before.config.workers and self._pinned is None:
             self._scale(config.workers, CONFIG_NAME)
 

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 from nerve.children import Child, Role
 from nerve.errors import WireError
+from nerve.logs_config import LogsConfig
 from nerve.loop import Loop
-from nerve.messages import Failed, FromChild, Ready
+from nerve.messages import ArchiveSettings, Failed, FromChild, Ready
 from nerve.service import Death, Service
 
 logger = logging.getLogger("nerve.kernel")
@@ -74,6 +75,12 @@ class Services:
     def readers_ended(self) -> bool:
         """They are gone, and won't come back."""
         return self.archiver.ended and self.watcher.ended
+
+    def archive_by(self, logs: LogsConfig) -> None:
+        """Tell the archiver how it is to work from now on; one that is started later knows."""
+        settings = ArchiveSettings(logs.retention, logs.archive_interval, logs.compress, logs.max_size)
+        if self.archiver.child:
+            self.archiver.child.send(settings)
 
     def end(self, last_seconds: float) -> None:
         """Kill what is left; the diagnostics process may take `last_seconds` for printing what it has."""

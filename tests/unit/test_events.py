@@ -48,9 +48,9 @@ def payload_of(event: LogEvent) -> Any:
             {"kind": "process_died", "message": "it died", "exit_code": 0},
         ),
         (
-            events.archive(NOW, "2026-11-23", rows=3, file="a.jsonl.zst", sha256="ab"),
+            events.archive(NOW, "2026-11-23", rows=3, file="a.jsonl.zst", sha256="ab", reason="retention"),
             ("system", "archive", "2026-11-23"),
-            {"rows": 3, "file": "a.jsonl.zst", "sha256": "ab"},
+            {"rows": 3, "file": "a.jsonl.zst", "sha256": "ab", "reason": "retention"},
         ),
         (
             events.events_dropped(NOW, "worker", n=2, reason="full"),
