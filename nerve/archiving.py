@@ -14,7 +14,8 @@ from nerve.clock import Clock, SystemClock
 from nerve.errors import NoRoomError, StoreError
 from nerve.events import ErrorDetail, ErrorKind, LogEvent
 from nerve.logs_config import LogsConfig
-from nerve.messages import Archived, ArchiveProgress
+from nerve.messages import Archived
+from nerve.progress import ArchiveProgress
 from nerve.store import (
     ARCHIVE_RUN,
     Archive,

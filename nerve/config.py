@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from nerve.errors import ConfigError
-from nerve.logs_config import LogsConfig, parse_interval, read_logs
+from nerve.logs_config import LogsConfig
+from nerve.logs_source import parse_interval, read_logs
 from nerve.units import format_duration, format_size, parse_duration, parse_size
 from nerve.yaml_source import Value, load_yaml, quoted, read, unknown
 

@@ -14,7 +14,7 @@ import msgspec
 from nerve.errors import ControlError, NotRunningError, WireError
 from nerve.events import Status
 from nerve.loop import Loop
-from nerve.messages import ArchiveProgress
+from nerve.progress import ArchiveProgress
 from nerve.status import EngineStatus
 from nerve.wire import Channel, same_user
 

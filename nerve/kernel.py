@@ -22,8 +22,9 @@ from nerve.errors import StartError
 from nerve.eventqueue import Lane
 from nerve.events import ErrorDetail
 from nerve.loop import Loop
-from nerve.messages import Archived, ArchiveProgress, ArchiverReport, FromChild, Update, WriterReport
+from nerve.messages import Archived, ArchiverReport, FromChild, Update, WriterReport
 from nerve.pool import Limits, Pool, Worker
+from nerve.progress import ArchiveProgress
 from nerve.recorder import Recorder
 from nerve.reloading import InForce
 from nerve.reloads import Reloads
@@ -62,7 +63,7 @@ class Kernel:
         self._pool = Pool(
             lambda now: self._fork(roles.compute, now),
             self._watch_worker,
-            self._forget_worker,
+            lambda worker: self._loop.forget(worker.child.link),
             workers or config.workers,
             Limits(config.max_runs, config.max_rss),
         )
@@ -165,9 +166,6 @@ class Kernel:
 
     def _watch_worker(self, worker: Worker) -> None:
         self._loop.watch(worker.child.link, lambda: self._runs.ended(self._pool.hear(worker), self._clock.now()))
-
-    def _forget_worker(self, worker: Worker) -> None:
-        self._loop.forget(worker.child.link)
 
     def _heed(self, message: FromChild) -> None:
         match message:

@@ -8,6 +8,7 @@ from nerve.codebase import Module, Version
 from nerve.config import Config
 from nerve.events import ErrorDetail, Status
 from nerve.logs_config import Compression
+from nerve.progress import ArchiveProgress
 from nerve.trigger import Trigger
 
 
@@ -118,18 +119,6 @@ class Archived(msgspec.Struct, frozen=True, tag=6):
     rows: int
     error: str | None = None
     notes: tuple[str, ...] = ()
-
-
-class ArchiveProgress(msgspec.Struct, frozen=True, tag=8):
-    """Archiver to kernel, and on to who asked for its run: the day that it is at, and rows.
-
-    Of the rows that are `due`, as far as that is known, so many are `archived`, and `deleted` from the table, by now.
-    """
-
-    day: str
-    archived: int
-    deleted: int
-    due: int
 
 
 class NewVersion(msgspec.Struct, frozen=True, array_like=True):

@@ -25,8 +25,9 @@ from nerve.control import (
     TriggerSense,
 )
 from nerve.events import Status
-from nerve.messages import Archived, ArchiveNow, ArchiveProgress, ArchiverReport, Report, WriterReport
+from nerve.messages import Archived, ArchiveNow, ArchiverReport, Report, WriterReport
 from nerve.pool import Pool
+from nerve.progress import ArchiveProgress
 from nerve.recorder import Recorder
 from nerve.reloads import Reloads
 from nerve.runs import Runs

@@ -19,7 +19,6 @@ from nerve.ids import uuid7_hex
 from nerve.logs_config import LogsConfig
 from nerve.messages import (
     ArchiveNow,
-    ArchiveProgress,
     ArchiverReport,
     ArchiveSettings,
     Finish,
@@ -27,6 +26,7 @@ from nerve.messages import (
     Report,
     ToChild,
 )
+from nerve.progress import ArchiveProgress
 from nerve.store import ArchiveRun, LogReader, PurgeOrder
 from nerve.wire import Channel
 from workers import bootstrap

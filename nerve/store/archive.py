@@ -12,7 +12,7 @@ import msgspec
 from nerve.errors import DiskError, StoreError
 from nerve.events import ArchiveReason, Log
 from nerve.logs_config import LogsConfig
-from nerve.messages import ArchiveProgress
+from nerve.progress import ArchiveProgress
 from nerve.store.adoption import examine
 from nerve.store.compression import Stored
 from nerve.store.days import day_end, day_start

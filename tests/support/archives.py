@@ -13,7 +13,7 @@ import msgspec
 
 from nerve.events import LogEvent
 from nerve.logs_config import LogsConfig
-from nerve.messages import ArchiveProgress
+from nerve.progress import ArchiveProgress
 from nerve.store import Archive, LogWriter, ManifestEntry, PurgeOrder
 from nerve.store.days import DAY_MS, day_of, day_start
 

@@ -16,7 +16,7 @@ from nerve.clock import Stamp
 from nerve.errors import DiskError, StoreError
 from nerve.events import Log
 from nerve.logs_config import LogsConfig
-from nerve.messages import ArchiveProgress
+from nerve.progress import ArchiveProgress
 from nerve.store.archive import PROGRESS_ROWS, Archive, PurgeOrder
 from nerve.store.compression import read_lines
 from nerve.store.days import DAY_MS, day_start

@@ -25,7 +25,7 @@ from nerve import archiving
 from nerve.archiving import SoleOwner
 from nerve.events import Log, LogEvent
 from nerve.logs_config import LogsConfig
-from nerve.messages import ArchiveProgress
+from nerve.progress import ArchiveProgress
 from nerve.store import ArchiveRun
 from nerve.store import archive as archive_module
 from nerve.store.archive import Archive

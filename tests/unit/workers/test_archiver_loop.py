@@ -19,7 +19,6 @@ from nerve.logs_config import LogsConfig
 from nerve.messages import (
     Archived,
     ArchiveNow,
-    ArchiveProgress,
     ArchiverReport,
     ArchiveSettings,
     Finish,
@@ -29,6 +28,7 @@ from nerve.messages import (
     Survey,
     ToChild,
 )
+from nerve.progress import ArchiveProgress
 from nerve.store import LogWriter
 from nerve.store.archive import PROGRESS_ROWS
 from nerve.store.days import DAY_MS, day_start

@@ -1,0 +1,64 @@
+"""Reading the section `logs` of nerve.yaml."""
+
+from __future__ import annotations
+
+from nerve.logs_config import Compression, LogsConfig
+from nerve.redaction import words_of
+from nerve.units import format_duration, format_size, parse_duration, parse_size
+from nerve.yaml_source import Value, quoted, read
+
+MIN_INTERVAL = 0.01
+MAX_PAYLOAD_LIMIT = 32 * 1024**2  # bytes; the wire takes frames of 64 MiB
+
+
+def read_logs(section: Value | None) -> LogsConfig:
+    """Read the section; what is wrong with it is noted as a problem."""
+    default = LogsConfig()
+    names = ("retention", "archive_interval", "max_payload", "redact", "compress", "max_size")
+    fields = section.fields(names) if section else {}
+    return LogsConfig(
+        retention=read(fields, "retention", parse_duration, default.retention),
+        archive_interval=read(fields, "archive_interval", parse_interval, default.archive_interval),
+        max_payload=read(fields, "max_payload", _parse_payload_limit, default.max_payload),
+        redact=_redacted(fields["redact"]) if "redact" in fields else default.redact,
+        compress=read(fields, "compress", _parse_compression, default.compress),
+        max_size=read(fields, "max_size", _parse_log_size, default.max_size),
+    )
+
+
+def parse_interval(text: str) -> float:
+    """Read how often something is to happen, in seconds; ValueError, with one sentence, when that is too often."""
+    seconds = parse_duration(text)
+    if seconds < MIN_INTERVAL:
+        raise ValueError(f"{quoted(text)} is too short: an interval is at least {format_duration(MIN_INTERVAL)}")
+    return seconds
+
+
+def _parse_payload_limit(text: str) -> int:
+    size = parse_size(text)
+    if size > MAX_PAYLOAD_LIMIT:
+        raise ValueError(f"{quoted(text)} is too large: a payload has at most {format_size(MAX_PAYLOAD_LIMIT)}")
+    return size
+
+
+def _parse_compression(text: str) -> Compression | None:
+    if text == "zstd":
+        return "zstd"
+    if text == "off":
+        return None
+    raise ValueError(f"{quoted(text)} is no compression: write zstd or off")
+
+
+def _parse_log_size(text: str) -> int | None:
+    return None if text == "off" else parse_size(text)
+
+
+def _redacted(value: Value) -> tuple[str, ...]:
+    names = (item.parsed(_parse_key_name, "") for item in value.items(or_single=True))
+    return tuple(name for name in names if name)
+
+
+def _parse_key_name(text: str) -> str:
+    if not words_of(text):
+        raise ValueError(f"{quoted(text)} names no key: write a word of its name, such as `ssn`")
+    return text
