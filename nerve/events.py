@@ -47,6 +47,12 @@ class Log(msgspec.Struct, frozen=True):
     ts: int
 
 
+class DamagedLog(Log, frozen=True):
+    """An entry whose payload is no JSON, which nothing of ours writes; `payload` is its text as it stands there."""
+
+    damaged: bool = True
+
+
 class ErrorDetail(msgspec.Struct, frozen=True, omit_defaults=True):
     """What went wrong: the payload of a `system/error`; the optional fields are there where they are known."""
 

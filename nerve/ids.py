@@ -25,3 +25,12 @@ def new_run_id(sense: str) -> str:
 def sense_of(run_id: str) -> str:
     """Give the sense that a run id (or a bare sense name) belongs to."""
     return run_id.partition("/")[0]
+
+
+def time_of(run_id: str) -> int | None:
+    """Give the unix ms at which a run id was made; None for what is no run id of ours."""
+    digits = run_id.rpartition("/")[2]
+    try:
+        return int(digits[:12], 16) if len(digits) == RUN_ID_DIGITS else None
+    except ValueError:
+        return None

@@ -19,6 +19,8 @@ COMMANDS = {
     "scale": ("nerve.cli.scale", "Change the number of workers."),
     "reload": ("nerve.cli.reload", "Load nerve.yaml and the senses anew."),
     "logs": ("nerve.cli.logs", "Ask the log."),
+    "trace": ("nerve.cli.trace", "Show where a run came from, and what came of it."),
+    "stats": ("nerve.cli.stats", "Show how the senses do."),
     "archive": ("nerve.cli.archive", "Move old entries to the archive now."),
     "verify": ("nerve.cli.verify", "Check that the log and its archive are whole."),
     "restore": ("nerve.cli.restore", "Load an archived day into a database of its own."),

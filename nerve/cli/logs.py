@@ -10,21 +10,19 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import UTC, tzinfo
+from datetime import tzinfo
 from typing import TextIO
 
 import click
 
-from nerve.cli.common import workspace_of
+from nerve import store
+from nerve.cli.reading import moment, open_workspace_log, zone_of
 from nerve.cli.render import colours_wanted, json_line, text_lines, view_of
-from nerve.clock import SystemClock
 from nerve.errors import NerveError
-from nerve.events import Log
-from nerve.store import Filter, LogReader, Match, WholeLog, open_log, parse_matches
-from nerve.times import SystemZone, parse_moment
-from nerve.workspace import Workspace
+from nerve.events import DamagedLog, Log
+from nerve.store import Filter, LogReader, Match, parse_matches
 
-POLL_SECONDS = 0.1
+POLL_SECONDS = 0.05
 """How often `-f` looks for new entries."""
 
 TERMINAL_LIMIT, FOLLOW_LIMIT = 100, 10
@@ -75,14 +73,23 @@ class Output:
         self._stream.buffer.flush()
 
 
-def _moment(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
-    if value is None:
-        return None
-    zone = _zone(utc=ctx.params["utc"])
-    try:
-        return parse_moment(value, SystemClock().stamp().ts, zone, end=param.name == "until")
-    except ValueError as error:
-        raise click.BadParameter(str(error)) from None
+class Listing:
+    """Writes entries to an output; the first damaged one is told of on stderr."""
+
+    def __init__(self, output: Output, render: Render) -> None:
+        self._output = output
+        self._render = render
+        self._has_told = False
+
+    def write(self, entries: Iterable[Log]) -> int:
+        """Write entries as they come, and give how many there were."""
+        return self._output.write(map(self._line, entries))
+
+    def _line(self, entry: Log) -> bytes:
+        if isinstance(entry, DamagedLog) and not self._has_told:
+            self._has_told = True
+            click.echo(f"nerve: the payload of entry {entry.id} is no JSON, and is shown as text", err=True)
+        return self._render(entry)
 
 
 def _matches(_ctx: click.Context, _param: click.Parameter, value: tuple[str, ...]) -> tuple[Match, ...]:
@@ -98,8 +105,8 @@ def _matches(_ctx: click.Context, _param: click.Parameter, value: tuple[str, ...
 @click.option("--type", help="Only this type, e.g. run_complete.")
 @click.option("--ref", metavar="ID", help="Only what refers to this, written in full: a run id, a boot id, a name.")
 @click.option("--sense", help="Only what belongs to this sense.")
-@click.option("--since", metavar="TIME", callback=_moment, help="Only from then on: 10m, 2026-11-23, yesterday ...")
-@click.option("--until", metavar="TIME", callback=_moment, help="Only up to then; a bare day means its end.")
+@click.option("--since", metavar="TIME", callback=moment, help="Only from then on: 10m, 2026-11-23, yesterday ...")
+@click.option("--until", metavar="TIME", callback=moment, help="Only up to then; a bare day means its end.")
 @click.option("--errors", is_flag=True, help="Only errors, failed runs, and logging from warning up.")
 @click.option(
     "-n",
@@ -153,36 +160,33 @@ def logs(
     after = None if after is None else min(after, LARGEST)
     wanted = Filter(source, type, ref, sense, since, until, after_id=after, errors=errors, matches=match)
     output = Output(sys.stdout)
-    render = _renderer(output, _zone(utc=utc), as_json=as_json, utc=utc)
+    listing = Listing(output, _renderer(output, zone_of(utc=utc), as_json=as_json, utc=utc))
     if lines is None:
         lines = _default_limit(output, wanted, follow=follow)
-    with _reader(workspace_of(ctx), archived=archived) as reader, _quiet_end(output, follow=follow):
+    resumes = follow and after is not None
+    with open_workspace_log(ctx, archived=archived or resumes) as reader, _quiet_end(output, follow=follow):
         newest = reader.last_id()
-        shown = output.write(map(render, _entries(reader, replace(wanted, until_id=newest), lines)))
+        shown = listing.write(_entries(reader, replace(wanted, until_id=newest), lines))
         if follow:
-            _follow(reader, replace(wanted, after_id=max(newest, after or 0)), output, render)
+            # What has moved to the archive before it could be shown is read there: following misses nothing.
+            with open_workspace_log(ctx, archived=True) as log:
+                _follow(log, replace(wanted, after_id=max(newest, after or 0)), output, listing)
         elif not shown and lines != 0 and output.is_terminal:
             click.secho(_hint(wanted), err=True, dim=True, color=None if colours_wanted() else False)
 
 
-def _reader(workspace: Workspace, *, archived: bool) -> LogReader | WholeLog:
-    if not workspace.logs_db.exists():
-        raise NerveError(f"nothing is logged here yet ({workspace.logs_db} is not there): start with `nerve start`")
-    return open_log(workspace.logs_db, archived=archived)
-
-
-def _follow(reader: LogReader | WholeLog, wanted: Filter, output: Output, render: Render) -> None:
+def _follow(reader: LogReader | store.WholeLog, wanted: Filter, output: Output, listing: Listing) -> None:
     """Show what is committed after `wanted.after_id`, each entry once, until nobody reads the output."""
     last = wanted.after_id or 0
     while output.wait(POLL_SECONDS):
         newest = reader.last_id()
         # Ids only grow, and one writer commits them in order: all up to the newest are there to be read.
         if newest > last:
-            output.write(map(render, reader.stream(replace(wanted, after_id=last, until_id=newest))))
+            listing.write(reader.stream(replace(wanted, after_id=last, until_id=newest)))
             last = newest
 
 
-def _entries(reader: LogReader | WholeLog, wanted: Filter, limit: int | None) -> Iterable[Log]:
+def _entries(reader: LogReader | store.WholeLog, wanted: Filter, limit: int | None) -> Iterable[Log]:
     return reader.stream(wanted) if limit is None else reader.query(replace(wanted, limit=min(limit, LARGEST)))
 
 
@@ -224,10 +228,6 @@ def _hint(wanted: Filter) -> str:
     if wanted == Filter():
         return "nothing is logged yet: start the engine with `nerve start`"
     return "nothing matches: leave a filter out, or see what there is with `nerve logs`"
-
-
-def _zone(*, utc: bool) -> tzinfo:
-    return UTC if utc else SystemZone()
 
 
 def _hangup_of(stream: TextIO) -> select.poll | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import tzinfo
@@ -14,7 +15,7 @@ from unicodedata import category, east_asian_width
 import click
 import msgspec
 
-from nerve.events import Log
+from nerve.events import DamagedLog, Log
 from nerve.ids import RUN_ID_DIGITS, sense_of
 from nerve.store.lines import to_line
 from nerve.times import format_moment
@@ -30,6 +31,8 @@ SHOWN_DIGITS = 6
 """The last digits of a run id: its first ones are the time, and alike for all runs of a minute."""
 
 INDENT = "    "
+DAMAGED = "(damaged)"
+"""Stands before a payload that is no JSON, and is shown as the text that it is."""
 
 _encode = msgspec.json.Encoder().encode
 # What moves the cursor, colours, rings, breaks the line or turns its direction; and what no encoding can write.
@@ -73,10 +76,18 @@ class _Part:
 def json_line(entry: Log, *, terminal: bool = False) -> bytes:
     """Give the entry as the line of JSON that the archive has; for a `terminal`, with what could steer it escaped."""
     line = to_line(entry)
-    if not terminal:
-        return line
-    text = line.decode().removesuffix("\n")
-    return _UNSAFE.sub(lambda match: f"\\u{ord(match[0]):04x}", text).encode() + b"\n"
+    return safe_json(line.removesuffix(b"\n")) + b"\n" if terminal else line
+
+
+def safe_json(document: bytes) -> bytes:
+    """Escape in JSON, as JSON does it, what could steer a terminal."""
+    return _UNSAFE.sub(lambda match: f"\\u{ord(match[0]):04x}", document.decode()).encode()
+
+
+def print_json(value: object) -> None:
+    """Print a value as one line of JSON; at a terminal with what could steer it escaped."""
+    document = msgspec.json.encode(value)
+    click.echo(safe_json(document) if sys.stdout.isatty() else document)
 
 
 def text_lines(entry: Log, view: View) -> str:
@@ -87,18 +98,20 @@ def text_lines(entry: Log, view: View) -> str:
     """
     moment = format_moment(entry.ts, view.zone, offset=view.offset)
     if view.width is None:
-        return f"{moment} {entry.id} {_name(entry)} {_ref(entry.ref_id)} {_pairs(entry.payload)}".rstrip() + "\n"
+        return f"{moment} {entry.id} {_name(entry)} {_ref(entry.ref_id)} {_said(entry, entry.payload)}".rstrip() + "\n"
     level = level_of(entry)
     is_error = level == "error"
-    blocks = list(_blocks(entry.payload)) if is_error else []
+    below = list(blocks(entry.payload)) if is_error else []
     parts = _parts(entry, moment, level, aligned=view.width >= ALIGNED_WIDTH)
     lines = ["".join(_paint(part, view) for part in (parts if is_error else _cut(parts, view.width)))]
-    lines += [_paint(_Part(INDENT + line, dim=True), view) for block in blocks for line in block.split("\n")]
+    lines += [_paint(_Part(INDENT + line, dim=True), view) for block in below for line in block.split("\n")]
     return "".join(f"{line.rstrip()}\n" for line in lines)
 
 
 def level_of(entry: Log) -> Level | None:
     """Tell how bad an entry is; None for those that are neither good nor bad."""
+    if isinstance(entry, DamagedLog):
+        return "warning"
     match entry.source, entry.type:
         case ("system", "error") | ("logging", "error" | "critical"):
             return "error"
@@ -107,9 +120,14 @@ def level_of(entry: Log) -> Level | None:
         case ("system", "config_reload" | "sense_reload") if _field(entry, "ok") is False:
             return "error"
         case ("reflex", "run_complete"):
-            return _level_of_status(_field(entry, "status"))
+            return level_of_status(_field(entry, "status"))
         case _:
             return None
+
+
+def name_and_payload(entry: Log) -> str:
+    """Give what an entry is and says, in one line that no control character gets through."""
+    return f"{_name(entry)} {_said(entry, _without_noise(entry, in_blocks=False))}".rstrip()
 
 
 def escape(text: str) -> str:
@@ -138,7 +156,8 @@ def _field(entry: Log, key: str) -> object:
     return entry.payload.get(key) if isinstance(entry.payload, dict) else None
 
 
-def _level_of_status(status: object) -> Level | None:
+def level_of_status(status: object) -> Level | None:
+    """Tell how bad it is that a run ended so; None where that is no status."""
     match status:
         case "ok":
             return "ok"
@@ -158,15 +177,16 @@ def _ref(ref_id: str | None) -> str:
     return escape(ref_id) if ref_id else "-"
 
 
-def _short_ref(ref_id: str | None) -> str:
+def short_ref(ref_id: str | None) -> str:
+    """Give a ref as a terminal shows it: a run id by its last digits."""
     match = _ID.fullmatch(ref_id or "")
     return escape(f"{match[1] or ''}…{match[2]}") if match else _ref(ref_id)
 
 
 def _parts(entry: Log, moment: str, level: Level | None, *, aligned: bool) -> list[_Part]:
     colour = COLOURS[level] if level else None
-    number, name, ref = str(entry.id), _name(entry), _short_ref(entry.ref_id)
-    pairs = _pairs(_without_noise(entry, in_blocks=level == "error"))
+    number, name, ref = str(entry.id), _name(entry), short_ref(entry.ref_id)
+    pairs = _said(entry, _without_noise(entry, in_blocks=level == "error"))
     if aligned:
         number, name = number.rjust(ID_COLUMNS), name.ljust(NAME_COLUMNS)
         ref = ref.ljust(REF_COLUMNS if pairs else 0)
@@ -190,15 +210,20 @@ def _without_noise(entry: Log, *, in_blocks: bool) -> object:
     }
 
 
+def _said(entry: Log, payload: object) -> str:
+    return f"{DAMAGED} {_pairs(payload)}" if isinstance(entry, DamagedLog) else _pairs(payload)
+
+
 def _pairs(payload: object) -> str:
     if payload is None:
         return ""
     if not isinstance(payload, dict):
-        return _value(payload)
-    return " ".join(f"{_value(key)}={_value(value)}" for key, value in payload.items())
+        return quoted(payload)
+    return " ".join(f"{quoted(key)}={quoted(value)}" for key, value in payload.items())
 
 
-def _value(value: object) -> str:
+def quoted(value: object) -> str:
+    """Give a value as one word: its JSON or, of a text, the text, in quotes where it needs them."""
     if not isinstance(value, str):
         return escape(_encode(value).decode())
     if value and not _NEEDS_QUOTES.search(value):
@@ -211,7 +236,8 @@ def _is_block(value: object) -> bool:
     return isinstance(value, str) and "\n" in value
 
 
-def _blocks(payload: object) -> Iterator[str]:
+def blocks(payload: object) -> Iterator[str]:
+    """Give those values of a payload that have several lines, such as tracebacks, escaped line by line."""
     for value in payload.values() if isinstance(payload, dict) else [payload]:
         if isinstance(value, str) and _is_block(value):
             yield "\n".join(escape(line.expandtabs(4)) for line in value.rstrip().split("\n"))

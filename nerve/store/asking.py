@@ -42,9 +42,9 @@ def query_logs(
         return log.query(wanted)
 
 
-def open_log(db: str | Path, *, archived: bool) -> LogReader | WholeLog:
+def open_log(db: str | Path, *, archived: bool, keep_damaged: bool = False) -> LogReader | WholeLog:
     """Open the log at `db` to read its table, or its table and its archive; StoreError when it can't be read."""
-    return WholeLog(db) if archived else LogReader(db)
+    return (WholeLog if archived else LogReader)(db, keep_damaged=keep_damaged)
 
 
 def _unix_ms(name: str, moment: int | datetime | None) -> int | None:

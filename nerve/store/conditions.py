@@ -64,15 +64,21 @@ def register_functions(db: peewee.SqliteDatabase) -> None:
     db.register_function(_nerve_match, "nerve_match", 2, deterministic=True)
 
 
+def readable(text: bytes) -> str:
+    """Give the text of a column; what is no UTF-8 in it, which only a stranger can have written, as escapes."""
+    return text.decode("utf-8", "backslashreplace")
+
+
 def _condition(demand: Match) -> peewee.Node:
     column = _COLUMNS.get(demand.field, Log.payload)
     if demand.op == "=" and demand.field in _PLAIN:
         return unindexed(column).in_(demand.values)
-    return fn.nerve_match(msgspec.json.encode(demand).decode(), column)
+    # As bytes: what a stranger wrote need not be text, and would fail here, before any function could look at it.
+    return fn.nerve_match(msgspec.json.encode(demand).decode(), peewee.Cast(column, "BLOB"))
 
 
-def _nerve_match(demand: str, column: str | None) -> bool:
-    return _demand(demand).accepts(column)
+def _nerve_match(demand: str, column: bytes | None) -> bool:
+    return _demand(demand).accepts(None if column is None else readable(column))
 
 
 @lru_cache(maxsize=256)

@@ -21,11 +21,12 @@ class WholeLog:
     """Reads a log from its table and its archive: each entry once, wherever it is, and wherever it moves meanwhile.
 
     For one thread; a context manager. Opening and every method raise StoreError, with one line, for what can't
-    be read. `archive` is the archive's folder; the default is where a workspace has it, seen from its log.
+    be read; `keep_damaged` is as in LogReader. `archive` is the archive's folder; the default is where a workspace
+    has it, seen from its log.
     """
 
-    def __init__(self, path: str | Path, archive: Path | None = None) -> None:
-        self._reader = LogReader(path)
+    def __init__(self, path: str | Path, archive: Path | None = None, *, keep_damaged: bool = False) -> None:
+        self._reader = LogReader(path, keep_damaged=keep_damaged)
         try:
             log_id = self._reader.meta("log_id") or ""
             self._files = ArchivedFiles(archive or archive_of(Path(path)), log_id)
@@ -55,9 +56,13 @@ class WholeLog:
 
     def stream(self, wanted: Filter) -> Iterator[Log]:
         """Give what `wanted` finds, of what there is now, in the order of its id; without a limit, a page at a time."""
-        return map(self._reader.decoded, self._rows(wanted) if wanted.limit is None else self._newest(wanted))
+        return map(self._reader.decoded, self.rows(wanted))
 
-    def _rows(self, wanted: Filter) -> Iterator[Row]:
+    def rows(self, wanted: Filter) -> Iterator[Row]:
+        """Give the same as `stream`, with each payload as the JSON text that it is."""
+        return self._merged(wanted) if wanted.limit is None else iter(self._newest(wanted))
+
+    def _merged(self, wanted: Filter) -> Iterator[Row]:
         judge, merge, known, last_id = judge_of(wanted), Merge[Row](), 0, wanted.after_id or 0
         try:
             for page in self._reader.pages(wanted):

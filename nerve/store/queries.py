@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -11,7 +11,7 @@ import msgspec
 import peewee
 from peewee import fn
 
-from nerve.store.conditions import id_range, times, unindexed
+from nerve.store.conditions import id_range, readable, times, unindexed
 from nerve.store.filters import Filter
 from nerve.store.models import CAUSE, Log, Row, fetch
 from nerve.store.selecting import is_ordered, select_ids, select_recent_ids
@@ -75,19 +75,13 @@ def find_ids(db: peewee.Database, wanted: Filter, known: Survey, *, newest: bool
 
 def rows(db: peewee.Database, ids: Sequence[int]) -> list[Row]:
     """Give the rows with these ids, ascending; those that are gone are left out."""
-    listed = msgspec.json.encode(ids).decode()  # one parameter, where a list would be thousands
-    return _entries(db, peewee.SQL("(SELECT value FROM json_each(?))", [listed]))
+    return _entries(db, peewee.SQL("(SELECT value FROM json_each(?))", [_listed(ids)]))
 
 
-def byte_rows(db: peewee.SqliteDatabase, after_id: int, until_id: int, limit: int) -> list[ByteRow]:
+def byte_rows(db: peewee.Database, after_id: int, until_id: int, limit: int) -> list[ByteRow]:
     """Give the first `limit` rows with after_id < id <= until_id, whatever their texts are."""
-    connection: sqlite3.Connection = db.connection()  # type: ignore[no-untyped-call]  # Peewee's stubs
-    connection.text_factory = bytes
-    try:
-        found = Log.select(*_ENTRY).where(Log.id > after_id, Log.id <= until_id)
-        return [ByteRow(*row) for row in fetch(db, found.order_by(Log.id).limit(limit))]
-    finally:
-        connection.text_factory = str
+    found = Log.select(*_ENTRY).where(Log.id > after_id, Log.id <= until_id)
+    return [ByteRow(*row) for row in _fetch_texts(db, found.order_by(Log.id).limit(limit), bytes)]
 
 
 def as_of_now(db: peewee.Database, wanted: Filter) -> tuple[Filter, Survey]:
@@ -108,6 +102,20 @@ def caused_by(db: peewee.Database, runs: Sequence[str]) -> list[Row]:
     for at in range(0, len(runs), _AT_ONCE):
         starts += fetch(db, Log.select(*_ENTRY).where(CAUSE.in_(runs[at : at + _AT_ONCE])))
     return sorted(starts)
+
+
+def count_caused(db: peewee.Database, runs: Sequence[str], at_most: int) -> int:
+    """Count `runs` and all runs that came of them, directly or not; stops at `at_most`."""
+    # UNION leaves out what is there already, so that not even a cycle could keep it going.
+    statement = peewee.NodeList(
+        (
+            peewee.SQL("WITH RECURSIVE below(run) AS (SELECT value FROM json_each(?)", [_listed(runs)]),
+            peewee.SQL("UNION SELECT ref_id FROM below CROSS JOIN logs WHERE run ="),
+            CAUSE,
+            peewee.SQL("LIMIT ?) SELECT count(*) FROM below", [at_most]),
+        )
+    )
+    return int(fetch(db, statement)[0][0])
 
 
 def counts_since(db: peewee.Database, id: int) -> list[Count]:
@@ -143,4 +151,19 @@ def _until_now(db: peewee.Database, wanted: Filter) -> Filter:
 
 
 def _entries(db: peewee.Database, ids: peewee.Node) -> list[Row]:
-    return fetch(db, Log.select(*_ENTRY).where(Log.id.in_(ids)).order_by(Log.id))
+    return _fetch_texts(db, Log.select(*_ENTRY).where(Log.id.in_(ids)).order_by(Log.id), readable)
+
+
+def _fetch_texts(db: peewee.Database, query: peewee.Node, factory: Callable[[bytes], object]) -> list[Row]:
+    """Run a query whose texts are made by `factory`: strangers can write what is no UTF-8, where `str` would fail."""
+    connection: sqlite3.Connection = db.connection()  # type: ignore[no-untyped-call]  # Peewee's stubs
+    usual, connection.text_factory = connection.text_factory, factory
+    try:
+        return fetch(db, query)
+    finally:
+        connection.text_factory = usual
+
+
+def _listed(values: Sequence[int] | Sequence[str]) -> str:
+    """Give one parameter where a list would be thousands."""
+    return msgspec.json.encode(values).decode()

@@ -12,12 +12,13 @@ from typing import NamedTuple
 import msgspec
 
 from nerve.errors import StoreError
-from nerve.events import Log
+from nerve.events import DamagedLog, Log
 from nerve.store import holdings, queries
 from nerve.store.filters import Filter
 from nerve.store.lines import undecoded
 from nerve.store.models import Row, get_meta
 from nerve.store.queries import Count
+from nerve.store.runids import RunName, find_runs
 from nerve.store.snapshot import ReadOnlyDatabase
 from nerve.store.surveying import Survey
 
@@ -38,11 +39,13 @@ class Page(NamedTuple):
 class LogReader:
     """A read-only connection to a log, for one thread; a context manager. Each call is a short read, or several.
 
-    Opening and every method raise StoreError, with one line, when the log can't be read.
+    Opening and every method raise StoreError, with one line, when the log can't be read. An entry whose payload is
+    damaged is such a case, unless `keep_damaged` is set: then it is given as a DamagedLog.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, *, keep_damaged: bool = False) -> None:
         self._path = Path(path)
+        self._keep_damaged = keep_damaged
         self._db = ReadOnlyDatabase(self._path)
 
     def __enter__(self) -> LogReader:
@@ -63,14 +66,19 @@ class LogReader:
 
     def stream(self, wanted: Filter, page: int | None = None) -> Iterator[Log]:
         """Give what `wanted` finds, of what there is now, in the order of its id: in short reads of `page` entries."""
-        return map(self.decoded, self._rows(wanted, page))
+        return map(self.decoded, self.rows(wanted, page))
 
     def stream_raw(self, wanted: Filter, page: int | None = None) -> Iterator[Log]:
         """Give the same as `stream`, with each payload as msgspec.Raw, on one line: to be passed on, not to be read.
 
         A payload that is no JSON, which no event of ours has, is given as the JSON of its text.
         """
-        return map(undecoded, self._rows(wanted, page))
+        return map(undecoded, self.rows(wanted, page))
+
+    def rows(self, wanted: Filter, page: int | None = None) -> Iterator[Row]:
+        """Give the same as `stream`, with each payload as the JSON text that it is in the table."""
+        for rows, _until_id in self.pages(wanted, page):
+            yield from rows
 
     def pages(self, wanted: Filter, size: int | None = None) -> Iterator[Page]:
         """Give the rows that `stream` goes through, in its short reads; the last page reaches to the end of the log."""
@@ -89,6 +97,14 @@ class LogReader:
     def caused_by(self, runs: Sequence[str]) -> list[Log]:
         """Give the `run_start` of each run that was fired by a signal of one of `runs` (run ids)."""
         return [self.decoded(row) for row in self._db.read(partial(queries.caused_by, runs=runs))]
+
+    def count_caused(self, runs: Sequence[str], at_most: int) -> int:
+        """Count `runs` (run ids) and all runs that came of their signals, directly or not; stops at `at_most`."""
+        return self._db.read(partial(queries.count_caused, runs=runs, at_most=at_most))
+
+    def find_runs(self, name: str, at_most: int) -> list[str]:
+        """Give the ids of up to `at_most` runs that `name` can mean, newest first; ValueError for no part of an id."""
+        return self._db.read(partial(find_runs, name=RunName.parse(name), at_most=at_most))
 
     def counts_since(self, id: int) -> list[Count]:
         """Count the entries with an id above `id`, for each source and type that has any."""
@@ -119,10 +135,6 @@ class LogReader:
         """Give what the writer remembers under `key`."""
         return self._db.read(partial(get_meta, key=key))
 
-    def _rows(self, wanted: Filter, page: int | None) -> Iterator[Row]:
-        for rows, _until_id in self.pages(wanted, page):
-            yield from rows
-
     def _ids(self, wanted: Filter, known: Survey) -> Iterator[list[int]]:
         if wanted.limit is not None:
             yield self._db.read(partial(queries.find_ids, wanted=wanted, known=known, newest=True))
@@ -136,10 +148,12 @@ class LogReader:
             wanted = replace(wanted, after_id=ids[-1] if ids else None)
 
     def decoded(self, row: Row) -> Log:
-        """Make an entry of a row; StoreError, with its id, when its payload is no JSON."""
+        """Make an entry of a row; StoreError, with its id, when its payload is no JSON (and that is not to be kept)."""
         number, source, kind, ref_id, payload, ts = row
         try:
             return Log(number, source, kind, ref_id, msgspec.json.decode(payload), ts)
-        except msgspec.DecodeError as why:
+        except (msgspec.DecodeError, RecursionError) as why:
+            if self._keep_damaged:
+                return DamagedLog(number, source, kind, ref_id, payload, ts)
             place = f"{self._path}: the payload of entry {number}"
             raise StoreError(f"{place} is no JSON ({why}): see `nerve verify`") from why

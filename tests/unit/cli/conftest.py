@@ -1,20 +1,25 @@
-"""A command line, and an engine that answers as a test has it."""
+"""A command line, an engine that answers as a test has it, and a log of its own."""
 
 from __future__ import annotations
 
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from support.runs import START
 
 from nerve import cli
 from nerve.children import socket_listening_at
+from nerve.clock import Stamp, SystemClock
 from nerve.control import Answer, ControlServer, Reply, Request
+from nerve.events import LogEvent
 from nerve.loop import Loop
+from nerve.store import LogWriter
 from nerve.workspace import Workspace
 
 TURN_SECONDS = 0.01
@@ -29,6 +34,7 @@ class Said(NamedTuple):
 
 
 Command = Callable[..., Said]
+Write = Callable[..., None]
 
 
 class Engine:
@@ -96,5 +102,59 @@ def command(workspace: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytes
             cli.main()
         out, err = capsys.readouterr()
         return Said(out, err, int(exit_.value.code or 0))
+
+    return run
+
+
+@pytest.fixture
+def logged_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A workspace whose log is empty, on a machine in Berlin, ten minutes after START."""
+    (tmp_path / "nerve.yaml").touch()
+    (tmp_path / "data").mkdir()
+    LogWriter.open(tmp_path / "data" / "logs.db").close()
+    for name in ("NERVE_HOME", "NO_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in {"TZ": "Europe/Berlin", "COLUMNS": "130", "TERM": "xterm"}.items():
+        monkeypatch.setenv(name, value)
+    time.tzset()
+    monkeypatch.setattr(SystemClock, "stamp", lambda _clock: Stamp(START + 600_000, 0))
+    yield tmp_path
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.fixture
+def write(logged_home: Path) -> Write:
+    """Commit events."""
+
+    def write(*recorded: LogEvent) -> None:
+        writer = LogWriter.open(logged_home / "data" / "logs.db")
+        writer.append(list(recorded), {})
+        writer.close()
+
+    return write
+
+
+@pytest.fixture
+def ask(logged_home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """Run a command in the workspace, its output being no terminal."""
+
+    def run(*arguments: object) -> Said:
+        monkeypatch.setattr(sys, "argv", ["nerve", "--home", str(logged_home), *map(str, arguments)])
+        with pytest.raises(SystemExit) as exit_:
+            cli.main()
+        out, err = capsys.readouterr()
+        return Said(out, err, int(exit_.value.code or 0))
+
+    return run
+
+
+@pytest.fixture
+def at_terminal(ask: Command, monkeypatch: pytest.MonkeyPatch) -> Command:
+    """Run a command in the workspace, its output being a terminal of 130 columns."""
+
+    def run(*arguments: object) -> Said:
+        monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+        return ask(*arguments)
 
     return run

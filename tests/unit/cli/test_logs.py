@@ -20,13 +20,14 @@ from typing import Any, NamedTuple
 
 import click
 import pytest
+from support.entries import sql
 
 from nerve import cli, events
 from nerve.cli import logs as command
 from nerve.cli.logs import CHUNK_BYTES, Output
-from nerve.clock import Stamp
+from nerve.clock import Stamp, SystemClock
 from nerve.events import LogEvent
-from nerve.store import LogWriter
+from nerve.store import Filter, LogWriter, WholeLog
 
 NERVE = [sys.executable, "-c", "from nerve.cli import main; main()"]
 DISK, CPU = "disk-usage/" + "a" * 32, "cpu/" + "b" * 32
@@ -76,7 +77,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     for name, value in {"TZ": "Europe/Berlin", "COLUMNS": "120", "TERM": "xterm"}.items():
         monkeypatch.setenv(name, value)
     time.tzset()
-    monkeypatch.setattr(command.SystemClock, "stamp", lambda _clock: stamp(10))
+    monkeypatch.setattr(SystemClock, "stamp", lambda _clock: stamp(10))
     yield tmp_path
     monkeypatch.undo()
     time.tzset()
@@ -98,6 +99,17 @@ def append(home: Path) -> Append:
 def story(append: Append) -> None:
     """The log holds STORY, with the ids 1 to 6."""
     append(STORY)
+
+
+@pytest.fixture
+def damage(home: Path) -> Callable[[str], None]:
+    """Have a stranger write an entry whose payload is this."""
+
+    def damage(payload: str) -> None:
+        insert = "INSERT INTO logs (source, type, payload, ts) VALUES ('odd', 'one', ?, ?)"
+        sql(home / "data" / "logs.db", insert, [payload, START])
+
+    return damage
 
 
 @pytest.fixture
@@ -170,6 +182,54 @@ def test_filters_find_what_they_name(logs: Logs, arguments: str, found: list[int
     """Each option and MATCH narrows the entries, which come in the order of their ids."""
     said = logs("--json", *arguments.split())
     assert (ids(said), said.err, said.code) == (found, "", 0)
+
+
+@pytest.mark.usefixtures("story")
+def test_a_damaged_payload_is_shown_and_ends_nothing(logs: Logs, damage: Callable[[str], None]) -> None:
+    """As text it is marked, and its control characters are escaped; stderr says it once, and it is no failure."""
+    damage("{oops \x1b[31m")
+    damage("[" * 5000)
+    said = logs("--after", 5)
+    warning, first, second = said.out.splitlines()
+    assert " 6 logging/warning - " in warning
+    assert first == '2026-11-23T11:00:00.000+01:00 7 odd/one - (damaged) "{oops \\x1b[31m"'
+    assert second.endswith(f" 8 odd/one - (damaged) {'[' * 5000}")
+    assert said.err == "nerve: the payload of entry 7 is no JSON, and is shown as text\n"
+    assert said.code == 0
+
+
+@pytest.mark.usefixtures("story")
+def test_a_damaged_payload_is_a_text_in_json_and_marked(logs: Logs, damage: Callable[[str], None]) -> None:
+    """Nothing else bears the mark; filters, -n and -f give it too."""
+    damage("{oops")
+    marked = {"id": 7, "source": "odd", "type": "one", "ref_id": None, "payload": "{oops", "ts": START, "damaged": True}
+    for arguments in (["-n", 1], ["source=odd"], ["source=odd", "-n", 5], ["payload.a!=1", "source~=odd"]):
+        [line] = logs("--json", *arguments).out.splitlines()
+        assert json.loads(line) == marked
+    assert [line for line in logs("--json").out.splitlines() if "damaged" in line] == [
+        json.dumps(marked, separators=(",", ":"))
+    ]
+
+
+@pytest.mark.usefixtures("story")
+def test_what_is_no_text_is_shown_as_escapes(logs: Logs, home: Path) -> None:
+    """Neither bytes that are no UTF-8 end a listing, nor do they hide from filters."""
+    insert = "INSERT INTO logs (source, type, payload, ts) VALUES ('odd', 'one', CAST(? AS TEXT), ?)"
+    sql(home / "data" / "logs.db", insert, [b'{"a":"\xff"}', START])
+    for arguments in ([], ["payload.a!=1"], ["type~=^o"], ["source=odd", "-n", 1]):
+        line = logs("--after", 6, *arguments).out
+        assert line == '2026-11-23T11:00:00.000+01:00 7 odd/one - (damaged) "{\\"a\\":\\"\\\\xff\\"}"\n'
+
+
+@pytest.mark.usefixtures("story")
+def test_a_damaged_payload_stands_out_on_a_terminal(on_terminal: Logs, damage: Callable[[str], None]) -> None:
+    """In the colour of a warning, and cut to the line."""
+    damage("{" * 500)
+    line = on_terminal("source=odd").out
+    assert "\x1b[33m odd/one" in line
+    shown = click.unstyle(line).rstrip("\n")
+    assert "(damaged) {{{" in shown
+    assert (len(shown), shown[-1]) == (120, "…")
 
 
 @pytest.mark.usefixtures("story")
@@ -336,13 +396,13 @@ def test_following_filters(logs: Logs, append: Append, monkeypatch: pytest.Monke
     """New entries are held against the filters, and each commit is looked at once."""
     append(STORY)
     asked: list[int | None] = []
-    stream = command.LogReader.stream
+    stream = WholeLog.stream
 
-    def spy(reader: command.LogReader, wanted: command.Filter) -> Iterator[events.Log]:
+    def spy(log: WholeLog, wanted: Filter) -> Iterator[events.Log]:
         asked.append(wanted.after_id)
-        return stream(reader, wanted)
+        return stream(log, wanted)
 
-    monkeypatch.setattr(command.LogReader, "stream", spy)
+    monkeypatch.setattr(WholeLog, "stream", spy)
     Script(monkeypatch, lambda: append(numbered(1, 2, 3)), lambda: append(STORY))
     assert ids(logs("-f", "--json", "--errors", "-n", 1)) == [6, 13, 14, 15]
     assert asked == [6, 9]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import peewee
 import pytest
@@ -93,6 +95,32 @@ def test_what_is_narrowed_is_never_scanned_for(
     assert explained.scans == []
 
 
+PARTS: list[dict[str, Any]] = [
+    {"source": "reflex"},
+    {"type": "run_complete"},
+    {"ref_id": "cpu/3"},
+    {"sense": "cpu"},
+    {"since": NOON + 3},
+    {"until": NOON + 9},
+    {"after_id": 100},
+    {"errors": True},
+    {"matches": parse_matches(["payload.status!=ok"])},
+    {"matches": parse_matches(["type~=run", "sense!=disk"])},
+]
+
+
+@pytest.mark.parametrize("parts", list(combinations(PARTS, 2)), ids=repr)
+def test_what_is_narrowed_twice_is_never_scanned_for(
+    reader: LogReader, explained: Explained, parts: tuple[dict[str, Any], ...]
+) -> None:
+    """Whatever two filters are combined, the better one has its index."""
+    wanted = Filter(**{name: value for part in parts for name, value in part.items()})
+    reader.query(replace(wanted, limit=5))
+    list(reader.stream(wanted))
+    assert explained.plans
+    assert explained.scans == []
+
+
 def test_only_what_no_index_could_know_goes_through_all(reader: LogReader, explained: Explained) -> None:
     """A match inside the payload asks each row, from the newest on, and stops at the limit."""
     assert len(reader.query(Filter(limit=2, matches=parse_matches(["payload.status=error"])))) == 2
@@ -131,6 +159,23 @@ def test_what_a_run_caused_is_found_by_an_index(reader: LogReader, explained: Ex
     assert len(reader.caused_by(["disk/1", "none/2"])) == 20
     assert "USING INDEX logs_cause (<expr>=?)" in explained.plans[0]
     assert explained.scans == []
+
+
+def test_a_run_is_found_by_a_few_steps_through_an_index(reader: LogReader, explained: Explained) -> None:
+    """By the beginning of its id, by its digits; by the last ones through an index that holds all that is asked."""
+    assert reader.find_runs("cpu/", 2) == ["cpu/9", "cpu/8"]
+    assert reader.find_runs("cpu/…9", 50) == ["cpu/9", "cpu/19"]
+    assert reader.find_runs("7", 50) == ["cpu/7"]
+    assert explained.scans == []
+    assert [plan for plan in explained.plans if "COVERING INDEX logs_ref_id" not in plan] == []
+
+
+def test_what_came_of_a_run_is_counted_by_an_index(reader: LogReader, explained: Explained) -> None:
+    """A step for each run, and no look at any other row."""
+    assert reader.count_caused(["disk/1"], 100) == 21
+    assert reader.count_caused(["disk/1"], 7) == 7
+    assert "SEARCH logs USING INDEX logs_cause (<expr>=?)" in explained.plans[0]
+    assert [step for step in explained.scans if step != "SCAN below"] == []
 
 
 def test_counting_and_looking_around_use_indexes_alone(reader: LogReader, explained: Explained) -> None:

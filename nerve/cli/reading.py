@@ -1,0 +1,37 @@
+"""What the commands share that read the log: opening it, and the moments of --since and --until."""
+
+from __future__ import annotations
+
+from datetime import UTC, tzinfo
+
+import click
+
+from nerve import store
+from nerve.cli.common import workspace_of
+from nerve.clock import SystemClock
+from nerve.errors import NerveError
+from nerve.store import LogReader
+from nerve.times import SystemZone, parse_moment
+
+
+def open_workspace_log(ctx: click.Context, *, archived: bool = False) -> LogReader | store.WholeLog:
+    """Open the log of a command's workspace, with the archive or without; what is damaged in it is kept."""
+    path = workspace_of(ctx).logs_db
+    if not path.exists():
+        raise NerveError(f"nothing is logged here yet ({path} is not there): start with `nerve start`")
+    return (store.WholeLog if archived else LogReader)(path, keep_damaged=True)
+
+
+def zone_of(*, utc: bool) -> tzinfo:
+    """Give the zone in which a command reads and shows moments."""
+    return UTC if utc else SystemZone()
+
+
+def moment(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
+    """Read --since or --until, in unix ms; the command has --utc, as an eager option."""
+    if value is None:
+        return None
+    try:
+        return parse_moment(value, SystemClock().stamp().ts, zone_of(utc=ctx.params["utc"]), end=param.name == "until")
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None

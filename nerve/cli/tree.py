@@ -1,0 +1,118 @@
+"""How a causal tree looks: a line a run, below it what went wrong in it, and the runs that it caused."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from rich.text import Text
+from rich.tree import Tree
+
+from nerve.cli.render import COLOURS, View, blocks, escape, level_of_status, name_and_payload, short_ref
+from nerve.events import Log
+from nerve.store import Trace, TracedRun
+from nerve.times import format_moment
+from nerve.units import format_duration
+
+ASKED = "← asked"
+LABEL_COLUMNS, GUIDE_COLUMNS = 90, 4
+
+_STARTED_BY = {"interval": "interval", "signal": "signal", "manual": "by hand"}
+_UNSEEN = {"archived": "in the archive", "missing": "not in the log"}
+
+
+@dataclass(frozen=True, slots=True)
+class Forester:
+    """Makes trees for a view; `now` (unix ms) tells how long a run has been open."""
+
+    view: View
+    now: int
+    verbose: bool = False
+
+    def tree(self, found: Trace) -> Tree:
+        """Make the tree of a trace, with a line above it where it doesn't begin with the root."""
+        top = self._grown(found.tree, found.tree, is_counted=found.is_counted)
+        if not found.above:
+            return top
+        levels = "1 level" if found.above == 1 else f"{found.above} levels"
+        root = self._name(found.root) if found.is_rooted else f"something before {self._name(found.root)}"
+        above = Tree(Text(f"... {levels} above, and it all began with {root}", "dim"))
+        above.add(top)
+        return above
+
+    def _grown(self, run: TracedRun, top: TracedRun, *, is_counted: bool) -> Tree:
+        tree = Tree(self._label(run, top), guide_style="dim")
+        for entry in run.errors:
+            tree.add(Text("\n").join(self._error(entry)))
+        for entry in run.entries:
+            tree.add(Text(name_and_payload(entry), no_wrap=True, overflow="ellipsis"))
+        if run.more_entries:
+            tree.add(Text(f"... and {run.more_entries} more entries: nerve logs --ref {run.run}", "dim"))
+        tree.children += [self._grown(child, top, is_counted=is_counted) for child in run.caused]
+        if run.more_runs:
+            least = "" if is_counted else "at least "
+            plural = "runs" if run.more_runs > 1 else "run"
+            tree.add(Text(f"... and {least}{run.more_runs} more {plural}: --limit or --depth shows them", "dim"))
+        return tree
+
+    def _label(self, run: TracedRun, top: TracedRun) -> Text:
+        status = level_of_status(run.status)
+        label = Text(no_wrap=True, overflow="ellipsis", style="bold" if run.asked else "")
+        label.append(self._moment(run, top), "dim")
+        label.append(f"{self._name(run.run)} ")
+        label.append(self._outcome(run), COLOURS[status] if status else "")
+        label.append("".join(f", {part}" for part in self._circumstances(run)))
+        if run.asked:
+            label.append(f" {ASKED}", "cyan")
+        return label
+
+    def _moment(self, run: TracedRun, top: TracedRun) -> str:
+        if run.start_ts is None:
+            return ""
+        if self.view.width is None or run is top or top.start_ts is None or run.start_ts < top.start_ts:
+            return format_moment(run.start_ts, self.view.zone, offset=self.view.offset) + " "
+        return f"+{format_duration((run.start_ts - top.start_ts) / 1000)} "
+
+    def _name(self, run_id: str) -> str:
+        return escape(run_id) if self.view.width is None else short_ref(run_id)
+
+    def _outcome(self, run: TracedRun) -> str:
+        if run.status == "open" and run.start_ts is not None:
+            return f"open for {format_duration(max(0, self.now - run.start_ts) / 1000)}"
+        status = escape(_UNSEEN.get(run.status, run.status))
+        if run.duration_ms is None or run.duration_ms < 0:
+            return status
+        return f"{status} {format_duration(run.duration_ms / 1000)}"
+
+    def _circumstances(self, run: TracedRun) -> Iterator[str]:
+        if run.start_ts is None:
+            if run.end_ts is not None:
+                yield "its start is not in the log"
+        else:
+            started = _STARTED_BY.get(run.trigger or "", escape(run.trigger or "unknown"))
+            yield f"{started} {escape(run.reflex)}" if run.reflex else started
+        if run.coalesced:
+            yield f"{run.coalesced} more triggers coalesced"
+        if run.skipped:
+            yield f"{run.skipped} beats skipped"
+        if run.lateness_ms:
+            yield f"{run.lateness_ms:g}ms late"
+        if run.signal:
+            yield "signalled"
+
+    def _error(self, entry: Log) -> Iterator[Text]:
+        payload = entry.payload if isinstance(entry.payload, dict) else {"message": entry.payload}
+        kind, message = (str(payload.get(key) or "") for key in ("kind", "message"))
+        yield Text(escape(f"error{f' ({kind})' if kind else ''}: {message}"), "red")
+        if self.verbose:
+            for block in blocks(entry.payload):
+                yield from (Text(line, "dim") for line in block.split("\n"))
+
+
+def columns_of(tree: Tree) -> int:
+    """Give the columns that the deepest line of a tree needs to be read, however long it is."""
+    depth, level = 0, [tree]
+    while level:
+        level = [child for node in level for child in node.children]
+        depth += 1
+    return depth * GUIDE_COLUMNS + LABEL_COLUMNS

@@ -1,0 +1,47 @@
+"""Runs to write, with ids as the engine makes them, and the causes between them."""
+
+from __future__ import annotations
+
+from nerve import events
+from nerve.clock import Stamp
+from nerve.events import LogEvent, Status
+from nerve.trigger import Signal, Trigger, TriggerKind
+
+START = 1_795_428_000_000
+"""2026-11-23 10:00 UTC."""
+
+
+def run_id(sense: str, n: int) -> str:
+    """Make the id of a run that started `n` seconds after START."""
+    return f"{sense}/{START + n * 1000:012x}7{n % 2**64:019x}"
+
+
+def begun(
+    run: str, *, cause: str | None = None, kind: TriggerKind | None = None, coalesced: int = 0, n: int = 0
+) -> LogEvent:
+    """Make the `run_start` of a run, `n` seconds after START."""
+    sense = run.partition("/")[0]
+    stamp = Stamp(START + n * 1000, 0)
+    signal = Signal(cause.partition("/")[0], "{}", cause, stamp.ts) if cause else None
+    kind = kind or ("signal" if cause else "interval")
+    reflex = None if kind == "manual" else f"{sense}-reflex"
+    trigger = Trigger(kind, reflex, signal, coalesced, stamp.ts)
+    return events.run_start(stamp, run, sense, trigger, digest="d", lateness_ms=3, skipped=0)
+
+
+def ended(run: str, status: Status = "ok", *, ms: float | None = 5.5, signal: bool = True, n: int = 0) -> LogEvent:
+    """Make the `run_complete` of a run, `n` seconds and 500 ms after START."""
+    stamp = Stamp(START + n * 1000 + 500, 0)
+    sense = run.partition("/")[0]
+    return events.run_complete(stamp, run, sense, status=status, duration_ms=ms, signal=signal, worker=7)
+
+
+def failed(run: str, message: str = "boom", *, n: int = 0) -> LogEvent:
+    """Make the error of a run."""
+    detail = events.ErrorDetail("compute", message, "ValueError", "Traceback:\n  boom\n")
+    return events.error(Stamp(START + n * 1000 + 400, 0), run, detail)
+
+
+def said(run: str, payload: object, *, n: int = 0) -> LogEvent:
+    """Make an entry that a run logged itself."""
+    return events.from_sense(Stamp(START + n * 1000 + 100, 0), run, "reading", payload)
