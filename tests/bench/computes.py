@@ -49,8 +49,8 @@ def computes(lab: Lab) -> Found:
     found = interleaved(
         lab.repetitions,
         {
-            "nerve": lambda: runs_per_second(lab, lab.size(4, 2)),
-            "huey": lambda: lab.peer("huey_driver", WORKERS, lab.size(600, 200)),
+            "nerve": lambda: runs_per_second(lab, lab.size(4, 1)),
+            "huey": lambda: lab.peer("huey_driver", WORKERS, lab.size(600, 120)),
             "apscheduler": lambda: lab.peer("apscheduler_pool", WORKERS, lab.size(4_000, 1_500)),
         },
     )

@@ -41,7 +41,7 @@ def idle(lab: Lab) -> Found:
 def _watch(engine: Engine, lab: Lab, began: float) -> Found:
     processes = engine.processes()
     start, cpu, woken = time.monotonic(), cpu_seconds(processes), wakeups(processes)
-    pause(lab.size(round(BEAT_SECONDS - 2 * REST_SECONDS), 10))
+    pause(lab.size(round(BEAT_SECONDS - 2 * REST_SECONDS), 6))
     seconds, woken = time.monotonic() - start, wakeups(processes) - woken
     if not lab.quick:  # over the next beat: a whole minute, with what is due in it
         pause(max(0.0, began + BEAT_SECONDS + REST_SECONDS - time.monotonic()))

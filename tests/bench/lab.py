@@ -55,7 +55,11 @@ class Lab:
             engine.destroy()
 
     def peer(self, module: str, *arguments: object) -> float:
-        """Run a peer in a process of its own, and give the one figure that it prints."""
+        """Run a peer in a process of its own, and give the first figure that it prints."""
+        return self.figures_of(module, *arguments)[0]
+
+    def figures_of(self, module: str, *arguments: object) -> list[float]:
+        """Run a peer in a process of its own, and give all figures that it prints."""
         found = subprocess.run(
             [sys.executable, "-m", f"bench.peers.{module}", *map(str, arguments)],
             stdin=subprocess.DEVNULL,
@@ -68,4 +72,4 @@ class Lab:
         )
         if found.returncode:
             raise RuntimeError(f"the peer {module} failed: {found.stderr.strip()[-400:]}")
-        return float(found.stdout)
+        return [float(word) for word in found.stdout.split()]

@@ -206,7 +206,7 @@ def _runs_had_and_cost(lab: Lab, reflexes: int) -> tuple[float, float]:
         with LogEye(engine.db) as eye:
             pause(WARM_UP_BEATS + 0.5)
             (before, began), cpu_before = eye.complete_runs(), cpu_seconds(kernel)
-            pause(lab.size(10, 4))
+            pause(lab.size(10, 3))
             (after, ended), cpu_after = eye.complete_runs(), cpu_seconds(kernel)
         engine.stop()
     runs = after - before

@@ -1,7 +1,7 @@
 """An archive by hand: one SELECT to a file of JSON lines, then one DELETE, while another process keeps inserting.
 
-`python -m bench.peers.plain_archive DB RETENTION EVENTS` (seconds, events a second) prints the seconds that it took.
-The database is copied before.
+`python -m bench.peers.plain_archive DB RETENTION EVENTS` (seconds, events a second) prints the seconds that it took,
+the longest time that an insert took meanwhile (ms), and how many rows were inserted. The database is copied before.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import shutil
 import sqlite3
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
+from multiprocessing.connection import Connection
 from multiprocessing.synchronize import Event
 from pathlib import Path
 
@@ -31,32 +31,43 @@ def opened(db: Path) -> sqlite3.Connection:
     return connection
 
 
-def insert(db: Path, rate: int, running: Event, stop: Event) -> None:
-    """Insert so many rows a second, each batch committed (child)."""
+def insert(db: Path, rate: int, stop: Event, parent: Connection) -> None:
+    """Insert so many rows a second, each batch committed; tell the longest time for a batch, and the rows (child)."""
     with closing(opened(db)) as connection:
-        began, batch = time.monotonic(), 0
+        began, batches, longest = time.monotonic(), 0, 0.0
         while not stop.is_set():
+            at = time.monotonic()
             now = time.time_ns() // 1_000_000
             connection.execute("BEGIN IMMEDIATE")
             connection.executemany(INSERT, [(f'{{"n":{n}}}', now) for n in range(BATCH)])
             connection.execute("COMMIT")
-            running.set()
-            batch += 1
-            time.sleep(max(0.0, began + batch * BATCH / rate - time.monotonic()))
+            longest = max(longest, time.monotonic() - at)
+            batches += 1
+            if batches == 1:
+                parent.send(None)
+            time.sleep(max(0.0, began + batches * BATCH / rate - time.monotonic()))
+    parent.send((longest * 1000, batches * BATCH))
 
 
-@contextmanager
-def incoming(db: Path, rate: int) -> Iterator[None]:
-    """Keep inserting from another process."""
-    running, stop = _fork.Event(), _fork.Event()
-    child = _fork.Process(target=insert, args=(db, rate, running, stop))
-    child.start()
-    running.wait(30)
-    try:
-        yield
-    finally:
-        stop.set()
-        child.join()
+class Incoming:
+    """Another process that keeps inserting; a context manager."""
+
+    def __init__(self, db: Path, rate: int) -> None:
+        self._stop = _fork.Event()
+        self._reports, theirs = _fork.Pipe(duplex=False)
+        self._child = _fork.Process(target=insert, args=(db, rate, self._stop, theirs))
+        self.longest_ms = 0.0
+        self.rows = 0
+
+    def __enter__(self) -> Incoming:
+        self._child.start()
+        self._reports.recv()
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self._stop.set()
+        self.longest_ms, self.rows = self._reports.recv()
+        self._child.join()
 
 
 def archive(db: Path, cutoff: int) -> None:
@@ -74,16 +85,16 @@ def archive(db: Path, cutoff: int) -> None:
 
 
 def main(db: str, retention: str, rate: str) -> None:
-    """Archive a copy of the database, and print the time."""
+    """Archive a copy of the database, and print the figures."""
     copy = Path("copy.db").absolute()
     shutil.copyfile(db, copy)
     cutoff = time.time_ns() // 1_000_000 - round(float(retention) * 1000)
-    with incoming(copy, int(rate)):
+    with Incoming(copy, int(rate)) as incoming:
         began = time.monotonic()
         archive(copy, cutoff)
         seconds = time.monotonic() - began
     copy.unlink()
-    sys.stdout.write(str(seconds))
+    sys.stdout.write(f"{seconds} {incoming.longest_ms} {incoming.rows}")
 
 
 if __name__ == "__main__":
