@@ -7,6 +7,7 @@ from pathlib import Path
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 from bench.report import Report, figure, number
 from bench.results import Curve, Row
@@ -62,10 +63,10 @@ def _growth(curves: list[Curve], date: str) -> Figure:
     columns = 3
     lines = -(-len(curves) // columns)
     drawing = Figure(figsize=(10, 2.6 * lines + 0.6), layout="constrained")
-    axes = drawing.subplots(lines, columns, squeeze=False).flat
+    axes = list(drawing.subplots(lines, columns, squeeze=False).flat)
     for ax, curve in zip(axes, curves, strict=False):
         _line(ax, curve)
-    for ax in list(axes)[len(curves) :]:
+    for ax in axes[len(curves) :]:
         ax.set_visible(False)
     drawing.suptitle(f"cost of a unit as the work grows, {date}", fontsize=11)
     return drawing
@@ -75,6 +76,7 @@ def _line(ax: Axes, curve: Curve) -> None:
     ax.loglog(curve.sizes, curve.costs, marker="o", color=NERVE)
     for size, cost in zip(curve.sizes, curve.costs, strict=True):
         ax.annotate(number(cost), (size, cost), textcoords="offset points", xytext=(0, 6), ha="center", fontsize=8)
+    ax.yaxis.set_minor_formatter(NullFormatter())
     ax.set_ylim(min(curve.costs) / 4, max(curve.costs) * 4)
     ax.margins(x=0.15)
     ax.set_title(curve.what, fontsize=9, loc="left")
