@@ -10,8 +10,9 @@ from pathlib import Path
 from support.engine import Engine
 from support.waiting import pause
 
+from bench import noting
 from bench.computes import many_senses
-from bench.lab import Lab
+from bench.lab import TESTS, Lab
 from bench.measurement import measurement
 from bench.results import Curve, Found, Goal, Row
 from bench.samples import Samples, percentile
@@ -21,46 +22,16 @@ from nerve.store import Filter, LogReader
 WARM_UP_BEATS = 2
 """At the start all senses beat at once, and each is loaded: that is no steady state."""
 
-STARTS_A_WRITE = 250
-"""A compute in so many waits for a file: too few for the percentile that is asked for."""
-
 SIGNAL_INTERVAL_MS = 20
 RATE = 1_000
 LOOK_SECONDS = 0.001
 
-# Moments are kept in memory, and written rarely: to append to a file can take as long as somebody else's fsync.
-
-# The kernel notes when each start was due, in an engine that is otherwise as it is: run_start tells it in ms only.
-NOTING_DUES = """
-from pathlib import Path
-from nerve import scheduling
-
-_take, _halt, _dues = scheduling.Schedule.take, scheduling.Schedule.halt, []
-
-def take(self, now, free):
-    starts = _take(self, now, free)
-    _dues.extend((start.sense, start.due) for start in starts)
-    return starts
-
-def halt(self):
-    Path({note!r}).write_text("".join(f"{{sense}} {{due}}\\n" for sense, due in _dues))
-    return _halt(self)
-
-scheduling.Schedule.take, scheduling.Schedule.halt = take, halt
-"""
-
-NOTING_STARTS = """
-import os, time
-
-NOTE = os.open({note!r}, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-STARTS = []
+NOTING = """
+import time
+from bench import noting
 
 def compute(ctx):
-    started = time.monotonic()
-    STARTS.append((ctx.sense, started))
-    if len(STARTS) == {many}:
-        os.write(NOTE, "".join(f"{{sense}} {{moment}}\\n" for sense, moment in STARTS).encode())
-        STARTS.clear()
+    noting.started(ctx.sense, time.monotonic())
 """
 
 SIGNALLING = "import time\n\ndef compute(ctx):\n    return {'at': time.monotonic()}\n"
@@ -88,8 +59,8 @@ def compute(ctx):
 def start_latencies_ms(engine: Engine, reflexes: int, seconds: float) -> list[float]:
     """Run so many reflexes at 1 s, and give how late each of their runs began after its due time, in ms."""
     dues, starts = engine.home / "dues", engine.home / "starts"
-    engine.prelude = NOTING_DUES.format(note=str(dues))
-    engine.sense("noop", NOTING_STARTS.format(note=str(starts), many=STARTS_A_WRITE))
+    engine.prelude = noting.INSTALL.format(tests=str(TESTS), dues=str(dues), starts=str(starts))
+    engine.sense("noop", NOTING)
     engine.config(many_senses(reflexes, "1s"))
     engine.start()
     pause(seconds + WARM_UP_BEATS)
