@@ -7,6 +7,18 @@ from dataclasses import dataclass
 from heapq import heappush, heapreplace
 from typing import NamedTuple
 
+TOGETHER = 8
+STAGGER = 0.008
+"""So many reflexes have their first beats together, the next ones so many seconds later, and so on.
+
+Of a thousand that all beat at once, most would wait for the others; with none together, each would wake the engine.
+"""
+
+
+def stagger(number: int, interval: float) -> float:
+    """Give the seconds by which the first beat of reflex number `number` is put off; less than its interval."""
+    return number // TOGETHER * STAGGER % interval
+
 
 @dataclass(frozen=True, slots=True)
 class Grid:

@@ -182,10 +182,16 @@ def _own_event(
 ) -> LogEvent:
     try:
         text = encode_payload(payload, max_bytes, redactor)
-        encode_payload(type)
+        if not _is_plain(type):
+            encode_payload(type)
     except PayloadError as refusal:
         return error(now, ref_id, quarantine(printable(f"{source}/{type}"[:PREVIEW_CHARS]), refusal))
     return LogEvent(source, type, ref_id, text, now.ts, now.mono)
+
+
+def _is_plain(name: str) -> bool:
+    """Tell whether a name can be stored for sure: most can, and to encode each as JSON would take a while."""
+    return name.__class__ is str and name.isascii() and len(name) <= PREVIEW_CHARS
 
 
 def quarantine(name: str, refusal: PayloadError) -> ErrorDetail:

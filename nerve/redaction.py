@@ -29,10 +29,15 @@ class Redactor:
         self._joined = {"".join(words) for words in self._names}
         alternatives = (r"[\W_]*".join(map(re.escape, words)) for words in sorted(self._names))
         self._suspicious = re.compile("|".join(alternatives), re.IGNORECASE)
+        self._hints = sorted({max(words, key=len) for words in self._names})
 
     def suspects(self, text: str) -> bool:
         """Tell whether there may be anything to mask in a payload with this JSON text; quick, and mostly False."""
-        return self._suspicious.search(text) is not None
+        folded = text.casefold()
+        for hint in self._hints:  # an expression with alternatives is tried at every character: ten times slower
+            if hint in folded:
+                return self._suspicious.search(text) is not None
+        return False
 
     def names(self, key: str) -> bool:
         """Tell whether what stands under `key` is masked."""

@@ -20,12 +20,16 @@ class SenseRule:
 
 @dataclass(frozen=True, slots=True)
 class Reflex:
-    """When a sense runs: every `interval` seconds, and whenever a sense of `on` has signalled."""
+    """When a sense runs: every `interval` seconds, and whenever a sense of `on` has signalled.
+
+    The first beat of the interval is `offset` seconds after the reflex came into force.
+    """
 
     name: str
     sense: str
     interval: float | None = None
     on: tuple[str, ...] = ()
+    offset: float = 0.0
 
 
 class Start(msgspec.Struct, frozen=True):

@@ -11,8 +11,9 @@ from itertools import count
 import msgspec
 
 from nerve import events
+from nerve.beats import stagger
 from nerve.clock import Clock
-from nerve.config import Config
+from nerve.config import Config, ReflexConfig
 from nerve.events import LogEvent, Status
 from nerve.ids import new_run_id
 from nerve.messages import Run
@@ -42,13 +43,18 @@ class History:
 
 
 def make_schedule(config: Config, now: float) -> Schedule:
-    """Make the schedule of a configuration, with the first beats at `now`."""
+    """Make the schedule of a configuration, with the first beats from `now` on."""
     return Schedule(*_rules(config), now)
 
 
 def _rules(config: Config) -> tuple[list[SenseRule], list[Reflex]]:
     rules = [SenseRule(sense.name, sense.group, sense.throttle) for sense in config.senses.values()]
-    return rules, [Reflex(reflex.name, reflex.sense, reflex.interval, reflex.on) for reflex in config.reflexes]
+    return rules, [_reflex(number, reflex) for number, reflex in enumerate(config.reflexes)]
+
+
+def _reflex(number: int, reflex: ReflexConfig) -> Reflex:
+    offset = 0.0 if reflex.interval is None else stagger(number, reflex.interval)
+    return Reflex(reflex.name, reflex.sense, reflex.interval, reflex.on, offset)
 
 
 class Runs:

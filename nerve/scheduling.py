@@ -58,7 +58,7 @@ class Schedule:
 
     Every `now` is in monotonic seconds and never smaller than the one before. The caller tells what happens as it
     happens; then, before it sleeps until `next_wake`, it calls `beat` and `take`. The first beat of every interval
-    is at the `now` of the constructor. Raises KeyError for a reflex of an unknown sense.
+    is its `offset` after the `now` of the constructor. Raises KeyError for a reflex of an unknown sense.
 
     A sense that has something pending is in at most one place: in none while it runs (its end queues it), in
     `_deferred` until its throttle and its back-off are over, then in `_ready`; `take` moves it from there to the
@@ -84,7 +84,7 @@ class Schedule:
     def replace(self, senses: Iterable[SenseRule], reflexes: Iterable[Reflex], now: float) -> tuple[int, ...]:
         """Go by other rules from now on; whatever is the same in both stays as it is.
 
-        An unchanged reflex keeps its beat, a new or changed one has its first at `now`. A sense keeps its run, what is
+        An unchanged reflex keeps its beat, a new or changed one begins at `now`. A sense keeps its run, what is
         pending for it, and the start from which its throttle counts. One that is gone finishes its run, if it has one,
         and what was pending for it is dropped: gives the tickets that no start will bear. Once halted, nothing changes.
         """
@@ -117,7 +117,7 @@ class Schedule:
         sense = self._senses[reflex.sense]
         if reflex.interval is not None:
             pulse = known.get((reflex.sense, reflex.name, reflex.interval))
-            pulse = pulse or Pulse(reflex.sense, reflex.name, Grid(now, reflex.interval))
+            pulse = pulse or Pulse(reflex.sense, reflex.name, Grid(now + reflex.offset, reflex.interval))
             sense.pulses.append(pulse)
             self._beats.add(pulse)
         for source in dict.fromkeys(reflex.on):

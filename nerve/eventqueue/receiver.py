@@ -10,8 +10,7 @@ import socket
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from operator import attrgetter
-from typing import NamedTuple
+from operator import attrgetter, itemgetter
 
 from nerve.clock import Clock
 from nerve.errors import WireError
@@ -55,12 +54,8 @@ class _Progress:
     place: int = 0
 
 
-class _Waiting(NamedTuple):
-    """A batch that waits for its commit; its producer may have gone, or come back."""
-
-    place: int
-    producer: str
-    batch: Batch
+_Waiting = tuple[int, str, Batch]
+"""A batch that waits for its commit: its place in time, and its producer, which may have gone, or come back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +129,7 @@ class EventReceiver:
         before its effect was stamped, so it has been read, however the two connections were polled, and it comes
         first. The events are given in order of time.
         """
-        self._waiting.sort(key=attrgetter("place"))
+        self._waiting.sort(key=itemgetter(0))
         events: list[LogEvent] = []
         positions: dict[str, int] = {}
         count = 0
@@ -251,8 +246,10 @@ class EventReceiver:
             raise WireError(f"batch {batch.seq} follows batch {progress.seq}")
         progress.seq = batch.seq
         # Stamps may be out of order (threads race for the lane, and any clock may join), batches never are.
-        progress.place = max(progress.place, min(batch.events[-1].mono, now))
-        self._waiting.append(_Waiting(progress.place, producer, batch))
+        stamp = batch.events[-1].mono
+        if stamp > progress.place:
+            progress.place = min(stamp, now)
+        self._waiting.append((progress.place, producer, batch))
         self._events += len(batch.events)
 
     def _send(self, inlet: _Inlet, message: FromWriter) -> None:

@@ -140,8 +140,9 @@ def check_schema(db: peewee.Database, name: str) -> None:
 
 def get_meta(db: peewee.Database, key: str) -> str | None:
     """Give what is remembered under `key`."""
-    found = fetch(db, Meta.select(Meta.value).where(Meta.key == key))
-    return found[0][0] if found else None
+    cursor: sqlite3.Cursor = db.execute_sql(_VALUE, (key,))  # type: ignore[no-untyped-call]  # as below
+    found = cursor.fetchone()
+    return found[0] if found else None
 
 
 def execute(db: peewee.Database, query: peewee.Node) -> sqlite3.Cursor:
@@ -159,3 +160,7 @@ def sql_of(db: peewee.Database, query: peewee.Node) -> str:
     """Give the SQL that Peewee makes of a query, to be run many times with parameters of one's own."""
     sql: str = db.get_sql_context().sql(query).query()[0]  # type: ignore[no-untyped-call]  # as above
     return sql
+
+
+_VALUE = sql_of(peewee.SqliteDatabase(None), Meta.select(Meta.value).where(Meta.key == ""))
+"""Made once: every reader asks for the version of the schema first, and Peewee takes longer to write it than SQLite."""

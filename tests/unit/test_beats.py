@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from nerve.beats import Beat, Beats, Grid, Pulse
+from nerve.beats import Beat, Beats, Grid, Pulse, stagger
 
 HALF_A_YEAR_OF_DECISECONDS = 160_000_000
 
@@ -38,6 +38,20 @@ def test_the_latest_beat_is_the_last_one_not_after_now(first: float, interval: f
     k = grid.latest(now)
     assert k >= 0
     assert grid.at(k) <= now < grid.at(k + 1)
+
+
+def test_the_beats_of_many_are_spread_and_those_of_a_few_are_not() -> None:
+    """A thousand reflexes at 1 s fill their second evenly; the first eight of them still begin at once."""
+    offsets = [stagger(number, 1.0) for number in range(1000)]
+    assert offsets[:9] == [0.0] * 8 + [0.008]
+    for tenth in range(10):
+        assert 90 < sum(tenth / 10 <= offset < (tenth + 1) / 10 for offset in offsets) < 110
+
+
+@given(number=st.integers(0, 100_000), interval=st.floats(1e-3, 1e6))
+def test_nothing_is_put_off_by_a_whole_interval(number: int, interval: float) -> None:
+    """However many reflexes there are, each has its first beat within its first interval."""
+    assert 0 <= stagger(number, interval) < interval
 
 
 @pytest.mark.parametrize("interval", [0.0, -1.0, math.inf, math.nan])

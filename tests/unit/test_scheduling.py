@@ -45,6 +45,14 @@ class TestIntervals:
         schedule.beat(100.25)
         assert schedule.take(100.25, 1) == [Start("a", "interval", "a-every-1s", None, 0, 0, 100.25, ())]
 
+    def test_an_offset_puts_all_beats_off(self) -> None:
+        """The grid of a reflex begins its offset after the schedule."""
+        schedule = Schedule([A], [Reflex("late", "a", interval=1.0, offset=0.25)], now=100.0)
+        assert turn(schedule, 100.0) == []
+        assert schedule.next_wake() == 100.25
+        assert turn(schedule, 100.25) == ["a"]
+        assert schedule.next_wake() == 101.25
+
     def test_a_late_beat_does_not_shift_the_next(self) -> None:
         """The next due time is counted from the previous due time, not from when the loop got to it."""
         schedule = Schedule([A], [EVERY_SECOND], now=0.0)

@@ -1,0 +1,154 @@
+"""The archive: how long it takes to move old entries out while others come in, and how long those have to wait."""
+
+from __future__ import annotations
+
+import shutil
+import statistics
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from support.engine import Engine
+from support.waiting import wait_until
+from torture.bystander import Bystander
+
+from bench.filling import drop_triggers, fill
+from bench.lab import Lab
+from bench.measurement import measurement
+from bench.results import Curve, Found, Goal, Row
+from bench.samples import Samples, interleaved
+from bench.watching import LogEye, titled, wait_for_file
+from nerve.control import ArchiveDone, ControlClient, RunArchive
+from nerve.workspace import Workspace
+
+EVENTS_A_SECOND = 5_000
+RETENTION_SECONDS = 5 * 86_400.0
+OLDEST_DAYS, SPAN_DAYS = 20, 10
+"""Where the old entries lie: on ten days, all of them older than the retention."""
+
+LONGEST_SECONDS = 600.0
+
+# Ten at a time, every 2 ms, until the file `stop` is there: a producer that is steady, and not the measured work.
+INCOMING = """
+import time
+from pathlib import Path
+
+FOLDER = Path({folder!r})
+
+def compute(ctx):
+    (FOLDER / "incoming").touch()
+    began, batch = time.monotonic(), 0
+    while not (FOLDER / "stop").exists():
+        ctx.log_many([("incoming", {{"n": n}}) for n in range(10)])
+        batch += 1
+        time.sleep(max(0.0, began + batch * 10 / {rate} - time.monotonic()))
+"""
+
+
+@dataclass(slots=True)
+class Archivings:
+    """Some archivings: for each the longest time meanwhile from an event to its commit (ms), and events/s that came."""
+
+    commits_ms: list[float] = field(default_factory=list)
+    incoming: list[float] = field(default_factory=list)
+
+    def by_nerve(self, lab: Lab, old: Path, rows: int) -> float:
+        """Have a running engine archive all old rows while others come in, and give the seconds that it took."""
+        with lab.engine() as engine:
+            _prepare(engine, old, "[{sense: incoming, interval: 1h}]")
+            engine.start()
+            wait_for_file(engine.home / "incoming")
+            with Bystander(engine) as bystander, LogEye(engine.db) as eye:
+                wait_until(lambda: bystander.sent > 3, "events are committed")
+                bystander.longest_ms, before = 0.0, eye.last_id()
+                seconds = _archive(engine, rows)
+                self.commits_ms.append(bystander.longest_ms)
+                self.incoming.append((eye.last_id() - before) / seconds)
+            (engine.home / "stop").touch()
+            engine.stop(timeout=60)
+        return seconds
+
+    def by_hand(self, lab: Lab, log: Path) -> float:
+        """Have plain sqlite3 do the same, and give the seconds that it took."""
+        seconds, longest_ms, rows = lab.figures_of("plain_archive", log, RETENTION_SECONDS, EVENTS_A_SECOND)
+        self.commits_ms.append(longest_ms)
+        self.incoming.append(rows / seconds)
+        return seconds
+
+
+def _prepare(engine: Engine, old: Path, reflexes: str) -> None:
+    (engine.home / "data").mkdir(mode=0o700)
+    shutil.copyfile(old, engine.db)
+    engine.sense("incoming", INCOMING.format(folder=str(engine.home), rate=EVENTS_A_SECOND))
+    # The archiver does a run when it starts, and must find nothing to do then.
+    engine.config(
+        f"workers: 2\nsenses: {{incoming: {{timeout: 1h}}}}\nreflexes: {reflexes}\nlogs: {{retention: 999d}}\n"
+    )
+
+
+def _archive(engine: Engine, rows: int) -> float:
+    """Have all old rows archived, and give the seconds that it took."""
+    began = time.monotonic()
+    with ControlClient(Workspace(engine.home).control_socket, engine.home) as client:
+        client.send(RunArchive(RETENTION_SECONDS, vacuum=False))
+        moved = client.expect(ArchiveDone, LONGEST_SECONDS).rows
+    seconds = time.monotonic() - began
+    if moved != rows:
+        raise RuntimeError(f"{moved} of {rows} rows were archived")
+    return seconds
+
+
+@measurement
+def archive(lab: Lab) -> Found:
+    """Archiving 1 million rows while 5,000 events/s come in, beside a SELECT to JSON lines and one DELETE."""
+    rows = lab.size(1_000_000, 100_000)
+    old, plain = _old_log(lab, rows), lab.new_folder() / "plain.db"
+    shutil.copyfile(old, plain)
+    drop_triggers(plain)
+    nerve, by_hand = Archivings(), Archivings()
+    ways = {"nerve": lambda: nerve.by_nerve(lab, old, rows), "hand": lambda: by_hand.by_hand(lab, plain)}
+    found = interleaved(lab.size(3, 1), ways)
+    rates = [statistics.median(archivings.incoming) for archivings in (nerve, by_hand)]
+    other = "SELECT, json, DELETE"
+    return Found(
+        [
+            Row(
+                what=f"archive of {rows:,} rows while {EVENTS_A_SECOND:,} events/s come in",
+                nerve=Samples("nerve", "s", found["nerve"]),
+                other=Samples(other, "s", found["hand"]),
+                goal=Goal("ratio at most", 1),
+                note="nerve also writes a manifest with checksums, and gives the space back; both sync their files",
+            ),
+            Row(
+                what="the longest commit meanwhile",
+                nerve=Samples("nerve", "ms", tuple(nerve.commits_ms)),
+                other=Samples(other, "ms", tuple(by_hand.commits_ms)),
+                goal=Goal("at most", 100),
+                note=f"handed over to acknowledged; {rates[0]:.0f} events/s did come in, {rates[1]:.0f} of the other's",
+            ),
+        ]
+    )
+
+
+@measurement
+def archive_growth(lab: Lab) -> Found:
+    """Cost of archiving one row, of three numbers of rows a factor 10 apart, with nothing else to do."""
+    sizes = (1_000, 10_000, 100_000) if lab.quick else (10_000, 100_000, 1_000_000)
+    costs = tuple(_quiet_seconds(lab, rows) / rows * 1e6 for rows in sizes)
+    return Found(curves=[Curve(what="archive", size_of="rows", unit="us a row", sizes=sizes, costs=costs)])
+
+
+def _quiet_seconds(lab: Lab, rows: int) -> float:
+    with lab.engine() as engine:
+        _prepare(engine, _old_log(lab, rows), "[]")
+        engine.start()
+        wait_until(lambda: titled(engine, "archiver"), "there is an archiver")
+        seconds = _archive(engine, rows)
+        engine.stop(timeout=60)
+    return seconds
+
+
+def _old_log(lab: Lab, rows: int) -> Path:
+    path = lab.new_folder() / "old.db"
+    fill(path, rows, oldest_days=OLDEST_DAYS, span_days=SPAN_DAYS)
+    return path

@@ -1,0 +1,91 @@
+"""Throughput of computes: no-op runs a second, each with its run_start and run_complete committed."""
+
+from __future__ import annotations
+
+from support.waiting import pause
+
+from bench.lab import WORKERS, Lab
+from bench.measurement import measurement
+from bench.results import Found, Goal, Row
+from bench.samples import Samples, interleaved
+from bench.watching import LogEye
+
+SENSES = 250
+INTERVAL_MS = 10
+"""Together they ask for more than there can be: what is measured is how many are had."""
+
+PEER_JOBS = 100
+"""So many intervals of INTERVAL_MS let APScheduler do most; with more of them it does less."""
+
+WARM_UP_SECONDS = 1.0
+
+NOTHING = "def compute(ctx):\n    pass\n"
+
+
+def many_senses(count: int, interval: str, path: str = "senses/noop.py") -> str:
+    """Give the nerve.yaml of so many senses that share a file, each with a reflex of this interval."""
+    senses = "".join(f"  s{n}: {{path: {path}}}\n" for n in range(count))
+    reflexes = "".join(f"  - {{name: r{n}, sense: s{n}, interval: {interval}}}\n" for n in range(count))
+    return f"workers: {WORKERS}\nsenses:\n{senses}reflexes:\n{reflexes}"
+
+
+def runs_per_second(lab: Lab, seconds: float) -> float:
+    """Run no-op senses for a while; give how many runs a second have both entries in the log."""
+    with lab.engine() as engine:
+        engine.sense("noop", NOTHING)
+        engine.config(many_senses(SENSES, f"{INTERVAL_MS}ms"))
+        engine.start()
+        with LogEye(engine.db) as eye:
+            pause(WARM_UP_SECONDS)
+            before, began = eye.complete_runs()
+            pause(seconds)
+            after, ended = eye.complete_runs()
+            engine.stop()
+            if eye.count("reflex", "run_start") != eye.count("reflex", "run_complete"):
+                raise RuntimeError("there are runs without a run_complete")
+    return (after - before) / (ended - began)
+
+
+@measurement
+def computes(lab: Lab) -> Found:
+    """No-op computes a second on 2 workers, beside Huey with SqliteHuey and APScheduler's ProcessPoolExecutor."""
+    seconds, interval = lab.size(4, 1), INTERVAL_MS / 1000
+    found = interleaved(
+        lab.repetitions,
+        {
+            "nerve": lambda: runs_per_second(lab, seconds),
+            "huey": lambda: lab.peer("huey_driver", WORKERS, lab.size(600, 120)),
+            "at once": lambda: lab.peer("apscheduler_pool", WORKERS, lab.size(4_000, 1_500)),
+            "intervals": lambda: lab.peer("apscheduler_intervals", WORKERS, PEER_JOBS, interval, seconds),
+        },
+    )
+    nerve = Samples("nerve", "computes/s", found["nerve"])
+    both = f"{WORKERS} processes each, no-ops"
+    return Found(
+        [
+            _row(
+                "Huey", nerve, "Huey, SqliteHuey", found["huey"], 15, "both synchronous=FULL; Huey's results waited for"
+            ),
+            _row(
+                "APScheduler with intervals",
+                nerve,
+                "APScheduler, ProcessPoolExecutor",
+                found["intervals"],
+                5,
+                f"{both}, intervals of {INTERVAL_MS} ms, more of them than can be had; APScheduler keeps no log",
+            ),
+            _row(
+                "APScheduler with jobs that are due at once",
+                nerve,
+                "APScheduler, ProcessPoolExecutor",
+                found["at once"],
+                5,
+                f"{both}, which APScheduler has in memory before the clock runs; it keeps no log",
+            ),
+        ]
+    )
+
+
+def _row(peer: str, nerve: Samples, name: str, values: tuple[float, ...], times: float, note: str) -> Row:
+    other = Samples(name, "computes/s", values)
+    return Row(what=f"computes, beside {peer}", nerve=nerve, other=other, goal=Goal("ratio at least", times), note=note)
