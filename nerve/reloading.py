@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from nerve.codebase import Codebase, Module, SourceFile, Version, read_main, rea
 from nerve.config import Config, load_config
 from nerve.errors import ConfigError
 from nerve.messages import NewVersion, Update
+from nerve.payload import printable
 from nerve.workspace import CONFIG_NAME, Workspace
 
 SETTLING_SECONDS, PATIENCE_SECONDS = 0.05, 2.0
@@ -29,11 +31,8 @@ class InForce:
     versions: Mapping[str, Version]
     config_problems: tuple[str, ...] = ()
     broken: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def generation(self) -> int:
-        """How often everything has been loaded anew."""
-        return max((version.generation for version in self.versions.values()), default=0)
+    generation: int = 0
+    """How often everything has been loaded anew."""
 
     @property
     def problems(self) -> tuple[str, ...]:
@@ -124,6 +123,7 @@ def applied(in_force: InForce, update: Update) -> InForce:
     return replace(
         in_force,
         config=config,
+        generation=max([in_force.generation, *(new.generation for new in update.versions)]),
         versions={name: version for name, version in versions.items() if name in config.senses},
         config_problems=() if update.config else problems,
         broken={name: line for name, line in broken.items() if name in config.senses},
@@ -163,7 +163,7 @@ def _problem(main: SourceFile, version: Version, codebase: Codebase, home: Path)
     """Give the line that says what is wrong with a sense's files."""
     helpers = (codebase.files[module.name] for module in version.helpers)
     for file, is_sense in _with_kind(main, helpers):
-        place = Path(file.path).relative_to(home) if Path(file.path).is_relative_to(home) else file.path
+        place = printable(os.path.relpath(file.path, home))
         if file.error:
             return f"{place}:1: {file.error}"
         problem = problem_of(file.source, file.path, is_sense=is_sense)

@@ -137,15 +137,15 @@ class Runs:
         return [self._status(name, history, now, wall) for name, history in self._history.items()]
 
     def _begin(self, starts: list[Start], now: float) -> None:
-        runs = [self._recorded(start, now) for start in starts]
+        runs = [self._recorded(start) for start in starts]
         self._recorder.submit([event for _run, event in runs])
         self._held += [run for run, _event in runs]
         self._dispatch(now)
 
-    def _recorded(self, start: Start, now: float) -> tuple[Run, LogEvent]:
+    def _recorded(self, start: Start) -> tuple[Run, LogEvent]:
         config, version = self._in_force.config, self._in_force.versions[start.sense]
         sense, stamp = config.senses[start.sense], self._clock.stamp()
-        lateness_ms = max(0, round((now - start.due) * 1000))
+        lateness_ms = max(0, round(stamp.mono / 1e6 - start.due * 1000))
         trigger = Trigger(start.kind, start.reflex, start.signal, start.coalesced, stamp.ts - lateness_ms)
         run = Run(
             new_run_id(start.sense),

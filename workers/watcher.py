@@ -7,6 +7,7 @@ import math
 import os
 import socket
 import threading
+import warnings
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -206,4 +207,6 @@ def main(context: ChildContext) -> None:
     """Watch until told to finish, or until the kernel is gone (child)."""
     link = bootstrap.enter(context)
     threading.excepthook = _end_at_once
+    # A folder that comes and goes quickly is found twice; that is no news, and must not end a thread under -W error.
+    warnings.filterwarnings("ignore", message="Callback with id")
     Watcher(context, link, SystemClock()).serve()

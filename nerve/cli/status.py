@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
 
@@ -20,6 +21,7 @@ from nerve.units import format_duration, format_size
 
 ANSWER_SECONDS = 5.0
 WATCH_SECONDS = 1.0
+PIPE_COLUMNS = 400
 STATE_STYLES = {"busy": "green", "running": "green", "backoff": "red", "throttled": "yellow", "stopping": "yellow"}
 
 
@@ -42,12 +44,17 @@ def status(ctx: click.Context, as_json: bool, watch: bool) -> None:
     if as_json:
         click.echo(msgspec.json.encode(engine).decode())
     else:
-        Console().print(rendered(engine))
+        _console().print(rendered(engine))
+
+
+def _console() -> Console:
+    """Give what prints; a pipe has no edge to break lines at."""
+    return Console(width=None if sys.stdout.isatty() else PIPE_COLUMNS)
 
 
 def _watch(fetch: Callable[[], EngineStatus], *, as_json: bool) -> None:
     """Show a status every second: over the one before at a terminal, below it (or a line of JSON) elsewhere."""
-    console = Console()
+    console = _console()
     try:
         if as_json or not console.is_terminal:
             while True:

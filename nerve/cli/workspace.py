@@ -14,7 +14,7 @@ import click
 
 from nerve.checking import Problem, problem_of
 from nerve.cli.common import workspace_of
-from nerve.codebase import read_source, source_paths
+from nerve.codebase import Codebase, read_main, read_source, source_paths
 from nerve.config import Config, SenseConfig, load_config
 from nerve.errors import ConfigError, NerveError, WorkspaceError
 from nerve.units import format_duration
@@ -108,10 +108,20 @@ def check(ctx: click.Context) -> None:
     except ConfigError as error:
         _refuse([*error.problems, *sense_problems(workspace.home, listed, _named_badly(workspace, listed))])
     senses = {Path(sense.path) for sense in config.senses.values()}
-    problems = list(sense_problems(workspace.home, listed | senses, senses))
+    used = senses | _imported(workspace, config)
+    problems = list(sense_problems(workspace.home, used, senses))
     if problems:
         _refuse(problems)
     _show(workspace, config)
+    for problem in sense_problems(workspace.home, listed - used, set()):
+        click.echo(f"nerve: note: {problem}; but no sense uses that file", err=True)
+
+
+def _imported(workspace: Workspace, config: Config) -> set[Path]:
+    """Give the files of the senses' folder that the senses import."""
+    codebase = Codebase.read(workspace.senses_dir)
+    versions = (codebase.version(read_main(sense)) for sense in config.senses.values())
+    return {Path(module.path) for version in versions for module in version.helpers}
 
 
 def sense_problems(home: Path, files: Iterable[Path], senses: set[Path]) -> Iterator[str]:

@@ -101,7 +101,7 @@ def test_watching_at_a_terminal_draws_over_what_was_there(
     """The cursor goes back up, and is visible again at the end."""
     screen = io.StringIO()
     terminal = Console(file=screen, force_terminal=True, width=120, height=50, legacy_windows=False)
-    monkeypatch.setattr(command_module, "Console", lambda: terminal)
+    monkeypatch.setattr(command_module, "Console", lambda **_options: terminal)
     engine.replies = [StatusReply(status_of(uptime_ms=1000 * n)) for n in (1, 2, 3)]
     assert command("status", "--watch").code == 0
     drawn = screen.getvalue()

@@ -258,3 +258,11 @@ def test_a_sense_that_can_not_be_read_is_a_problem(tmp_path: Path) -> None:
     """A folder in the place of a file, say."""
     (tmp_path / "a.py").mkdir()
     assert list(sense_problems(tmp_path, [tmp_path / "a.py"], set())) == ["a.py:1: can't be read: Is a directory"]
+
+
+def test_check_only_notes_what_is_wrong_with_a_file_that_no_sense_uses(nerve: Nerve, home: Path) -> None:
+    """A reload would not mind it either."""
+    (home / "senses" / "draft.py").write_text("def compute(\n")
+    said = nerve("check")
+    assert said.code == 0
+    assert said.err == "nerve: note: senses/draft.py:1: '(' was never closed; but no sense uses that file\n"
