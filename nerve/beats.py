@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from heapq import heappush, heapreplace
 from typing import NamedTuple
 
-TOGETHER = 8
-STAGGER = 0.008
+TOGETHER = 4
+STAGGER = 0.004
 """So many reflexes have their first beats together, the next ones so many seconds later, and so on.
 
 Of a thousand that all beat at once, most would wait for the others; with none together, each would wake the engine.

@@ -77,15 +77,15 @@ def plain_rows_per_second(lab: Lab, rows: int) -> float:
 @measurement
 def ingest(lab: Lab) -> Found:
     """Events a second from all workers to committed, beside plain SQLite, the stdlib's logging and loguru."""
-    one_by_one, many = lab.size(100_000, 20_000), lab.size(400_000, 40_000)
+    events = lab.size(200_000, 40_000)
     found = interleaved(
         lab.repetitions,
         {
-            "one": lambda: events_per_second(lab, one_by_one, 1),
-            "many": lambda: events_per_second(lab, many, BATCH),
-            "plain": lambda: plain_rows_per_second(lab, many),
+            "one": lambda: events_per_second(lab, events, 1),
+            "many": lambda: events_per_second(lab, events, BATCH),
+            "plain": lambda: plain_rows_per_second(lab, events),
             "logging": lambda: lab.peer("stdlib_logging", WORKERS, lab.size(2_000, 400)),
-            "loguru": lambda: lab.peer("loguru_file", WORKERS, one_by_one),
+            "loguru": lambda: lab.peer("loguru_file", WORKERS, events),
         },
     )
     one = Samples("nerve, ctx.log", "events/s", found["one"])
