@@ -18,7 +18,7 @@ MAX_DEPTH = 100
 """How deep lists and objects may be nested: the reader may have less stack left than the writer had."""
 
 _encode = msgspec.json.Encoder().encode
-_SUSPICIOUS = re.compile(rb"null|[0-9]{19}")
+_LONG_NUMBER = re.compile(rb"\d{19}")
 _INT_MIN, _INT_MAX = -(2**63), 2**63 - 1
 
 
@@ -86,7 +86,7 @@ def _needs_a_closer_look(encoded: bytes) -> bool:
 
     It writes NaN as null, integers in full, and nests as deep as the stack allows: most output can have none of these.
     """
-    if _SUSPICIOUS.search(encoded):
+    if b"null" in encoded or _LONG_NUMBER.search(encoded):
         return True
     return len(encoded) > 2 * MAX_DEPTH and encoded.count(b"[") + encoded.count(b"{") > MAX_DEPTH
 

@@ -61,25 +61,21 @@ class FrameReader(Generic[In]):
 
     def _parse(self, buffer: memoryview) -> tuple[list[In], int]:
         messages: list[In] = []
-        at, end = 0, len(buffer)
+        at, end, length = 0, len(buffer), 0
         with buffer:
-            while end - at >= _HEADER.size:
-                (length,) = _HEADER.unpack_from(buffer, at)
-                if not 0 < length <= MAX_FRAME:
-                    raise WireError(f"a frame announces {length} bytes (at most {MAX_FRAME} are allowed)")
-                body = at + _HEADER.size
-                if end - body < length:
-                    break
-                messages.append(self._decoded(buffer[body : body + length]))
-                at = body + length
+            try:
+                while end - at >= _HEADER.size:
+                    (length,) = _HEADER.unpack_from(buffer, at)
+                    if not 0 < length <= MAX_FRAME:
+                        raise WireError(f"a frame announces {length} bytes (at most {MAX_FRAME} are allowed)")
+                    body = at + _HEADER.size
+                    if end - body < length:
+                        break
+                    at = body + length
+                    messages.append(self._decode(buffer[body:at]))
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+                raise WireError(f"a frame of {length} bytes is no message: {error}") from None
         return messages, at
-
-    def _decoded(self, body: memoryview) -> In:
-        try:
-            message: In = self._decode(body)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise WireError(f"a frame of {len(body)} bytes is no message: {error}") from None
-        return message
 
 
 class Channel(Generic[In]):
@@ -117,9 +113,18 @@ class Channel(Generic[In]):
         """Send a frame made by `pack`, as `send` does."""
         if self.ended or self.broken:
             return
-        self._outbox.append(memoryview(frame))
-        if len(self._outbox) == 1:
-            self.flush()
+        if self._outbox:
+            self._outbox.append(memoryview(frame))
+            return
+        try:
+            sent = self._sock.send(frame)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            self.broken = True
+            return
+        if sent < len(frame):
+            self._outbox.append(memoryview(frame)[sent:])
 
     def flush(self) -> bool:
         """Send what waits; True when nothing waits any more."""

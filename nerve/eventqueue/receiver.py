@@ -199,7 +199,10 @@ class EventReceiver:
             messages = inlet.channel.receive()
             now = self._clock.stamp().mono
             for message in messages:
-                self._handle(inlet, message, now)
+                if type(message) is Batch and inlet.producer:  # nearly all are, and each costs
+                    self._accept_batch(inlet.producer, message, now)
+                else:
+                    self._handle(inlet, message)
         except WireError as error:
             self._offended(f"a producer ({inlet.producer or 'unknown'}) was disconnected: {error}")
             inlet.channel.ended = True
@@ -209,10 +212,8 @@ class EventReceiver:
         else:
             self._rewatch(inlet)
 
-    def _handle(self, inlet: _Inlet, message: ToWriter, now: int) -> None:
+    def _handle(self, inlet: _Inlet, message: ToWriter) -> None:
         match message:
-            case Batch() if inlet.producer:
-                self._accept_batch(inlet.producer, message, now)
             case Hello() if not inlet.producer:
                 self._welcome(inlet, message)
             case Purge() | Vacuum() | Conclude() if inlet.producer:

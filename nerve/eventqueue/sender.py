@@ -58,7 +58,8 @@ class EventSender:
         self._lane = Lane(address, producer, limit_bytes)
         self._guard = guard
         self._hangups = dict(hangups or {})
-        self._changed = threading.Condition()
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
         self._busy = False
         self._late: deque[Sequence[LogEvent]] = deque()
         self._done: list[Done] = []
@@ -80,7 +81,7 @@ class EventSender:
         """
         if os.getpid() != self._pid:
             raise RuntimeError("events can't be logged from a process that a compute has forked: log in the compute")
-        with self._guard, self._changed:
+        with self._guard, self._lock:
             if self._busy or threading.get_ident() == self._thread.ident:
                 # A finalizer that logs has cut into the sender itself, which can't wait for itself.
                 self._late.append(events)

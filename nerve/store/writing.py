@@ -144,7 +144,7 @@ class LogWriter(WritableDatabase):
         with self._transaction() as connection:
             if events:
                 first_id = self._insert(connection, events)
-                marks = ((n, event.type, event.ref_id) for n, event in enumerate(events, first_id) if _is_mark(event))
+                marks = ((n, e.type, e.ref_id) for n, e in enumerate(events, first_id) if e.source == "reflex")
                 open_runs = open_runs.after(marks)
                 settled_below = open_runs.settled_below(first_id + len(events))
             if settled_below != self._settled_below:
@@ -193,10 +193,6 @@ class LogWriter(WritableDatabase):
 
 def _values(events: Iterable[LogEvent]) -> list[str | int | None]:
     return [value for e in events for value in (e.source, e.type, e.ref_id, e.payload, e.ts)]
-
-
-def _is_mark(event: LogEvent) -> bool:
-    return event.source == "reflex"
 
 
 def _lost(now: Stamp, run: str) -> tuple[LogEvent, LogEvent]:
