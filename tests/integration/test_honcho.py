@@ -10,7 +10,8 @@ import sys
 import time
 
 import psutil
-from support.engine import NERVE, Engine
+from support.commands import NERVE
+from support.engine import Engine
 from support.waiting import wait_until
 
 

@@ -11,7 +11,8 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from support.engine import NERVE, Engine
+from support.commands import NERVE
+from support.engine import Engine
 
 QUIET = "senses: {}\nreflexes: []\n"
 

@@ -8,7 +8,6 @@ import shutil
 import signal
 import sqlite3
 import subprocess
-import sys
 import tempfile
 import textwrap
 from collections.abc import Callable
@@ -18,9 +17,8 @@ from typing import Any, NamedTuple
 
 import psutil
 
+from support.commands import NERVE
 from support.waiting import wait_until
-
-NERVE = [sys.executable, "-c", "from nerve.cli import main; main()"]
 
 
 class Entry(NamedTuple):

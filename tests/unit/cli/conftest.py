@@ -5,12 +5,13 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
+from support.commands import Command, Said, Write
 from support.runs import START
 
 from nerve import cli
@@ -23,18 +24,6 @@ from nerve.store import LogWriter
 from nerve.workspace import Workspace
 
 TURN_SECONDS = 0.01
-
-
-class Said(NamedTuple):
-    """What a command printed, and its exit code."""
-
-    out: str
-    err: str
-    code: int
-
-
-Command = Callable[..., Said]
-Write = Callable[..., None]
 
 
 class Engine:
@@ -92,9 +81,9 @@ def engine(workspace: Workspace) -> Iterator[Engine]:
 
 
 @pytest.fixture
-def command(workspace: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    """Run `nerve` with arguments in that workspace."""
-    monkeypatch.setenv("NERVE_HOME", str(workspace.home))
+def nerve(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """Run `nerve` with arguments, its output being no terminal."""
+    monkeypatch.delenv("NERVE_HOME", raising=False)
 
     def run(*arguments: object) -> Said:
         monkeypatch.setattr(sys, "argv", ["nerve", *map(str, arguments)])
@@ -107,13 +96,18 @@ def command(workspace: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytes
 
 
 @pytest.fixture
-def logged_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A workspace whose log is empty, on a machine in Berlin, ten minutes after START."""
+def command(workspace: Workspace, nerve: Command, monkeypatch: pytest.MonkeyPatch) -> Command:
+    """Run `nerve` with arguments in that workspace."""
+    monkeypatch.setenv("NERVE_HOME", str(workspace.home))
+    return nerve
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A workspace in which nothing was ever started, on a machine in Berlin, ten minutes after START."""
     (tmp_path / "nerve.yaml").touch()
     (tmp_path / "data").mkdir()
-    LogWriter.open(tmp_path / "data" / "logs.db").close()
-    for name in ("NERVE_HOME", "NO_COLOR"):
-        monkeypatch.delenv(name, raising=False)
+    monkeypatch.delenv("NO_COLOR", raising=False)
     for name, value in {"TZ": "Europe/Berlin", "COLUMNS": "130", "TERM": "xterm"}.items():
         monkeypatch.setenv(name, value)
     time.tzset()
@@ -124,11 +118,11 @@ def logged_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pat
 
 
 @pytest.fixture
-def write(logged_home: Path) -> Write:
-    """Commit events."""
+def write(home: Path) -> Write:
+    """Commit events by a writer that starts for it and stops after it; the first one makes the log."""
 
     def write(*recorded: LogEvent) -> None:
-        writer = LogWriter.open(logged_home / "data" / "logs.db")
+        writer = LogWriter.open(home / "data" / "logs.db")
         writer.append(list(recorded), {})
         writer.close()
 
@@ -136,22 +130,21 @@ def write(logged_home: Path) -> Write:
 
 
 @pytest.fixture
-def ask(logged_home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    """Run a command in the workspace, its output being no terminal."""
+def logged_home(home: Path, write: Write) -> Path:
+    """The same workspace, whose log is there, and empty."""
+    write()
+    return home
 
-    def run(*arguments: object) -> Said:
-        monkeypatch.setattr(sys, "argv", ["nerve", "--home", str(logged_home), *map(str, arguments)])
-        with pytest.raises(SystemExit) as exit_:
-            cli.main()
-        out, err = capsys.readouterr()
-        return Said(out, err, int(exit_.value.code or 0))
 
-    return run
+@pytest.fixture
+def ask(home: Path, nerve: Command) -> Command:
+    """Run a command in `home`, its output being no terminal."""
+    return partial(nerve, "--home", home)
 
 
 @pytest.fixture
 def at_terminal(ask: Command, monkeypatch: pytest.MonkeyPatch) -> Command:
-    """Run a command in the workspace, its output being a terminal of 130 columns."""
+    """Run a command in `home`, its output being a terminal of 130 columns."""
 
     def run(*arguments: object) -> Said:
         monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)

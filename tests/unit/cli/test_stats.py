@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from typing import Any
 
 import click
 import pytest
+from support.commands import Command, Write
 from support.runs import START, begun, ended, failed, run_id
 
 from nerve.cli.stats import sparkline
 from nerve.cli.stats import stats as stats_command
 
-Command = Callable[..., Any]
-
 
 @pytest.fixture
-def story(write: Command) -> None:
+def story(write: Write) -> None:
     """A run a second: of cpu twenty, of which two failed, and of disk one."""
     for n in range(20):
         run = run_id("cpu", n)
@@ -85,11 +82,13 @@ def test_options_narrow_what_is_counted(ask: Command, arguments: str, runs: dict
     assert {sense["name"]: sense["runs"] for sense in found["senses"]} == runs
 
 
+@pytest.mark.usefixtures("logged_home")
 def test_nothing_to_count_is_said_to_a_person(at_terminal: Command) -> None:
     """And it is no failure."""
     assert at_terminal("stats") == ("", "no run has ended in that time: see what there is with `nerve logs`\n", 0)
 
 
+@pytest.mark.usefixtures("logged_home")
 def test_nothing_to_count_leaves_a_pipe_empty(ask: Command) -> None:
     """A script sees no output and success."""
     assert ask("stats") == ("", "", 0)
@@ -102,7 +101,7 @@ def test_a_bad_time_is_one_line(ask: Command) -> None:
     assert printed.code == 2
 
 
-def test_a_name_that_could_steer_a_terminal_is_escaped(at_terminal: Command, write: Command) -> None:
+def test_a_name_that_could_steer_a_terminal_is_escaped(at_terminal: Command, write: Write) -> None:
     """Whoever wrote it into the log."""
     run = "\x1b[31mcpu/1"
     write(ended(run), failed(run, "no \x1b[2J"))

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import click
 import pytest
+from support.commands import NERVE, Command, Write
 from support.entries import sql
 from support.runs import begun, ended, failed, run_id, said
 
@@ -18,11 +16,9 @@ from nerve.cli.trace import trace as trace_command
 
 CPU, ALERT, MAIL, DISK = (run_id(sense, n) for n, sense in enumerate(["cpu", "alert", "mail", "disk"]))
 
-Command = Callable[..., Any]
-
 
 @pytest.fixture
-def story(write: Command) -> None:
+def story(write: Write) -> None:
     """A run by hand signals; two runs come of it, and of one of them a third, which is still open."""
     write(begun(CPU, kind="manual"), said(CPU, {"n": 1}), ended(CPU, ms=1418.0))
     write(begun(ALERT, cause=CPU, coalesced=2, n=1), failed(ALERT, "no \x1b[31m"), ended(ALERT, "timeout", n=1))
@@ -95,7 +91,7 @@ def test_what_is_left_out_is_counted(ask: Command) -> None:
     assert "at least" not in ask("trace", CPU, "--limit", 2).out
 
 
-def test_an_ambiguous_id_lists_the_candidates(ask: Command, write: Command) -> None:
+def test_an_ambiguous_id_lists_the_candidates(ask: Command, write: Write) -> None:
     """In one line, and never more than a few."""
     write(*(begun(run_id("cpu", n)) for n in range(9)))
     printed = ask("trace", "cpu")
@@ -120,7 +116,7 @@ def test_an_id_that_is_none_is_one_line(ask: Command, typed: str, complaint: str
     assert (printed.out, printed.code) == ("", code)
 
 
-def test_a_cause_that_is_known_by_its_name_alone_can_be_traced(ask: Command, write: Command) -> None:
+def test_a_cause_that_is_known_by_its_name_alone_can_be_traced(ask: Command, write: Write) -> None:
     """Such as one that an entry names, and that was never in this log."""
     gone = run_id("gone", 9)
     write(begun(CPU, cause=gone))
@@ -130,15 +126,15 @@ def test_a_cause_that_is_known_by_its_name_alone_can_be_traced(ask: Command, wri
 
 
 @pytest.mark.usefixtures("story")
-def test_a_damaged_entry_is_shown_as_such(ask: Command, logged_home: Path) -> None:
+def test_a_damaged_entry_is_shown_as_such(ask: Command, home: Path) -> None:
     """It ends nothing."""
     insert = "INSERT INTO logs (source, type, ref_id, payload, ts) VALUES ('sense', 'odd', ?, '{oops', 1)"
-    sql(logged_home / "data" / "logs.db", insert, [CPU])
+    sql(home / "data" / "logs.db", insert, [CPU])
     assert "├── sense/odd (damaged) {oops\n" in ask("trace", "-v", CPU).out
     assert json.loads(ask("trace", "-v", "--json", CPU).out)["tree"]["entries"][1]["damaged"] is True
 
 
-def test_a_deep_tree_is_legible(at_terminal: Command, write: Command) -> None:
+def test_a_deep_tree_is_legible(at_terminal: Command, write: Write) -> None:
     """However far to the right a run stands, it is not cut away."""
     runs = [run_id("ping", n) for n in range(60)]
     write(*(begun(run, cause=runs[n - 1] if n else None, n=n) for n, run in enumerate(runs)))
@@ -147,12 +143,11 @@ def test_a_deep_tree_is_legible(at_terminal: Command, write: Command) -> None:
     assert lines[-1].endswith("← asked")
 
 
-def test_an_encoding_without_arrows_is_no_failure(logged_home: Path, write: Command) -> None:
+def test_an_encoding_without_arrows_is_no_failure(home: Path, write: Write) -> None:
     """What it lacks is written as an escape."""
     write(begun(CPU))
-    code = "from nerve.cli import main; main()"
     said = subprocess.run(
-        [sys.executable, "-c", code, "--home", str(logged_home), "trace", CPU],
+        [*NERVE, "--home", str(home), "trace", CPU],
         env={"PYTHONIOENCODING": "ascii"},
         capture_output=True,
         text=True,

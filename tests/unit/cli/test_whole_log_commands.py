@@ -8,70 +8,40 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import click
 import pytest
 from support.archives import append, archive_before, at, folder_of
+from support.commands import NERVE, Command, Said
 from support.entries import completed, event, sql, started
 from support.waiting import wait_until
 
-from nerve import cli
 from nerve.cli.working import Lines, shown_work
 from nerve.store import query_logs
 
-NERVE = [sys.executable, "-c", "from nerve.cli import main; main()"]
-
-
-class Said(NamedTuple):
-    """What a command printed, and its exit code."""
-
-    out: str
-    err: str
-    code: int
-
-
-Run = Callable[..., Said]
-
 
 @pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def home(tmp_path: Path) -> Path:
     """A workspace with entries of two archived days, and two that are still in the table."""
     (tmp_path / "nerve.yaml").touch()
     (tmp_path / "data").mkdir()
-    monkeypatch.delenv("NERVE_HOME", raising=False)
     db = tmp_path / "data" / "logs.db"
     append(db, [started("cpu/1", ts=at(0)), completed("cpu/1", ts=at(1)), event(ts=at(2)), event(ts=at(3))])
     archive_before(db, 2)
     return tmp_path
 
 
-@pytest.fixture
-def nerve(home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run a command on it, its output being no terminal."""
-
-    def run(*arguments: object) -> Said:
-        monkeypatch.setattr(sys, "argv", ["nerve", "--home", str(home), *map(str, arguments)])
-        with pytest.raises(SystemExit) as exit_:
-            cli.main()
-        out, err = capsys.readouterr()
-        return Said(out, err, int(exit_.value.code or 0))
-
-    return run
-
-
 class TestVerify:
     """A line when all is well, a line for each damage when it isn't."""
 
-    def test_a_log_that_is_whole_is_one_line(self, nerve: Run) -> None:
+    def test_a_log_that_is_whole_is_one_line(self, ask: Command) -> None:
         """And exit code 0."""
         said = "nerve: the log is whole: entries 1 to 4, 2 in the table and 2 in 2 files of the archive, 1 run\n"
-        assert nerve("verify") == Said(said, "", 0)
-        assert nerve("verify", "--quick") == Said(said, "", 0)
+        assert ask("verify") == Said(said, "", 0)
+        assert ask("verify", "--quick") == Said(said, "", 0)
 
-    def test_each_damage_is_a_line_with_its_place(self, home: Path, nerve: Run) -> None:
+    def test_each_damage_is_a_line_with_its_place(self, home: Path, ask: Command) -> None:
         """Exit code 1, and what to do; what strangers have written can't steer the terminal."""
         db = home / "data" / "logs.db"
         (folder_of(db) / "2026-11-02.jsonl").unlink()
@@ -79,7 +49,7 @@ class TestVerify:
             db,
             "INSERT INTO logs (source, type, ref_id, payload, ts) VALUES ('reflex', 'run_complete', '\x1b[2J', '1', 1)",
         )
-        said = nerve("verify")
+        said = ask("verify")
         assert said.out.splitlines() == [
             "file: 2026-11-02.jsonl: missing, though the manifest names it",
             "gap: entry 2: missing: neither in the table nor in the archive",
@@ -88,9 +58,9 @@ class TestVerify:
         assert said.err == "nerve: 3 places are damaged: restore what is named from a backup, and look at the disk\n"
         assert said.code == 1
 
-    def test_json_is_one_object(self, home: Path, nerve: Run) -> None:
+    def test_json_is_one_object(self, home: Path, ask: Command) -> None:
         """With the same in it, and the same exit code."""
-        assert json.loads(nerve("verify", "--json").out) == {
+        assert json.loads(ask("verify", "--json").out) == {
             "ok": True,
             "entries": 4,
             "table": 2,
@@ -103,46 +73,46 @@ class TestVerify:
             "notes": [],
         }
         (folder_of(home / "data" / "logs.db") / "2026-11-01.jsonl").write_bytes(b"")
-        said = nerve("verify", "--json")
+        said = ask("verify", "--json")
         report = json.loads(said.out)
         assert (report["ok"], said.code) == (False, 1)
         assert report["damage"][0]["kind"] == "file"
         assert report["damage"][0]["where"] == "2026-11-01.jsonl"
 
-    def test_too_much_damage_is_counted(self, home: Path, nerve: Run) -> None:
+    def test_too_much_damage_is_counted(self, home: Path, ask: Command) -> None:
         """Rather than shown."""
         with sqlite3.connect(home / "data" / "logs.db") as connection:
             connection.executemany(
                 "INSERT INTO logs (source, type, payload, ts) VALUES ('x', 'y', '{', ?)", [(n,) for n in range(103)]
             )
         connection.close()
-        said = nerve("verify")
+        said = ask("verify")
         assert said.out.splitlines()[-1] == "entry: and 3 more"
         assert said.err.startswith("nerve: 103 places are damaged")
 
-    def test_a_file_that_is_not_in_the_manifest_yet_is_mentioned(self, home: Path, nerve: Run) -> None:
+    def test_a_file_that_is_not_in_the_manifest_yet_is_mentioned(self, home: Path, ask: Command) -> None:
         """It is no damage: exit code 0."""
         db = home / "data" / "logs.db"
         manifest = folder_of(db) / "manifest.jsonl"
         before = manifest.read_bytes()
         archive_before(db, 3, purge=False)
         manifest.write_bytes(before)
-        said = nerve("verify")
+        said = ask("verify")
         assert said.err.startswith("nerve: 2026-11-03.jsonl is not in the manifest yet")
         assert said.code == 0
 
-    def test_before_there_is_a_log_it_says_so(self, home: Path, nerve: Run) -> None:
+    def test_before_there_is_a_log_it_says_so(self, home: Path, ask: Command) -> None:
         """In one line."""
         (home / "data" / "logs.db").unlink()
-        assert re.fullmatch(r"nerve: there is no log to verify yet .*: start with `nerve start`\n", nerve("verify").err)
+        assert re.fullmatch(r"nerve: there is no log to verify yet .*: start with `nerve start`\n", ask("verify").err)
 
 
 class TestRestore:
     """The path on stdout, everything else on stderr."""
 
-    def test_a_day_becomes_a_database(self, home: Path, nerve: Run) -> None:
+    def test_a_day_becomes_a_database(self, home: Path, ask: Command) -> None:
         """Its path can be handed on; what can be done with it is said too."""
-        said = nerve("restore", "2026-11-01")
+        said = ask("restore", "2026-11-01")
         path = home / "data" / "restored" / "2026-11-01.db"
         assert (said.out, said.code) == (f"{path}\n", 0)
         assert [entry.id for entry in query_logs(path)] == [1]
@@ -150,50 +120,50 @@ class TestRestore:
         assert first == "nerve: restored 1 entry of 2026-11-01 (UTC) from 1 file; ask it, for example, by"
         assert example == f"  sqlite3 -readonly {path} 'select source, type, count(*) from logs group by 1, 2'"
 
-    def test_it_can_be_put_elsewhere(self, home: Path, nerve: Run, tmp_path: Path) -> None:
+    def test_it_can_be_put_elsewhere(self, home: Path, ask: Command, tmp_path: Path) -> None:
         """What is there already stays, unless it is a restored day and --force is given."""
         path = tmp_path / "elsewhere.db"
-        assert nerve("restore", "2026-11-02", "-o", path).out == f"{path}\n"
-        refused = nerve("restore", "2026-11-01", "-o", path)
+        assert ask("restore", "2026-11-02", "-o", path).out == f"{path}\n"
+        refused = ask("restore", "2026-11-01", "-o", path)
         assert (refused.out, refused.code) == ("", 1)
         assert "is there already" in refused.err
-        assert nerve("restore", "2026-11-01", "-o", path, "--force").code == 0
+        assert ask("restore", "2026-11-01", "-o", path, "--force").code == 0
         assert [entry.id for entry in query_logs(path)] == [1]
 
-    def test_never_into_the_log(self, home: Path, nerve: Run, tmp_path: Path) -> None:
+    def test_never_into_the_log(self, home: Path, ask: Command, tmp_path: Path) -> None:
         """By whatever name it goes."""
         db = home / "data" / "logs.db"
         (tmp_path / "link.db").symlink_to(db)
         (tmp_path / "same.db").hardlink_to(db)
         for path in (db, tmp_path / "link.db", tmp_path / "same.db"):
-            said = nerve("restore", "2026-11-01", "-o", path, "--force")
+            said = ask("restore", "2026-11-01", "-o", path, "--force")
             assert (said.out, said.code) == ("", 1)
             assert "is the log: nothing is ever restored into it" in said.err
-        assert nerve("verify").code == 0
+        assert ask("verify").code == 0
 
-    def test_the_archive_may_be_all_that_is_left(self, home: Path, nerve: Run) -> None:
+    def test_the_archive_may_be_all_that_is_left(self, home: Path, ask: Command) -> None:
         """Without the log itself."""
         (home / "data" / "logs.db").unlink()
-        assert nerve("restore", "2026-11-01").code == 0
+        assert ask("restore", "2026-11-01").code == 0
 
-    def test_the_files_of_another_log_are_named(self, home: Path, nerve: Run) -> None:
+    def test_the_files_of_another_log_are_named(self, home: Path, ask: Command) -> None:
         """As they are left out."""
         db = home / "data" / "logs.db"
         db.unlink()
         append(db, [event(ts=at(0))])
         archive_before(db, 1)
-        assert "left out, being of another log: 2026-11-01.jsonl\n" in nerve("restore", "2026-11-01").err
+        assert "left out, being of another log: 2026-11-01.jsonl\n" in ask("restore", "2026-11-01").err
 
     @pytest.mark.parametrize("day", ["yesterday", "2026-13-01", "20261101", "2026-11-01T00:00"])
-    def test_what_is_no_day_is_a_usage_error(self, nerve: Run, day: str) -> None:
+    def test_what_is_no_day_is_a_usage_error(self, ask: Command, day: str) -> None:
         """Exit code 2."""
-        said = nerve("restore", day)
+        said = ask("restore", day)
         assert said.code == 2
         assert f"'{day}' is no day: write it as 2026-11-23" in said.err
 
-    def test_a_day_that_is_not_archived_is_told(self, nerve: Run) -> None:
+    def test_a_day_that_is_not_archived_is_told(self, ask: Command) -> None:
         """Exit code 1."""
-        said = nerve("restore", "2026-11-03")
+        said = ask("restore", "2026-11-03")
         assert said.code == 1
         assert "2026-11-03 (UTC) is not in the archive (it has 2 days from 2026-11-01 to 2026-11-02)" in said.err
 
@@ -201,11 +171,11 @@ class TestRestore:
 class TestLogs:
     """`nerve logs --archived` looks everywhere."""
 
-    def test_archived_entries_come_first(self, nerve: Run) -> None:
+    def test_archived_entries_come_first(self, ask: Command) -> None:
         """In the order of ids, with any filter."""
 
         def ids(*arguments: object) -> list[int]:
-            return [json.loads(line)["id"] for line in nerve("logs", "--json", *arguments).out.splitlines()]
+            return [json.loads(line)["id"] for line in ask("logs", "--json", *arguments).out.splitlines()]
 
         assert ids() == [3, 4]
         assert ids("--archived") == [1, 2, 3, 4]
@@ -213,11 +183,11 @@ class TestLogs:
         assert ids("--archived", "--sense", "cpu", "type=run_complete") == [2]
         assert ids("--archived", "--after", 1, "--until", "2026-11-03") == [2, 3]
 
-    def test_a_damaged_file_is_one_line(self, home: Path, nerve: Run) -> None:
+    def test_a_damaged_file_is_one_line(self, home: Path, ask: Command) -> None:
         """Which says where, and how to see more."""
         file = folder_of(home / "data" / "logs.db") / "2026-11-02.jsonl"
         file.write_bytes(b"{\n")
-        said = nerve("logs", "--archived", "--json")
+        said = ask("logs", "--archived", "--json")
         assert said.code == 1
         assert said.err.startswith(f"nerve: {file}, line 1 is damaged")
         assert said.err.endswith("see `nerve verify`\n")

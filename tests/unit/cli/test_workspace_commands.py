@@ -5,46 +5,24 @@ from __future__ import annotations
 import os
 import re
 import resource
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
+from support.commands import Command
 
-from nerve import cli
 from nerve.cli.workspace import FILES, sense_problems
 
 
-class Said(NamedTuple):
-    """What a command printed, and its exit code."""
-
-    out: str
-    err: str
-    code: int
-
-
-Nerve = Callable[..., Said]
-
-
 @pytest.fixture
-def nerve(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Nerve:
+def nerve(nerve: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
     """Run `nerve` with arguments, in an empty folder unless it is told another."""
-    monkeypatch.delenv("NERVE_HOME", raising=False)
     monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: object) -> Said:
-        monkeypatch.setattr(sys, "argv", ["nerve", *map(str, arguments)])
-        with pytest.raises(SystemExit) as exit_:
-            cli.main()
-        out, err = capsys.readouterr()
-        return Said(out, err, int(exit_.value.code or 0))
-
-    return run
+    return nerve
 
 
 @pytest.fixture
-def home(nerve: Nerve, tmp_path: Path) -> Path:
+def home(nerve: Command, tmp_path: Path) -> Path:
     """A workspace as `nerve init` makes it."""
     assert nerve("init", "--quiet", tmp_path) == ("", "", 0)
     return tmp_path
@@ -67,7 +45,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_init_fills_a_new_folder_and_says_what_comes_next(nerve: Nerve, tmp_path: Path) -> None:
+def test_init_fills_a_new_folder_and_says_what_comes_next(nerve: Command, tmp_path: Path) -> None:
     """All files are made, folders above included, and the steps begin with the way there."""
     said = nerve("init", "new/my space")
     assert sorted(contents(tmp_path / "new" / "my space")) == sorted(FILES)
@@ -83,20 +61,20 @@ def test_init_fills_a_new_folder_and_says_what_comes_next(nerve: Nerve, tmp_path
     assert (said.err, said.code) == ("", 0)
 
 
-def test_init_without_a_folder_takes_the_current_one(nerve: Nerve, tmp_path: Path) -> None:
+def test_init_without_a_folder_takes_the_current_one(nerve: Command, tmp_path: Path) -> None:
     """Then there is nowhere to go first."""
     said = nerve("init")
     assert sorted(contents(tmp_path)) == sorted(FILES)
     assert "cd " not in said.out
 
 
-def test_init_takes_the_folder_that_home_names(nerve: Nerve, tmp_path: Path) -> None:
+def test_init_takes_the_folder_that_home_names(nerve: Command, tmp_path: Path) -> None:
     """`--home` says where the workspace is, for a command that makes one too."""
     assert nerve("--home", tmp_path / "ws", "init").code == 0
     assert sorted(contents(tmp_path)) == sorted(f"ws/{name}" for name in FILES)
 
 
-def test_init_keeps_what_is_there_and_adds_the_rest(nerve: Nerve, tmp_path: Path) -> None:
+def test_init_keeps_what_is_there_and_adds_the_rest(nerve: Command, tmp_path: Path) -> None:
     """Own files stay as they are, each said so in a line; the others are made."""
     (tmp_path / "senses").mkdir()
     (tmp_path / "senses" / "cpu.py").write_text("mine")
@@ -109,7 +87,7 @@ def test_init_keeps_what_is_there_and_adds_the_rest(nerve: Nerve, tmp_path: Path
     assert not (tmp_path / "elsewhere.yaml").exists()
 
 
-def test_init_twice_changes_nothing(nerve: Nerve, home: Path) -> None:
+def test_init_twice_changes_nothing(nerve: Command, home: Path) -> None:
     """The second time all is kept, and that is a success."""
     before = contents(home)
     said = nerve("init", home)
@@ -118,7 +96,7 @@ def test_init_twice_changes_nothing(nerve: Nerve, home: Path) -> None:
 
 
 @pytest.mark.parametrize("place", ["file", "file/below", "ws"])
-def test_init_refuses_where_a_file_is_in_the_way(nerve: Nerve, tmp_path: Path, place: str) -> None:
+def test_init_refuses_where_a_file_is_in_the_way(nerve: Command, tmp_path: Path, place: str) -> None:
     """One line says which, whether it is DIR itself, above it, or in it."""
     (tmp_path / "file").touch()
     (tmp_path / "ws").mkdir()
@@ -128,7 +106,7 @@ def test_init_refuses_where_a_file_is_in_the_way(nerve: Nerve, tmp_path: Path, p
     assert said == ("", f"nerve: can't make the folder {folder}: a file is in its place; name another folder\n", 1)
 
 
-def test_init_refuses_a_place_that_can_not_be_written(nerve: Nerve, unwritable: Path) -> None:
+def test_init_refuses_a_place_that_can_not_be_written(nerve: Command, unwritable: Path) -> None:
     """One line says what can't be written, and what to do."""
     said = nerve("init", unwritable / "ws")
     assert said.out == ""
@@ -147,14 +125,14 @@ def tiny_files() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("tiny_files")
-def test_a_file_that_can_not_be_written_whole_is_not_left_in_part(nerve: Nerve, tmp_path: Path) -> None:
+def test_a_file_that_can_not_be_written_whole_is_not_left_in_part(nerve: Command, tmp_path: Path) -> None:
     """A write that fails half-way ends init, and the next one makes that file afresh."""
     said = nerve("init")
     assert said.err.startswith("nerve: can't write .gitignore: File too large; ")
     assert contents(tmp_path) == {}
 
 
-def test_check_shows_what_will_run(nerve: Nerve, home: Path) -> None:
+def test_check_shows_what_will_run(nerve: Command, home: Path) -> None:
     """In a pipe it is plain text: a sense a line, with its file, what starts it and what holds it back."""
     with (home / "nerve.yaml").open("a") as file:
         file.write("workers: 3\n")
@@ -170,7 +148,7 @@ def test_check_shows_what_will_run(nerve: Nerve, home: Path) -> None:
     assert (said.err, said.code) == ("", 0)
 
 
-def test_check_says_what_runs_only_by_hand(nerve: Nerve, tmp_path: Path) -> None:
+def test_check_says_what_runs_only_by_hand(nerve: Command, tmp_path: Path) -> None:
     """A sense without a reflex is no problem, but worth knowing."""
     (tmp_path / "odd.py").write_text("def compute(ctx): ...")
     (tmp_path / "nerve.yaml").write_text("{senses: {a: {path: odd.py}}, workers: 1}")
@@ -182,7 +160,7 @@ def test_check_says_what_runs_only_by_hand(nerve: Nerve, tmp_path: Path) -> None
 
 @pytest.mark.parametrize(("no_color", "mark"), [("", "\x1b[32m\x1b[1m\u2713 \x1b[0m"), ("1", "\u2713 ")])
 def test_check_marks_success_for_people(
-    nerve: Nerve, home: Path, monkeypatch: pytest.MonkeyPatch, no_color: str, mark: str
+    nerve: Command, home: Path, monkeypatch: pytest.MonkeyPatch, no_color: str, mark: str
 ) -> None:
     """At a terminal there is a check mark, in colour unless NO_COLOR is set."""
     monkeypatch.setenv("NO_COLOR", no_color)
@@ -191,14 +169,14 @@ def test_check_marks_success_for_people(
     assert nerve("check").out.startswith(f"{mark}{home}: no problems")
 
 
-def test_check_without_a_workspace_fails(nerve: Nerve) -> None:
+def test_check_without_a_workspace_fails(nerve: Command) -> None:
     """There is nothing to check, and the line says how to get something."""
     said = nerve("check")
     assert "nerve init" in said.err
     assert said.code == 1
 
 
-def test_check_tells_the_problems_of_all_files_together(nerve: Nerve, home: Path) -> None:
+def test_check_tells_the_problems_of_all_files_together(nerve: Command, home: Path) -> None:
     """Config, syntax and a missing compute come in one go, each with its place; nothing of it is run."""
     (home / "nerve.yaml").write_text("senses:\n  cpu:\n  memory:\n  load:\n    throttle: soon\n  gone:\n")
     (home / "senses" / "cpu.py").write_text("def compute(ctx):\n    return {\n")
@@ -215,7 +193,7 @@ def test_check_tells_the_problems_of_all_files_together(nerve: Nerve, home: Path
     assert (said.out, said.code) == ("", 1)
 
 
-def test_check_looks_at_the_senses_even_where_nerve_yaml_is_no_yaml(nerve: Nerve, home: Path) -> None:
+def test_check_looks_at_the_senses_even_where_nerve_yaml_is_no_yaml(nerve: Command, home: Path) -> None:
     """What is in senses/ can be compiled whatever nerve.yaml says."""
     (home / "nerve.yaml").write_text("senses: [")
     (home / "senses" / "cpu.py").write_text("return 1\n")
@@ -226,7 +204,7 @@ def test_check_looks_at_the_senses_even_where_nerve_yaml_is_no_yaml(nerve: Nerve
     assert closing.startswith("nerve: 2 problems: ")
 
 
-def test_check_counts_one_problem_as_one(nerve: Nerve, home: Path) -> None:
+def test_check_counts_one_problem_as_one(nerve: Command, home: Path) -> None:
     """A sound nerve.yaml does not hide a sense that isn't."""
     (home / "senses" / "disk.py").write_text("\n\ncompute = = 1\n")
     assert nerve("check").err.splitlines() == [
@@ -235,7 +213,7 @@ def test_check_counts_one_problem_as_one(nerve: Nerve, home: Path) -> None:
     ]
 
 
-def test_check_says_what_a_reload_would_say(nerve: Nerve, home: Path) -> None:
+def test_check_says_what_a_reload_would_say(nerve: Command, home: Path) -> None:
     """A helper in a folder of its own is part of a sense, too."""
     (home / "senses" / "lib").mkdir()
     (home / "senses" / "lib" / "units.py").write_text("x = = 1\n")
@@ -260,7 +238,7 @@ def test_a_sense_that_can_not_be_read_is_a_problem(tmp_path: Path) -> None:
     assert list(sense_problems(tmp_path, [tmp_path / "a.py"], set())) == ["a.py:1: can't be read: Is a directory"]
 
 
-def test_check_only_notes_what_is_wrong_with_a_file_that_no_sense_uses(nerve: Nerve, home: Path) -> None:
+def test_check_only_notes_what_is_wrong_with_a_file_that_no_sense_uses(nerve: Command, home: Path) -> None:
     """A reload would not mind it either."""
     (home / "senses" / "draft.py").write_text("def compute(\n")
     said = nerve("check")

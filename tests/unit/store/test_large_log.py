@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 from support.archives import at, folder_of, write_large
+from support.commands import NERVE
 from support.waiting import wait_until
 
 from nerve.store import Filter, WholeLog, query_logs
@@ -53,11 +53,7 @@ def test_it_is_verified_in_little_memory(large: Path, tmp_path: Path) -> None:
     """By the command as a whole."""
     arguments = ["--home", str(large.parent.parent), "verify"]
     with (tmp_path / "out").open("w") as out:
-        process = psutil.Popen(
-            [sys.executable, "-c", "from nerve.cli import main; main()", *arguments],
-            stdout=out,
-            stderr=subprocess.DEVNULL,
-        )
+        process = psutil.Popen([*NERVE, *arguments], stdout=out, stderr=subprocess.DEVNULL)
     most = 0
 
     def has_ended() -> bool:
