@@ -15,36 +15,25 @@ import sys
 import termios
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import click
 import pytest
+from support.commands import NERVE, Command, Said, Write
 from support.entries import sql
+from support.runs import START
 
-from nerve import cli, events
+from nerve import events
 from nerve.cli import logs as command
 from nerve.cli.logs import CHUNK_BYTES, Output
-from nerve.clock import Stamp, SystemClock
+from nerve.clock import Stamp
 from nerve.events import LogEvent
-from nerve.store import Filter, LogWriter, WholeLog
+from nerve.store import Filter, WholeLog
 
-NERVE = [sys.executable, "-c", "from nerve.cli import main; main()"]
 DISK, CPU = "disk-usage/" + "a" * 32, "cpu/" + "b" * 32
 MINUTE = 60_000
-START = 1_795_428_000_000  # 2026-11-23T10:00Z
-
-
-class Said(NamedTuple):
-    """What a command printed, and its exit code."""
-
-    out: str
-    err: str
-    code: int
-
-
-Logs = Callable[..., Said]
-Append = Callable[..., None]
 
 
 def stamp(minute: float) -> Stamp:
@@ -68,37 +57,9 @@ STORY = [
 
 
 @pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A workspace in which nothing was ever started, on a machine in Berlin, at 10:10 UTC."""
-    (tmp_path / "nerve.yaml").touch()
-    (tmp_path / "data").mkdir()
-    for name in ("NERVE_HOME", "NO_COLOR"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in {"TZ": "Europe/Berlin", "COLUMNS": "120", "TERM": "xterm"}.items():
-        monkeypatch.setenv(name, value)
-    time.tzset()
-    monkeypatch.setattr(SystemClock, "stamp", lambda _clock: stamp(10))
-    yield tmp_path
-    monkeypatch.undo()
-    time.tzset()
-
-
-@pytest.fixture
-def append(home: Path) -> Append:
-    """Commit events by a writer that starts for it and stops after it."""
-
-    def append(recorded: list[LogEvent]) -> None:
-        writer = LogWriter.open(home / "data" / "logs.db")
-        writer.append(recorded, {})
-        writer.close()
-
-    return append
-
-
-@pytest.fixture
-def story(append: Append) -> None:
+def story(write: Write) -> None:
     """The log holds STORY, with the ids 1 to 6."""
-    append(STORY)
+    write(*STORY)
 
 
 @pytest.fixture
@@ -113,28 +74,15 @@ def damage(home: Path) -> Callable[[str], None]:
 
 
 @pytest.fixture
-def logs(home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Logs:
+def logs(ask: Command) -> Command:
     """Run `nerve logs` with arguments, its output being no terminal."""
-
-    def run(*arguments: object) -> Said:
-        monkeypatch.setattr(sys, "argv", ["nerve", "--home", str(home), "logs", *map(str, arguments)])
-        with pytest.raises(SystemExit) as exit_:
-            cli.main()
-        out, err = capsys.readouterr()
-        return Said(out, err, int(exit_.value.code or 0))
-
-    return run
+    return partial(ask, "logs")
 
 
 @pytest.fixture
-def on_terminal(logs: Logs, monkeypatch: pytest.MonkeyPatch) -> Logs:
-    """Run `nerve logs` with arguments, its output being a terminal of 120 columns."""
-
-    def run(*arguments: object) -> Said:
-        monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
-        return logs(*arguments)
-
-    return run
+def on_terminal(at_terminal: Command) -> Command:
+    """Run `nerve logs` with arguments, its output being a terminal of 130 columns."""
+    return partial(at_terminal, "logs")
 
 
 def ids(said: Said) -> list[int]:
@@ -178,14 +126,14 @@ def texts_of(said: Said) -> list[int]:
         ("--since today --until now", [1, 2, 3, 4, 5, 6]),
     ],
 )
-def test_filters_find_what_they_name(logs: Logs, arguments: str, found: list[int]) -> None:
+def test_filters_find_what_they_name(logs: Command, arguments: str, found: list[int]) -> None:
     """Each option and MATCH narrows the entries, which come in the order of their ids."""
     said = logs("--json", *arguments.split())
     assert (ids(said), said.err, said.code) == (found, "", 0)
 
 
 @pytest.mark.usefixtures("story")
-def test_a_damaged_payload_is_shown_and_ends_nothing(logs: Logs, damage: Callable[[str], None]) -> None:
+def test_a_damaged_payload_is_shown_and_ends_nothing(logs: Command, damage: Callable[[str], None]) -> None:
     """As text it is marked, and its control characters are escaped; stderr says it once, and it is no failure."""
     damage("{oops \x1b[31m")
     damage("[" * 5000)
@@ -199,7 +147,7 @@ def test_a_damaged_payload_is_shown_and_ends_nothing(logs: Logs, damage: Callabl
 
 
 @pytest.mark.usefixtures("story")
-def test_a_damaged_payload_is_a_text_in_json_and_marked(logs: Logs, damage: Callable[[str], None]) -> None:
+def test_a_damaged_payload_is_a_text_in_json_and_marked(logs: Command, damage: Callable[[str], None]) -> None:
     """Nothing else bears the mark; filters, -n and -f give it too."""
     damage("{oops")
     marked = {"id": 7, "source": "odd", "type": "one", "ref_id": None, "payload": "{oops", "ts": START, "damaged": True}
@@ -212,7 +160,7 @@ def test_a_damaged_payload_is_a_text_in_json_and_marked(logs: Logs, damage: Call
 
 
 @pytest.mark.usefixtures("story")
-def test_what_is_no_text_is_shown_as_escapes(logs: Logs, home: Path) -> None:
+def test_what_is_no_text_is_shown_as_escapes(logs: Command, home: Path) -> None:
     """Neither bytes that are no UTF-8 end a listing, nor do they hide from filters."""
     insert = "INSERT INTO logs (source, type, payload, ts) VALUES ('odd', 'one', CAST(? AS TEXT), ?)"
     sql(home / "data" / "logs.db", insert, [b'{"a":"\xff"}', START])
@@ -222,18 +170,18 @@ def test_what_is_no_text_is_shown_as_escapes(logs: Logs, home: Path) -> None:
 
 
 @pytest.mark.usefixtures("story")
-def test_a_damaged_payload_stands_out_on_a_terminal(on_terminal: Logs, damage: Callable[[str], None]) -> None:
+def test_a_damaged_payload_stands_out_on_a_terminal(on_terminal: Command, damage: Callable[[str], None]) -> None:
     """In the colour of a warning, and cut to the line."""
     damage("{" * 500)
     line = on_terminal("source=odd").out
     assert "\x1b[33m odd/one" in line
     shown = click.unstyle(line).rstrip("\n")
     assert "(damaged) {{{" in shown
-    assert (len(shown), shown[-1]) == (120, "…")
+    assert (len(shown), shown[-1]) == (130, "…")
 
 
 @pytest.mark.usefixtures("story")
-def test_json_is_a_compact_object_a_line(logs: Logs) -> None:
+def test_json_is_a_compact_object_a_line(logs: Command) -> None:
     """The keys are in the columns' order, and the payload is as it was recorded."""
     assert logs("--json", "--after", 1, "-n", 9, "type=reading").out == (
         f'{{"id":2,"source":"sense","type":"reading","ref_id":"{DISK}","payload":{{"used":0.93}},"ts":1795428120000}}\n'
@@ -241,14 +189,14 @@ def test_json_is_a_compact_object_a_line(logs: Logs) -> None:
 
 
 @pytest.mark.usefixtures("story")
-def test_text_in_a_pipe_names_its_offset_and_is_whole(logs: Logs) -> None:
+def test_text_in_a_pipe_names_its_offset_and_is_whole(logs: Command) -> None:
     """A line can be grepped for the whole ref, and read without knowing where it was made."""
     assert logs("-n", 5, "--type", "reading").out == f"2026-11-23T11:02:00.000+01:00 2 sense/reading {DISK} used=0.93\n"
     assert logs("--type", "reading", "--utc").out.startswith("2026-11-23T10:02:00.000+00:00 2 ")
 
 
 @pytest.mark.usefixtures("story")
-def test_text_on_a_terminal_is_made_for_a_person(on_terminal: Logs) -> None:
+def test_text_on_a_terminal_is_made_for_a_person(on_terminal: Command) -> None:
     """It has local time, colours, aligned columns, and the traceback below its error; no control character passes."""
     said = on_terminal("--sense", "cpu")
     assert click.unstyle(said.out) == (
@@ -265,39 +213,39 @@ def test_text_on_a_terminal_is_made_for_a_person(on_terminal: Logs) -> None:
 
 @pytest.mark.usefixtures("story")
 @pytest.mark.parametrize(("name", "value"), [("NO_COLOR", "1"), ("TERM", "dumb")])
-def test_colours_can_be_declined(on_terminal: Logs, monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+def test_colours_can_be_declined(on_terminal: Command, monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
     """NO_COLOR and a dumb terminal get none."""
     monkeypatch.setenv(name, value)
     assert "\x1b" not in on_terminal().out
 
 
-def test_a_terminal_gets_the_last_hundred(on_terminal: Logs, append: Append) -> None:
+def test_a_terminal_gets_the_last_hundred(on_terminal: Command, write: Write) -> None:
     """Unless it is told otherwise, or resumes; a pipe gets all."""
-    append(numbered(*range(130)))
+    write(*numbered(*range(130)))
     assert texts_of(on_terminal()) == list(range(31, 131))
     assert texts_of(on_terminal("-n", 120)) == list(range(11, 131))
     assert texts_of(on_terminal("--after", 5)) == list(range(6, 131))
 
 
-def test_a_pipe_gets_all_of_many(logs: Logs, append: Append) -> None:
+def test_a_pipe_gets_all_of_many(logs: Command, write: Write) -> None:
     """More than a page, and more than a chunk, come in order."""
-    append(numbered(*range(3000)))
+    write(*numbered(*range(3000)))
     assert texts_of(logs()) == list(range(1, 3001))
 
 
-def test_nothing_found_is_said_to_a_person(on_terminal: Logs, append: Append) -> None:
+def test_nothing_found_is_said_to_a_person(on_terminal: Command, write: Write) -> None:
     """On a terminal a line on stderr tells how to go on, and it is no failure."""
-    append([])
+    write()
     assert on_terminal() == ("", "nothing is logged yet: start the engine with `nerve start`\n", 0)
-    append(numbered(1))
+    write(*numbered(1))
     hint = "nothing matches: leave a filter out, or see what there is with `nerve logs`\n"
     assert on_terminal("--type", "other") == ("", hint, 0)
     assert on_terminal("-n", 0) == ("", "", 0)
 
 
-def test_nothing_found_leaves_a_pipe_empty(logs: Logs, append: Append) -> None:
+def test_nothing_found_leaves_a_pipe_empty(logs: Command, write: Write) -> None:
     """A script sees no output and success."""
-    append([])
+    write()
     assert logs() == ("", "", 0)
     assert logs("--json", "--errors") == ("", "", 0)
 
@@ -315,7 +263,7 @@ def test_nothing_found_leaves_a_pipe_empty(logs: Logs, append: Append) -> None:
         (["-f", "--until", "now"], "--until can't be used with -f"),
     ],
 )
-def test_a_bad_filter_is_one_line_and_exit_code_2(logs: Logs, arguments: list[str], complaint: str) -> None:
+def test_a_bad_filter_is_one_line_and_exit_code_2(logs: Command, arguments: list[str], complaint: str) -> None:
     """The usage error comes before anything is looked for: there isn't even a log."""
     said = logs(*arguments)
     *_usage, line = said.err.splitlines()
@@ -325,7 +273,7 @@ def test_a_bad_filter_is_one_line_and_exit_code_2(logs: Logs, arguments: list[st
 
 
 @pytest.mark.parametrize("arguments", [[], ["-f"]])
-def test_without_a_log_the_next_step_is_told(home: Path, logs: Logs, arguments: list[str]) -> None:
+def test_without_a_log_the_next_step_is_told(home: Path, logs: Command, arguments: list[str]) -> None:
     """One line on stderr and exit code 1, and no file is made."""
     said = logs(*arguments)
     assert said.err == (
@@ -335,7 +283,7 @@ def test_without_a_log_the_next_step_is_told(home: Path, logs: Logs, arguments: 
     assert list((home / "data").iterdir()) == []
 
 
-def test_without_a_workspace_the_next_step_is_told(home: Path, logs: Logs) -> None:
+def test_without_a_workspace_the_next_step_is_told(home: Path, logs: Command) -> None:
     """One line on stderr and exit code 1."""
     (home / "nerve.yaml").unlink()
     said = logs()
@@ -363,11 +311,11 @@ def interrupt() -> None:
 
 
 def test_following_shows_the_last_ten_and_then_each_new_entry_once(
-    logs: Logs, append: Append, monkeypatch: pytest.MonkeyPatch
+    logs: Command, write: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each step is a writer that comes and goes; polls without news show nothing."""
-    append(numbered(*range(1, 21)))
-    steps = [lambda: append(numbered(21)), lambda: None, lambda: append(numbered(22, 23)), lambda: append([])]
+    write(*numbered(*range(1, 21)))
+    steps = [lambda: write(*numbered(21)), lambda: None, lambda: write(*numbered(22, 23)), write]
     Script(monkeypatch, *steps)
     assert ids(logs("-f", "--json")) == list(range(11, 24))
 
@@ -384,17 +332,17 @@ def test_following_shows_the_last_ten_and_then_each_new_entry_once(
     ],
 )
 def test_following_starts_where_it_is_told(
-    logs: Logs, append: Append, monkeypatch: pytest.MonkeyPatch, arguments: str, found: list[int]
+    logs: Command, write: Write, monkeypatch: pytest.MonkeyPatch, arguments: str, found: list[int]
 ) -> None:
     """`--after` resumes with all since then, also from an id that is yet to come; `-n` tells how many old ones."""
-    append(numbered(*range(1, 6)))
-    Script(monkeypatch, lambda: append(numbered(6)), lambda: append(numbered(7)))
+    write(*numbered(*range(1, 6)))
+    Script(monkeypatch, lambda: write(*numbered(6)), lambda: write(*numbered(7)))
     assert ids(logs("-f", "--json", *arguments.split())) == found
 
 
-def test_following_filters(logs: Logs, append: Append, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_following_filters(logs: Command, write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
     """New entries are held against the filters, and each commit is looked at once."""
-    append(STORY)
+    write(*STORY)
     asked: list[int | None] = []
     stream = WholeLog.stream
 
@@ -403,21 +351,21 @@ def test_following_filters(logs: Logs, append: Append, monkeypatch: pytest.Monke
         return stream(log, wanted)
 
     monkeypatch.setattr(WholeLog, "stream", spy)
-    Script(monkeypatch, lambda: append(numbered(1, 2, 3)), lambda: append(STORY))
+    Script(monkeypatch, lambda: write(*numbered(1, 2, 3)), lambda: write(*STORY))
     assert ids(logs("-f", "--json", "--errors", "-n", 1)) == [6, 13, 14, 15]
     assert asked == [6, 9]
 
 
-def test_ctrl_c_ends_following_without_a_word(logs: Logs, append: Append, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_ends_following_without_a_word(logs: Command, write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is how following ends: no message, and success."""
-    append(numbered(1))
+    write(*numbered(1))
     Script(monkeypatch, interrupt)
     assert logs("-f", "--json")[1:] == ("", 0)
 
 
-def test_ctrl_c_in_a_listing_is_an_abort(logs: Logs, append: Append, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_in_a_listing_is_an_abort(logs: Command, write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
     """A listing that was cut short is no success."""
-    append(numbered(1))
+    write(*numbered(1))
     monkeypatch.setattr(command.LogReader, "stream", lambda *_arguments: interrupt())
     assert logs().code == 1
 
@@ -479,9 +427,9 @@ def start(home: Path, *arguments: str, **options: Any) -> subprocess.Popen[bytes
 
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])
-def test_a_pipe_that_is_closed_early_is_no_failure(home: Path, append: Append, unbuffered: str) -> None:
+def test_a_pipe_that_is_closed_early_is_no_failure(home: Path, write: Write, unbuffered: str) -> None:
     """As with `| head -1`: the command ends without a word, and with success."""
-    append(numbered(*range(5000)))
+    write(*numbered(*range(5000)))
     with start(home, env={**os.environ, "PYTHONUNBUFFERED": unbuffered}) as process:
         assert process.stdout is not None
         assert process.stderr is not None
@@ -490,9 +438,9 @@ def test_a_pipe_that_is_closed_early_is_no_failure(home: Path, append: Append, u
         assert (process.stderr.read(), process.wait(10)) == (b"", 0)
 
 
-def test_following_ends_when_its_reader_is_gone(home: Path, append: Append) -> None:
+def test_following_ends_when_its_reader_is_gone(home: Path, write: Write) -> None:
     """Nothing new need come for it, so `nerve logs -f | head -1` gives the prompt back."""
-    append(numbered(1))
+    write(*numbered(1))
     with start(home, "-f") as process:
         assert process.stdout is not None
         assert process.stderr is not None
@@ -501,16 +449,16 @@ def test_following_ends_when_its_reader_is_gone(home: Path, append: Append) -> N
         assert (process.stderr.read(), process.wait(10)) == (b"", 0)
 
 
-def test_following_misses_nothing_and_doubles_nothing_across_writers(home: Path, append: Append) -> None:
+def test_following_misses_nothing_and_doubles_nothing_across_writers(home: Path, write: Write) -> None:
     """Ten writers come and go; each entry is shown once, soon after its commit; SIGINT ends it with success."""
-    append(numbered(0))
+    write(*numbered(0))
     delays = []
     with start(home, "-f", "--json") as process:
         assert process.stdout is not None
         assert process.stderr is not None
         seen = [json.loads(process.stdout.readline())["id"]]
         for n in range(10):
-            append(numbered(*range(n * 10, n * 10 + 10)))
+            write(*numbered(*range(n * 10, n * 10 + 10)))
             committed = time.monotonic()
             seen += [json.loads(process.stdout.readline())["id"]]
             delays.append(time.monotonic() - committed)
@@ -521,20 +469,20 @@ def test_following_misses_nothing_and_doubles_nothing_across_writers(home: Path,
     assert sorted(delays)[len(delays) // 2] < 0.2
 
 
-def test_a_full_disk_is_one_line(home: Path, append: Append) -> None:
+def test_a_full_disk_is_one_line(home: Path, write: Write) -> None:
     """Output that can't be written is a failure, told without a traceback."""
     if not Path("/dev/full").exists():
         pytest.skip("the system has no /dev/full")
-    append(numbered(1))
+    write(*numbered(1))
     with Path("/dev/full").open("wb") as full, start(home, stdout=full) as process:
         assert process.stderr is not None
         assert process.stderr.read() == b"nerve: can't write the output: No space left on device\n"
         assert process.wait(10) == 1
 
 
-def test_a_real_terminal_is_recognised_with_its_width(home: Path, append: Append) -> None:
+def test_a_real_terminal_is_recognised_with_its_width(home: Path, write: Write) -> None:
     """Lines are coloured, and as long as the window allows."""
-    append([events.from_sense(stamp(1), DISK, "reading", {"text": "x" * 300})])
+    write(events.from_sense(stamp(1), DISK, "reading", {"text": "x" * 300}))
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 90, 0, 0))
     environ = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
