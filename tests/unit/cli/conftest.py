@@ -1,4 +1,4 @@
-"""A command line, an engine that answers as a test has it, and a log of its own."""
+"""A command line, an engine that answers as a test has it, and a workspace with a log of its own."""
 
 from __future__ import annotations
 
@@ -151,3 +151,9 @@ def at_terminal(ask: Command, monkeypatch: pytest.MonkeyPatch) -> Command:
         return ask(*arguments)
 
     return run
+
+
+@pytest.fixture
+def logs(ask: Command) -> Command:
+    """Run `nerve logs` with arguments, its output being no terminal."""
+    return partial(ask, "logs")

@@ -1,59 +1,23 @@
-"""`nerve logs`: what it finds, in what form, how it follows and how it ends."""
+"""`nerve logs`: what it finds, in what form, and what it says when there is nothing."""
 
 from __future__ import annotations
 
-import fcntl
-import io
 import json
-import os
-import pty
 import re
-import signal
-import struct
 import subprocess
 import sys
-import termios
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import click
 import pytest
-from support.commands import NERVE, Command, Said, Write
+from support.commands import Command, Said, Write
 from support.entries import sql
+from support.listings import CPU, DISK, STORY, ids, numbered
 from support.runs import START
 
-from nerve import events
 from nerve.cli import logs as command
-from nerve.cli.logs import CHUNK_BYTES, Output
-from nerve.clock import Stamp
-from nerve.events import LogEvent
-from nerve.store import Filter, WholeLog
-
-DISK, CPU = "disk-usage/" + "a" * 32, "cpu/" + "b" * 32
-MINUTE = 60_000
-
-
-def stamp(minute: float) -> Stamp:
-    """Give the moment so many minutes after START."""
-    return Stamp(START + round(minute * MINUTE), 0)
-
-
-def numbered(*numbers: int) -> list[LogEvent]:
-    """Make an event for each number."""
-    return [events.from_sense(stamp(n), DISK, "reading", {"n": n}) for n in numbers]
-
-
-STORY = [
-    events.stop(stamp(1), "c" * 32, reason="test", uptime_ms=5),
-    events.from_sense(stamp(2), DISK, "reading", {"used": 0.93}),
-    events.run_complete(stamp(3), DISK, "disk-usage", status="ok", duration_ms=1.5, signal=True, worker=7),
-    events.error(stamp(4), CPU, events.ErrorDetail("compute", "no \x1b[31m", "ValueError", "Traceback:\n  boom\n")),
-    events.run_complete(stamp(5), CPU, "cpu", status="error", duration_ms=2.0, signal=False, worker=7),
-    events.from_logging(stamp(6), None, "warning", {"logger": "root"}, 1000),
-]
 
 
 @pytest.fixture
@@ -74,20 +38,9 @@ def damage(home: Path) -> Callable[[str], None]:
 
 
 @pytest.fixture
-def logs(ask: Command) -> Command:
-    """Run `nerve logs` with arguments, its output being no terminal."""
-    return partial(ask, "logs")
-
-
-@pytest.fixture
 def on_terminal(at_terminal: Command) -> Command:
     """Run `nerve logs` with arguments, its output being a terminal of 130 columns."""
     return partial(at_terminal, "logs")
-
-
-def ids(said: Said) -> list[int]:
-    """Give the ids of lines of JSON."""
-    return [json.loads(line)["id"] for line in said.out.splitlines()]
 
 
 def texts_of(said: Said) -> list[int]:
@@ -289,210 +242,6 @@ def test_without_a_workspace_the_next_step_is_told(home: Path, logs: Command) ->
     said = logs()
     assert re.fullmatch("nerve: no nerve.yaml in .*nerve init .*\n", said.err)
     assert said.code == 1
-
-
-class Script:
-    """Stands for the waiting of `-f`: each time the next step is taken, and after the last one nobody reads."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, *steps: Callable[[], None]) -> None:
-        self._steps = list(steps)
-        monkeypatch.setattr(Output, "wait", self._wait)
-
-    def _wait(self, _seconds: float) -> bool:
-        if not self._steps:
-            return False
-        self._steps.pop(0)()
-        return True
-
-
-def interrupt() -> None:
-    """Do what Ctrl-C does."""
-    raise KeyboardInterrupt
-
-
-def test_following_shows_the_last_ten_and_then_each_new_entry_once(
-    logs: Command, write: Write, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Each step is a writer that comes and goes; polls without news show nothing."""
-    write(*numbered(*range(1, 21)))
-    steps = [lambda: write(*numbered(21)), lambda: None, lambda: write(*numbered(22, 23)), write]
-    Script(monkeypatch, *steps)
-    assert ids(logs("-f", "--json")) == list(range(11, 24))
-
-
-@pytest.mark.parametrize(
-    ("arguments", "found"),
-    [
-        ("", [1, 2, 3, 4, 5, 6, 7]),
-        ("-n 0", [6, 7]),
-        ("-n 2", [4, 5, 6, 7]),
-        ("--after 3", [4, 5, 6, 7]),
-        ("--after 3 -n 1", [5, 6, 7]),
-        ("--after 6", [7]),
-    ],
-)
-def test_following_starts_where_it_is_told(
-    logs: Command, write: Write, monkeypatch: pytest.MonkeyPatch, arguments: str, found: list[int]
-) -> None:
-    """`--after` resumes with all since then, also from an id that is yet to come; `-n` tells how many old ones."""
-    write(*numbered(*range(1, 6)))
-    Script(monkeypatch, lambda: write(*numbered(6)), lambda: write(*numbered(7)))
-    assert ids(logs("-f", "--json", *arguments.split())) == found
-
-
-def test_following_filters(logs: Command, write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
-    """New entries are held against the filters, and each commit is looked at once."""
-    write(*STORY)
-    asked: list[int | None] = []
-    stream = WholeLog.stream
-
-    def spy(log: WholeLog, wanted: Filter) -> Iterator[events.Log]:
-        asked.append(wanted.after_id)
-        return stream(log, wanted)
-
-    monkeypatch.setattr(WholeLog, "stream", spy)
-    Script(monkeypatch, lambda: write(*numbered(1, 2, 3)), lambda: write(*STORY))
-    assert ids(logs("-f", "--json", "--errors", "-n", 1)) == [6, 13, 14, 15]
-    assert asked == [6, 9]
-
-
-def test_ctrl_c_ends_following_without_a_word(logs: Command, write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is how following ends: no message, and success."""
-    write(*numbered(1))
-    Script(monkeypatch, interrupt)
-    assert logs("-f", "--json")[1:] == ("", 0)
-
-
-def test_ctrl_c_in_a_listing_is_an_abort(logs: Command, write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A listing that was cut short is no success."""
-    write(*numbered(1))
-    monkeypatch.setattr(command.LogReader, "stream", lambda *_arguments: interrupt())
-    assert logs().code == 1
-
-
-class Narrow(io.RawIOBase):
-    """An unbuffered output that takes 7 bytes at a time."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.taken = b""
-
-    def writable(self) -> bool:
-        """Be an output."""
-        return True
-
-    def write(self, data: memoryview) -> int:
-        """Take what fits."""
-        self.taken += data[:7]
-        return len(data[:7])
-
-
-class Stream:
-    """A text stream over a Narrow, as PYTHONUNBUFFERED makes one."""
-
-    encoding = "utf-8"
-
-    def __init__(self) -> None:
-        self.buffer = Narrow()
-
-    def isatty(self) -> bool:
-        """Be no terminal."""
-        return False
-
-    def fileno(self) -> int:
-        """Have no file."""
-        raise io.UnsupportedOperation
-
-
-def test_output_goes_out_in_chunks_and_whole() -> None:
-    """Lines don't pile up in memory, and nothing is lost where a write takes only a part."""
-    stream = Stream()
-    line = b"x" * 999 + b"\n"
-    piles = []
-
-    def lines() -> Iterator[bytes]:
-        for n in range(100):
-            piles.append(n * len(line) - len(stream.buffer.taken))
-            yield line
-
-    assert Output(stream).write(lines()) == 100
-    assert stream.buffer.taken == line * 100
-    assert max(piles) < CHUNK_BYTES + len(line)
-
-
-def start(home: Path, *arguments: str, **options: Any) -> subprocess.Popen[bytes]:
-    """Start the real command; its output is a pipe unless told otherwise."""
-    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
-    return subprocess.Popen([*NERVE, "--home", str(home), "logs", *arguments], **streams)
-
-
-@pytest.mark.parametrize("unbuffered", ["", "1"])
-def test_a_pipe_that_is_closed_early_is_no_failure(home: Path, write: Write, unbuffered: str) -> None:
-    """As with `| head -1`: the command ends without a word, and with success."""
-    write(*numbered(*range(5000)))
-    with start(home, env={**os.environ, "PYTHONUNBUFFERED": unbuffered}) as process:
-        assert process.stdout is not None
-        assert process.stderr is not None
-        assert b" 1 sense/reading " in process.stdout.readline()
-        process.stdout.close()
-        assert (process.stderr.read(), process.wait(10)) == (b"", 0)
-
-
-def test_following_ends_when_its_reader_is_gone(home: Path, write: Write) -> None:
-    """Nothing new need come for it, so `nerve logs -f | head -1` gives the prompt back."""
-    write(*numbered(1))
-    with start(home, "-f") as process:
-        assert process.stdout is not None
-        assert process.stderr is not None
-        process.stdout.readline()
-        process.stdout.close()
-        assert (process.stderr.read(), process.wait(10)) == (b"", 0)
-
-
-def test_following_misses_nothing_and_doubles_nothing_across_writers(home: Path, write: Write) -> None:
-    """Ten writers come and go; each entry is shown once, soon after its commit; SIGINT ends it with success."""
-    write(*numbered(0))
-    delays = []
-    with start(home, "-f", "--json") as process:
-        assert process.stdout is not None
-        assert process.stderr is not None
-        seen = [json.loads(process.stdout.readline())["id"]]
-        for n in range(10):
-            write(*numbered(*range(n * 10, n * 10 + 10)))
-            committed = time.monotonic()
-            seen += [json.loads(process.stdout.readline())["id"]]
-            delays.append(time.monotonic() - committed)
-            seen += [json.loads(process.stdout.readline())["id"] for _ in range(9)]
-        process.send_signal(signal.SIGINT)
-        assert (process.stdout.read(), process.stderr.read(), process.wait(10)) == (b"", b"", 0)
-    assert seen == list(range(1, 102))
-    assert sorted(delays)[len(delays) // 2] < 0.2
-
-
-def test_a_full_disk_is_one_line(home: Path, write: Write) -> None:
-    """Output that can't be written is a failure, told without a traceback."""
-    if not Path("/dev/full").exists():
-        pytest.skip("the system has no /dev/full")
-    write(*numbered(1))
-    with Path("/dev/full").open("wb") as full, start(home, stdout=full) as process:
-        assert process.stderr is not None
-        assert process.stderr.read() == b"nerve: can't write the output: No space left on device\n"
-        assert process.wait(10) == 1
-
-
-def test_a_real_terminal_is_recognised_with_its_width(home: Path, write: Write) -> None:
-    """Lines are coloured, and as long as the window allows."""
-    write(events.from_sense(stamp(1), DISK, "reading", {"text": "x" * 300}))
-    ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 90, 0, 0))
-    environ = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
-    with start(home, stdout=theirs, env=environ) as process:
-        shown = os.read(ours, 10_000).decode()
-        os.close(theirs)
-        assert process.wait(10) == 0
-    os.close(ours)
-    assert "\x1b[2m" in shown
-    assert len(click.unstyle(shown).rstrip()) == 90
 
 
 def test_every_option_is_explained() -> None:

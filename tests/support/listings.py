@@ -1,0 +1,48 @@
+"""Entries for `nerve logs` to list, what it has listed, and the command as a process of its own."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from nerve import events
+from nerve.clock import Stamp
+from nerve.events import LogEvent
+from support.commands import NERVE, Said
+from support.runs import START
+
+DISK, CPU = "disk-usage/" + "a" * 32, "cpu/" + "b" * 32
+MINUTE = 60_000
+
+
+def stamp(minute: float) -> Stamp:
+    """Give the moment so many minutes after START."""
+    return Stamp(START + round(minute * MINUTE), 0)
+
+
+def numbered(*numbers: int) -> list[LogEvent]:
+    """Make an event for each number."""
+    return [events.from_sense(stamp(n), DISK, "reading", {"n": n}) for n in numbers]
+
+
+STORY = [
+    events.stop(stamp(1), "c" * 32, reason="test", uptime_ms=5),
+    events.from_sense(stamp(2), DISK, "reading", {"used": 0.93}),
+    events.run_complete(stamp(3), DISK, "disk-usage", status="ok", duration_ms=1.5, signal=True, worker=7),
+    events.error(stamp(4), CPU, events.ErrorDetail("compute", "no \x1b[31m", "ValueError", "Traceback:\n  boom\n")),
+    events.run_complete(stamp(5), CPU, "cpu", status="error", duration_ms=2.0, signal=False, worker=7),
+    events.from_logging(stamp(6), None, "warning", {"logger": "root"}, 1000),
+]
+
+
+def ids(said: Said) -> list[int]:
+    """Give the ids of lines of JSON."""
+    return [json.loads(line)["id"] for line in said.out.splitlines()]
+
+
+def start(home: Path, *arguments: str, **options: Any) -> subprocess.Popen[bytes]:
+    """Start the real command; its output is a pipe unless told otherwise."""
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
+    return subprocess.Popen([*NERVE, "--home", str(home), "logs", *arguments], **streams)
