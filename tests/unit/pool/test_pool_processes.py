@@ -1,0 +1,90 @@
+"""The pool with real processes."""
+
+from __future__ import annotations
+
+import faulthandler
+import select
+import signal
+from typing import cast
+
+import pytest
+from support.children import enter
+from support.pool import GRACE, NOW, TIMEOUT, ok, run_of
+
+from nerve.children import Boot, Child, ChildContext, Role
+from nerve.messages import Finish, Ready, Run, ToChild
+from nerve.pool import TRACE_SECONDS, Ended, Pool, Worker
+from nerve.wire import Channel
+
+
+def serve(context: ChildContext) -> None:
+    """Be a worker whose senses are called `good`, `stuck` and `deadly` (child)."""
+    faulthandler.register(signal.SIGUSR2, file=context.crash, all_threads=False)
+    link = enter(context)
+    link.send(Ready())
+    while not link.ended:
+        for message in link.wait(None):
+            match message:
+                case Run(sense="good"):
+                    link.send(ok(message, "1"))
+                case Run(sense="stuck"):
+                    get_stuck(link)
+                case Run(sense="deadly"):
+                    signal.raise_signal(signal.SIGKILL)
+                case Finish():
+                    return
+                case _:
+                    raise AssertionError(message)
+
+
+def get_stuck(link: Channel[ToChild]) -> None:
+    """Do nothing but wait for the kernel's end (child)."""
+    while not link.ended:
+        link.wait(None)
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
+def test_real_workers_run_hang_die_and_finish() -> None:
+    """The same with processes: one run of each kind, and in the end nobody is left."""
+    role = Role("worker", serve)
+    watched: dict[int, Worker] = {}
+    pool = Pool(
+        lambda now: Child(role, cast(Boot, None), now),
+        lambda worker: watched.update({worker.child.pid: worker}),
+        lambda worker: cast(None, watched.pop(worker.child.pid, None)),
+        size=3,
+    )
+    endings: dict[str, Ended] = {}
+    now = NOW
+
+    def turn() -> None:
+        select.select([worker.child.link for worker in watched.values()], [], [], 0.01)
+        for worker in list(watched.values()):
+            endings.update({ended.open_run.run.sense: ended for ended in pool.hear(worker)})
+        endings.update({ended.open_run.run.sense: ended for ended in pool.reap(now)})
+        pool.enforce(now)
+
+    pool.fill(now)
+    while pool.free < 3:
+        turn()
+    for sense in ("good", "stuck", "deadly"):
+        pool.dispatch(run_of(sense), now)
+    while endings.keys() < {"good", "deadly"}:
+        turn()
+    now += TIMEOUT + GRACE
+    turn()
+    now += TRACE_SECONDS
+    while "stuck" not in endings:
+        turn()
+    pool.close()
+    while pool.workers:
+        turn()
+    assert {sense: ended.outcome.status for sense, ended in endings.items()} == {
+        "good": "ok",
+        "stuck": "timeout",
+        "deadly": "died",
+    }
+    stuck = endings["stuck"].outcome.error
+    assert stuck
+    assert "in get_stuck" in (stuck.traceback or "")
+    assert watched == {}
