@@ -1,0 +1,101 @@
+"""On a bad disk everybody waits, nothing is lost, and whoever asks is told why."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import pytest
+from support.eventqueue import event, names
+from support.writer import A_WHILE, Stage
+
+from nerve.errors import StoreError
+from nerve.messages import Finish, Report, WriterReport
+from workers import writer as writer_module
+from workers.writer import DISK_RETRY_SECONDS, GROUP_SECONDS, ORPHAN_SECONDS
+
+
+def test_producers_wait_for_a_full_disk(stage: Stage, naps: list[Callable[[], object]]) -> None:
+    """Nothing is acknowledged and nothing lost; afterwards one entry tells about it."""
+    lane = stage.lane()
+    lane.submit([event("a")])
+    stage.store.failures = 3
+    settled: list[bool] = []
+    naps += [lambda: settled.append((lane.receive(), lane.settled)[1])] * 3
+    stage.turns(1)
+    assert settled == [False, False, False]
+    assert names(stage.store.events) == ["a"]
+    lane.receive()
+    assert lane.settled
+    stage.clock.time += GROUP_SECONDS
+    stage.turns(5)
+    stage.clock.time += A_WHILE
+    stage.turns(5)
+    (error,) = stage.errors()
+    assert error.kind == "disk"
+    assert f"for {3 * DISK_RETRY_SECONDS:.1f} s (the disk is full)" in error.message
+
+
+def test_the_kernel_is_told_why_nothing_is_written(stage: Stage, naps: list[Callable[[], object]]) -> None:
+    """While the disk is full the writer still answers; afterwards there is no outage."""
+    stage.lane().submit([event("a")])
+    stage.store.failures = 2
+    naps.append(lambda: stage.kernel.send(Report()))
+    stage.turns(1)
+    stage.kernel.send(Report())
+    stage.turns(1)
+    outages = [report.outage for report in stage.kernel.receive() if isinstance(report, WriterReport)]
+    assert outages == ["the disk is full", None]
+
+
+def test_finishing_gives_a_full_disk_up(stage: Stage, naps: list[Callable[[], object]]) -> None:
+    """Told to finish while it can't write, the writer says how much is lost, and what was wrong."""
+    lane = stage.lane()
+    lane.submit([event("a"), event("b")])
+    stage.store.failures = 1_000_000
+    naps += [lambda: None, lambda: [lane.submit([event("c")]), stage.kernel.send(Finish())]]
+    with pytest.raises(StoreError, match=r"is lost .*\b3\b.*the disk is full"):
+        stage.writer.run()
+    assert not naps
+
+
+def test_an_orphan_gives_a_full_disk_up(stage: Stage, naps: list[Callable[[], object]]) -> None:
+    """When the kernel is gone the writer tries for a moment more, and ends in time."""
+    stage.lane().submit([event("a")])
+    stage.store.failures = 1_000_000
+    naps.append(stage.kernel.close)
+    began = stage.clock.time
+    with pytest.raises(StoreError, match=r"is lost .*\b1\b"):
+        stage.writer.run()
+    assert stage.clock.time - began == pytest.approx(ORPHAN_SECONDS, abs=2.1 * DISK_RETRY_SECONDS)
+
+
+def test_between_attempts_it_hears_the_kernel_at_once(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A message ends the pause; an orphan has nobody to hear, and does not spin."""
+    naps: list[float] = []
+    monkeypatch.setattr(time, "sleep", naps.append)
+    with monkeypatch.context() as patched:
+        patched.setattr(writer_module, "DISK_RETRY_SECONDS", 3600)
+        stage.kernel.send(Finish())
+        stage.writer._pause()
+    stage.kernel.close()
+    stage.turns(2)
+    stage.writer._pause()
+    assert naps == [DISK_RETRY_SECONDS]
+
+
+def test_a_goodbye_on_a_full_disk_does_no_harm(stage: Stage) -> None:
+    """The position stays, which is of no importance."""
+    lane = stage.lane()
+    lane.submit([event("a")])
+    stage.turns(1)
+    lane.receive()
+    stage.store.failures = 1
+    lane.close()
+    stage.turns(2)
+    assert stage.store.positions == {"p": 1}
+    stage.clock.time += GROUP_SECONDS
+    other = stage.lane("other")
+    other.submit([event("b")])
+    stage.turns(1)
+    assert names(stage.store.events) == ["a", "b"]

@@ -1,0 +1,122 @@
+"""What the archiver orders and the kernel asks is done between commits, and answered."""
+
+from __future__ import annotations
+
+import pytest
+from support.eventqueue import event, names
+from support.writer import A_WHILE, Stage
+
+from nerve.eventqueue import Conclude, Done, Purge, Vacuum
+from nerve.messages import ArchiveNow, Report, WriterReport
+from nerve.upkeep import Stride
+from workers.writer import GROUP_SECONDS, RATE_SECONDS
+
+
+def test_a_purge_goes_in_chunks_between_commits(stage: Stage) -> None:
+    """It is answered with the number of rows, and holds nobody up meanwhile."""
+    archiver, lane = stage.lane("archiver"), stage.lane()
+    first, second = Stride().size, Stride().after(Stride().size, 0.0).size
+    stage.store.rows = first + second + 5
+    archiver.order(Purge(7, "2026-11-23", 99))
+    stage.turns(1)
+    lane.submit([event("a")])
+    stage.turns(1)
+    assert stage.store.done == [f"purge {n} of 2026-11-23 up to 99" for n in (first, second)]
+    assert names(stage.store.events) == ["a"]
+    assert archiver.receive() == []
+    stage.turns(1)
+    assert archiver.receive() == [Done(7, first + second + 5)]
+    assert stage.timeouts[-1] == 0
+    stage.turns(1)
+    assert stage.timeouts[-1] != 0
+
+
+def test_a_purge_ends_where_its_order_does(stage: Stage) -> None:
+    """So that the archiver hears of it every so many rows."""
+    archiver = stage.lane("archiver")
+    stage.store.rows = 1000
+    archiver.order(Purge(1, "2026-11-23", 99, most=Stride().size + 7))
+    stage.turns(2)
+    assert archiver.receive() == [Done(1, Stride().size + 7)]
+    assert stage.store.rows == 1000 - Stride().size - 7
+
+
+def test_a_purge_of_nothing_is_answered(stage: Stage) -> None:
+    """There may be no row left of an order that is given twice."""
+    archiver = stage.lane("archiver")
+    archiver.order(Purge(1, "2026-11-23", 99))
+    stage.turns(1)
+    assert archiver.receive() == [Done(1, 0)]
+
+
+def test_an_order_that_fails_is_answered_with_the_reason(stage: Stage) -> None:
+    """The next order is carried out all the same."""
+    archiver = stage.lane("archiver")
+    stage.store.rows, stage.store.failures = 5, 1
+    archiver.order(Purge(1, "2026-11-23", 99))
+    archiver.order(Purge(2, "2026-11-23", 99))
+    stage.turns(2)
+    assert archiver.receive() == [Done(1, 0, "the disk is full"), Done(2, 5)]
+
+
+def test_the_file_is_rebuilt_on_order(stage: Stage) -> None:
+    """It is answered when that is done, or couldn't be."""
+    archiver = stage.lane("archiver")
+    archiver.order(Vacuum(2))
+    stage.turns(1)
+    assert archiver.receive() == [Done(2, 0)]
+    assert stage.store.done == ["vacuum"]
+    stage.store.failures = 1
+    archiver.order(Vacuum(3))
+    stage.turns(1)
+    assert archiver.receive() == [Done(3, 0, "no room for a second copy")]
+
+
+def test_unused_space_is_given_back_when_there_is_time(stage: Stage) -> None:
+    """After a run of the archiver, in steps, none of them while events wait; then the writer sleeps again."""
+    archiver, lane = stage.lane("archiver"), stage.lane()
+    stage.store.free_pages = Stride().size + 1
+    lane.submit([event("first")])
+    archiver.order(Conclude(1, 5, 2, 30))
+    stage.turns(1)
+    assert archiver.receive() == [Done(1, 0)]
+    lane.submit([event("second")])
+    stage.turns(2)
+    assert stage.store.done == ["noted 30 rows in 2 files at 5"]
+    stage.clock.time += GROUP_SECONDS
+    stage.turns(3)
+    assert names(stage.store.events) == ["first", "second"]
+    assert stage.store.done[1:] == [f"{Stride().size} pages", "1 pages", "0 pages"]
+    stage.clock.time += A_WHILE
+    stage.turns(2)
+    assert stage.timeouts[-1] is None
+
+
+def test_it_reports_how_it_is(stage: Stage) -> None:
+    """The kernel is told what is committed, how fast, how late, and what waits."""
+    lane = stage.lane()
+    stamp = stage.clock.stamp().mono
+    stage.clock.time += 0.5
+    lane.submit([event("a", stamp), event("b", stamp)])
+    stage.turns(1)
+    lane.submit([event("c", stamp)])
+    stage.store.wal = 4096
+    stage.turns(1)
+    stage.kernel.send(Report())
+    stage.turns(1)
+    (report,) = stage.kernel.receive()
+    assert isinstance(report, WriterReport)
+    assert (report.committed, report.queue_depth, report.wal_bytes) == (2, 1, 4096)
+    assert report.events_per_s == pytest.approx(2 / RATE_SECONDS)
+    assert report.lag_ms == pytest.approx(500)
+
+
+def test_a_message_that_is_not_for_it_is_only_noted(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
+    """The writer goes on."""
+    stage.kernel.send(ArchiveNow(1.0, vacuum=False))
+    stage.turns(1)
+    assert "the kernel sent the writer a ArchiveNow" in caplog.text
+    lane = stage.lane()
+    lane.submit([event("a")])
+    stage.turns(1)
+    assert names(stage.store.events) == ["a"]
