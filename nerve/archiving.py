@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from typing import Protocol
@@ -31,8 +30,6 @@ from nerve.store.days import day_of
 from nerve.units import format_size
 from nerve.workspace import Workspace
 
-logger = logging.getLogger("nerve.archiver")
-
 PURGE_ROWS = 5_000
 VACUUM_PAGES = 4_096
 """How much at once while nobody else wants to write; each chunk of rows is a transaction."""
@@ -55,6 +52,9 @@ class LogOwner(Protocol):
 
     def progressed(self, progress: ArchiveProgress) -> None:
         """Hear how far the run is."""
+
+    def warn(self, problem: str) -> None:
+        """Hear of something that a person should know, in one line, when it is new."""
 
 
 class Archiving:
@@ -115,8 +115,8 @@ class Archiving:
         if days:
             which = days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
             early = f"archived before the retention was over, as the log was larger than logs.max_size: {which}"
-            logger.warning(early)
             self.problems += (early,)
+            self._owner.warn(early)
 
     def _note_oversize(self, logs: LogsConfig) -> None:
         with LogReader(self._db) as reader:
@@ -137,8 +137,8 @@ class Archiving:
         """Note what a person should hear; it is recorded unless the last run has had to say the same."""
         self.problems += (message,)
         if again or message not in self._recorded:
-            logger.error(message)
             self._recorded |= {message}
+            self._owner.warn(message)
             self._owner.record(events.error(self._clock.stamp(), "archiver", ErrorDetail(kind, message)))
 
 
@@ -169,6 +169,9 @@ class SoleOwner:
     def vacuum(self) -> None:
         """Rebuild the file."""
         self._writer.vacuum()
+
+    def warn(self, problem: str) -> None:
+        """Keep it to oneself: who asked for the run is given all of its problems in the end."""
 
 
 def archive_alone(

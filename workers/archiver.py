@@ -106,6 +106,10 @@ class Archiver:
         if self._is_over():
             raise _Interrupted
 
+    def warn(self, problem: str) -> None:
+        """Say it in the diagnostics."""
+        logger.warning(problem)
+
     def _is_over(self) -> bool:
         return self._finishing or self._link.ended
 

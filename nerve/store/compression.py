@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -17,6 +18,9 @@ _READ_LEAST, _READ_MOST = 128, 64 * 1024
 _EXPANDED_BYTES = 1024 * 1024  # what is read at once should grow to no more: lines that are much alike hardly take room
 _HASH_BYTES = 1024 * 1024
 
+SYNC_BYTES = 4 * 1024 * 1024
+"""So much is written before it is brought to the disk: with much more at once, others' commits would wait for it."""
+
 
 class Stored(NamedTuple):
     """A file as it is on the disk, compressed or not: its size in bytes, and the SHA-256 of them (`sha256sum`)."""
@@ -26,12 +30,20 @@ class Stored(NamedTuple):
 
 
 def write_lines(file: BinaryIO, lines: Iterable[bytes], *, compressed: bool) -> Stored:
-    """Write lines to a file, and tell what has been stored; in as little memory as one line takes."""
-    size, digest = 0, hashlib.sha256()
+    """Write lines to a file, and tell what has been stored; in as little memory as one line takes.
+
+    On return most of it is on the disk, and the rest is for the caller to bring there.
+    """
+    size, unsynced, digest = 0, 0, hashlib.sha256()
     for data in _compressed(lines) if compressed else lines:
         file.write(data)
         size += len(data)
+        unsynced += len(data)
         digest.update(data)
+        if unsynced >= SYNC_BYTES:
+            file.flush()
+            os.fsync(file.fileno())
+            unsynced = 0
     return Stored(size, digest.hexdigest())
 
 

@@ -10,6 +10,7 @@ from contextlib import closing
 
 import pytest
 from support.engine import Engine
+from support.entries import event, started
 
 from nerve.clock import Stamp
 from nerve.events import from_sense
@@ -105,6 +106,58 @@ def test_the_command_asks_a_running_engine_and_works_without_one(aged: Engine) -
     assert aged.run("archive").returncode == 0
 
 
+def test_whoever_asked_hears_how_far_it_is(aged: Engine) -> None:
+    """From the archiver through the kernel; here with no pause between one word and the next."""
+    aged.config("senses: {}\nlogs: {retention: 60d}\n")
+    aged.prelude = (
+        "import nerve.cli.progress, workers.archiver\n"
+        "nerve.cli.progress.LINE_SECONDS = workers.archiver.PROGRESS_SECONDS = 0.0\n"
+    )
+    aged.start()
+    found = aged.run("archive", "--retention", "30d")
+    assert found.returncode == 0, found.stderr
+    assert "archived 1000, deleted 0 of 3000 entries, 16%" in found.stderr
+    assert "archived 3000, deleted 3000 of 3000 entries, 100%" in found.stderr
+    assert aged.how_many("type = 'reading'") == 10
+    assert aged.stop() == 0
+
+
+def test_an_open_run_stays_until_the_next_start_has_closed_it(aged: Engine) -> None:
+    """Here of a boot that was killed; then it is archived, too, and all of it compressed from now on."""
+    moment = aged.rows()[0].ts
+    with closing(LogWriter.open(aged.db)) as writer:
+        writer.append([started("old/1", ts=moment), event(ref_id="old/1", ts=moment)], {})
+    assert aged.run("archive").returncode == 0
+    assert [entry.ref_id for entry in aged.rows("ts = ?", moment)] == ["old/1", "old/1"]
+    aged.config("senses: {}\nlogs: {retention: 30d, compress: zstd}\n")
+    aged.start()
+    aged.until(lambda: aged.how_many("ts = ?", moment) == 0, "the entries of the run have left the table")
+    assert [entry.payload["status"] for entry in aged.runs("old")] == ["lost"]
+    files = sorted(path.name for path in (aged.home / "data" / "archive" / "logs").glob("2*"))
+    assert [name[10:] for name in files] == [".1.jsonl.zst", ".jsonl"]
+    verified = aged.run("verify")
+    assert verified.returncode == 0, verified.stdout + verified.stderr
+    assert aged.stop() == 0
+
+
+def test_a_stray_file_and_a_log_too_large_are_problems_of_the_status(aged: Engine) -> None:
+    """Archiving goes on; each is recorded once, however often the archiver looks."""
+    aged.config("senses: {}\nlogs: {retention: 30d, archive_interval: 50ms, max_size: 1KB}\n")
+    folder = aged.home / "data" / "archive" / "logs"
+    folder.mkdir(parents=True)
+    (folder / "2020-01-01.jsonl").write_text("mine\n")
+    aged.start()
+    aged.until(lambda: aged.how_many("type = 'reading'") == 0, "what can go has gone, also yesterday's entries")
+    runs = aged.status()["archiver"]["last_ts"]
+    aged.until(lambda: aged.status()["archiver"]["last_ts"] > runs, "another run is over")
+    stray, large = aged.status()["problems"]
+    assert "2020-01-01.jsonl" in stray
+    assert "larger than logs.max_size" in large
+    assert [entry.payload["kind"] for entry in aged.errors()] == ["archive", "disk"]
+    assert [entry.payload["reason"] for entry in aged.rows("type = 'archive'")] == ["retention", "max_size"]
+    assert aged.stop() == 0
+
+
 def test_killing_the_archiver_again_and_again_loses_and_doubles_nothing(engine: Engine) -> None:
     """SIGKILL at any moment of its runs: in the end each row is in exactly one place."""
     engine.config("senses: {}\nlogs: {retention: 30d, archive_interval: 50ms}\n")
@@ -119,3 +172,13 @@ def test_killing_the_archiver_again_and_again_loses_and_doubles_nothing(engine: 
     ids = [entry["id"] for entry in archived(engine)]
     assert sorted(ids) == list(range(1, 24_001))
     assert len({entry.id for entry in engine.rows("type = 'reading'")}) == 10
+
+
+def test_a_command_without_an_engine_says_everything_once(aged: Engine) -> None:
+    """What is recorded, and would be in the engine's diagnostics, is not printed twice."""
+    folder = aged.home / "data" / "archive" / "logs"
+    folder.mkdir(parents=True)
+    (folder / "2020-01-01.jsonl").write_text("mine\n")
+    found = aged.run("archive")
+    assert found.returncode == 0
+    assert found.stderr.count("2020-01-01.jsonl") == 1

@@ -17,16 +17,19 @@ from nerve.control import (
     PROTOCOL,
     Accepted,
     Answer,
+    ArchiveDone,
     ControlClient,
     ControlServer,
     Envelope,
     GetStatus,
     Refused,
     Request,
+    RunArchive,
     StopEngine,
 )
 from nerve.errors import ControlError, NotRunningError
 from nerve.loop import Loop
+from nerve.progress import ArchiveProgress
 from nerve.wire import pack
 
 
@@ -37,11 +40,13 @@ class Served:
         self.path = Path(tempfile.mkdtemp(prefix="nv-", dir="/tmp")) / "c.sock"
         self.loop = Loop()
         self.requests: list[Request] = []
+        self.answers: list[Answer] = []
         self.offences: list[str] = []
         self.server = ControlServer(socket_listening_at(self.path), self.loop, self._handle, self.offences.append)
 
     def _handle(self, request: Request, answer: Answer) -> None:
         self.requests.append(request)
+        self.answers.append(answer)
         answer(Accepted())
 
     def client(self) -> ControlClient:
@@ -100,6 +105,26 @@ def test_an_unexpected_answer_and_a_refusal_are_errors(served: Served) -> None:
         served.turn()
         with pytest.raises(ControlError, match="unexpected Accepted"):
             client.expect(Refused, 1)
+
+
+def test_progress_is_passed_on_until_the_answer_comes(served: Served) -> None:
+    """However much of it there is; who takes none of it gets no more than has room."""
+    progress = ArchiveProgress("2026-11-20", 1, 0, 2)
+    with served.client() as client:
+        client.send(RunArchive(None, vacuum=False))
+        served.turn()
+        assert client.expect(Accepted, 1)
+        answer = served.answers.pop()
+        for _ in range(3):
+            answer(progress)
+        answer(ArchiveDone(1, 2))
+        heard: list[ArchiveProgress] = []
+        assert client.expect(ArchiveDone, 1, heard.append) == ArchiveDone(1, 2)
+        assert heard == [progress] * 3
+        for _ in range(100_000):
+            answer(progress)
+        (channel,) = served.server._clients
+        assert len(channel._outbox) <= 1
 
 
 def test_a_client_that_waits_in_vain_gives_up(served: Served) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import tempfile
 import tracemalloc
 from pathlib import Path
@@ -30,6 +31,14 @@ def test_lines_are_read_as_they_were_written(tmp_path: Path, name: str) -> None:
     told = stored(path, LINES)
     assert list(read_lines(path)) == LINES
     assert told == measure(path) == (path.stat().st_size, hashlib.sha256(path.read_bytes()).hexdigest())
+
+
+def test_a_long_file_is_brought_to_the_disk_bit_by_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that nobody else's commit has to wait for all of it."""
+    sizes: list[int] = []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: sizes.append(os.fstat(descriptor).st_size))
+    stored(tmp_path / "a.jsonl", [b"x" * 99_999 + b"\n"] * 100)
+    assert sizes == [4_200_000, 8_400_000]
 
 
 def test_compression_pays(tmp_path: Path) -> None:
