@@ -8,6 +8,9 @@ from functools import lru_cache
 from types import CodeType
 from typing import NamedTuple
 
+CACHED_SOURCES = 512
+"""Of how many sources it is remembered what is wrong with them."""
+
 
 class Problem(NamedTuple):
     """What is wrong with a file, and in which line of it."""
@@ -16,7 +19,7 @@ class Problem(NamedTuple):
     text: str
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=CACHED_SOURCES)
 def problem_of(source: bytes, path: str, *, is_sense: bool) -> Problem | None:
     """Tell what is wrong with a source, if anything is; a sense must have a `compute`."""
     try:

@@ -18,6 +18,9 @@ from nerve.config import SenseConfig
 MAX_SOURCE_BYTES = 4 * 1024**2
 DIGEST_DIGITS = 32
 
+CACHED_SOURCES = 512
+"""Of how many sources it is remembered what they import: a bound for memory, for there is no end of versions."""
+
 _DYNAMIC = frozenset({"importlib", "__import__", "runpy", "pkgutil"})
 """Whoever uses one of these may import anything."""
 
@@ -96,10 +99,18 @@ def read_source(path: Path, name: str) -> SourceFile:
 
 def source_paths(folder: Path) -> Iterator[Path]:
     """Give the Python files of the senses' folder and the folders in it, leaving out what is hidden."""
-    for path in sorted(folder.rglob("*.py")):
-        inside = path.relative_to(folder).parts
-        if not any(part.startswith(".") or part == "__pycache__" for part in inside):
-            yield path
+    for inner in source_folders(folder):
+        yield from sorted(path for path in inner.glob("*.py") if not path.name.startswith("."))
+
+
+def source_folders(folder: Path) -> Iterator[Path]:
+    """Give the senses' folder and the folders in it; links are followed, but nothing is gone through twice."""
+    seen: set[Path] = set()
+    for place, names, _files in os.walk(folder, followlinks=True):
+        seen.add(Path(place).resolve())
+        kept = (name for name in sorted(names) if not name.startswith(".") and name != "__pycache__")
+        names[:] = [name for name in kept if Path(place, name).resolve() not in seen]
+        yield Path(place)
 
 
 def module_name(folder: Path, path: Path) -> str:
@@ -165,7 +176,7 @@ def closure(file: SourceFile, helpers: Mapping[str, SourceFile]) -> tuple[str, .
     return tuple(sorted(found))
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=CACHED_SOURCES)
 def imports(source: bytes, name: str, *, is_package: bool) -> frozenset[str]:
     """Name all modules that a source may import, wherever in it that is written; none where it is no Python."""
     try:
@@ -206,6 +217,5 @@ def _may_be_ours(module: str) -> bool:
     return module in _DYNAMIC or module.partition(".")[0] not in sys.stdlib_module_names
 
 
-@lru_cache(maxsize=4096)
 def _sha256(source: bytes) -> str:
     return hashlib.sha256(source).hexdigest()

@@ -7,7 +7,7 @@ import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import msgspec
 
@@ -112,6 +112,7 @@ Request = GetStatus | TriggerSense | StopEngine | RunArchive | ScaleWorkers | Re
 Reply = Refused | Accepted | StatusReply | Finished | ArchiveDone | Scaled | Reloaded | ArchiveProgress
 Answer = Callable[[Reply], None]
 R = TypeVar("R", bound=Reply)
+_Turn = Literal["silent", "asks", "answered"]
 
 
 class ControlServer:
@@ -131,8 +132,8 @@ class ControlServer:
         self._loop = loop
         self._handle = handle
         self._offended = offended
-        self._clients: dict[Channel[Envelope], bool] = {}
-        """Who is connected, in the order of their coming, and whether they have asked for anything."""
+        self._clients: dict[Channel[Envelope], _Turn] = {}
+        """Who is connected, in the order of their coming, and whose turn it is to speak."""
         loop.watch(listener, self._accept)
 
     def flush(self) -> None:
@@ -161,12 +162,12 @@ class ControlServer:
             client.send(Refused(f"{MAX_CLIENTS} commands wait for the engine already: try again when some are done"))
             client.close()
             return
-        self._clients[client] = False
+        self._clients[client] = "silent"
         self._loop.watch(client, lambda: self._read(client))
 
     def _make_room(self) -> bool:
         """Hang up on the one that has been silent for longest; False if all have asked for something."""
-        silent = next((client for client, has_asked in self._clients.items() if not has_asked), None)
+        silent = next((client for client, turn in self._clients.items() if turn == "silent"), None)
         if silent:
             self._drop(silent)
         return silent is not None
@@ -184,24 +185,27 @@ class ControlServer:
             self._drop(client)
 
     def _dispatch(self, client: Channel[Envelope], envelope: Envelope) -> None:
-        self._clients[client] = True
-        if client.unsent:
+        if client.unsent or self._clients[client] == "asks":
             raise WireError("it asks for more before it has taken its answers")
+        self._clients[client] = "asks"
         if envelope.protocol != PROTOCOL:
-            client.send(Refused(f"the engine speaks protocol {PROTOCOL}, this command {envelope.protocol}: restart it"))
+            self._answer(
+                client, Refused(f"the engine speaks protocol {PROTOCOL}, this command {envelope.protocol}: restart it")
+            )
         else:
-            self._handle(envelope.request, lambda reply: _answer(client, reply))
+            self._handle(envelope.request, lambda reply: self._answer(client, reply))
+
+    def _answer(self, client: Channel[Envelope], reply: Reply) -> None:
+        if client in self._clients:
+            self._clients[client] = "answered"
+        if not (isinstance(reply, ArchiveProgress) and client.unsent):  # it is soon out of date: none piles up
+            client.send(reply)
 
     def _drop(self, client: Channel[Envelope]) -> None:
         if client in self._clients:
             del self._clients[client]
             self._loop.forget(client)
             client.close()
-
-
-def _answer(client: Channel[Envelope], reply: Reply) -> None:
-    if not (isinstance(reply, ArchiveProgress) and client.unsent):  # it is soon out of date: none piles up
-        client.send(reply)
 
 
 class ControlClient:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import linecache
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from importlib.abc import MetaPathFinder
@@ -38,6 +39,7 @@ class SenseLoader:
             previous = self._versions.get(sense)
             if previous is not None:
                 self._helpers.forget_all_but(previous, version)
+                self._helpers.forget_strangers()
             self._versions[sense] = version
             self._computes.pop(sense, None)
 
@@ -83,6 +85,17 @@ class HelperFinder(MetaPathFinder):
         for module in previous.helpers:
             if module.name not in kept:
                 self._forget(module.name)
+
+    def forget_strangers(self) -> None:
+        """Forget what another finder has loaded from the senses' folder: nobody knows which version it is of."""
+        inside = f"{self._folder}{os.sep}"
+        for name, module in list(sys.modules.items()):
+            path = getattr(module, "__file__", None)
+            if isinstance(path, str) and path.startswith(inside) and not self._is_known(name):
+                del sys.modules[name]
+
+    def _is_known(self, name: str) -> bool:
+        return name in self._loaded or name.startswith("senses.")
 
     def find_spec(
         self, fullname: str, _path: Sequence[str] | None = None, _target: ModuleType | None = None, /

@@ -37,6 +37,8 @@ class Service:
     finishing: bool = False
     gave_up: str | None = None
     ever_ready: bool = False
+    killed: bool = False
+    """The kernel has killed it: its death is no news."""
     _deaths: list[float] = field(default_factory=list)
     _failed_starts: int = 0
     _start_at: float | None = 0.0
@@ -96,6 +98,8 @@ class Service:
         self.forget(child)
         child.close()
         reason = child.failure or describe_exit(code)
+        if self.killed:
+            return None
         if self.finishing:
             return Death(reason, code, None, child.failure is not None) if code else None
         if not child.ready:
@@ -104,7 +108,7 @@ class Service:
 
     def kill(self) -> None:
         """Kill it, if it is there, and don't start it again."""
-        self.finishing = True
+        self.finishing = self.killed = True
         if self.child:
             self.child.kill()
 

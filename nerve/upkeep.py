@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -40,8 +40,8 @@ class UpkeepStore(Protocol):
     def incremental_vacuum(self, pages: int) -> int:
         """Give up to `pages` unused pages back; gives how many went."""
 
-    def vacuum(self) -> None:
-        """Rebuild the file."""
+    def vacuum(self, is_over: Callable[[], bool]) -> None:
+        """Rebuild the file, unless `is_over` says that there is no time for it."""
 
     def note_archive_run(self, run: ArchiveRun) -> None:
         """Remember the archiver's last run."""
@@ -50,8 +50,10 @@ class UpkeepStore(Protocol):
 class Upkeep:
     """Carries out orders, a step at a time, and gives unused space back once a run of the archiver is over."""
 
-    def __init__(self, store: UpkeepStore, clock: Clock) -> None:
+    def __init__(self, store: UpkeepStore, clock: Clock, is_over: Callable[[], bool]) -> None:
+        """`is_over` tells in the middle of long work whether the writer is to end."""
         self._store = store
+        self._is_over = is_over
         self._clock = clock
         self._rows = Stride()
         self._pages = Stride()
@@ -66,7 +68,7 @@ class Upkeep:
                 if not self._purge(request, order):
                     return None
             case Vacuum():
-                self._store.vacuum()
+                self._store.vacuum(self._is_over)
             case Conclude(ts=ts, files=files, rows=rows):
                 self._store.note_archive_run(ArchiveRun(ts, files, rows))
                 self.reclaiming = True

@@ -29,6 +29,7 @@ from watchdog.observers import Observer
 
 from nerve.children import ChildContext
 from nerve.clock import Clock, SystemClock
+from nerve.codebase import source_folders
 from nerve.loop import Loop
 from nerve.messages import Finish, Ready, Survey, ToChild
 from nerve.reloading import Disk, InForce, applied, difference, read_disk
@@ -187,6 +188,7 @@ def places(workspace: Workspace, in_force: InForce) -> frozenset[Place]:
     flat = {workspace.home, workspace.config_path.resolve().parent}
     flat |= {Path(sense.path).parent for sense in in_force.config.senses.values()}
     deep = workspace.senses_dir.resolve()
+    flat |= {folder.resolve() for folder in source_folders(workspace.senses_dir)}  # links may lead elsewhere
     flat = {folder for folder in flat if not folder.is_relative_to(deep)}
     return frozenset((*_existing(flat, recursive=False), *_existing({deep}, recursive=True)))
 

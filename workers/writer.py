@@ -94,7 +94,7 @@ class Writer:
         self._lag_ms = 0.0
         self._outage: str | None = None
         self._rate = Rate()
-        self._upkeep = Upkeep(store, clock)
+        self._upkeep = Upkeep(store, clock, self._hears_of_the_end)
         self._wal = WalKeeper(store, clock, self._record)
         self._deadline: float | None = None
         self._finishing = False
@@ -174,6 +174,11 @@ class Writer:
         if self._link.ended and self._deadline is None:
             self._selector.unregister(self._link)
             self._deadline = self._clock.now() + ORPHAN_SECONDS
+
+    def _hears_of_the_end(self) -> bool:
+        """Hear the kernel in the middle of long work, and tell whether that must end."""
+        self._obey()
+        return self._finishing or self._link.ended
 
     def _commit(self, *, last: bool = False) -> None:
         """Commit everything stamped up to now; what arrives meanwhile belongs to the next commit, if there is one."""

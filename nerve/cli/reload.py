@@ -7,6 +7,7 @@ import click
 from nerve.cli.common import workspace_of
 from nerve.control import ControlClient, Reloaded, ReloadFiles
 from nerve.errors import NerveError
+from nerve.payload import printable
 
 ANSWER_SECONDS = 30.0
 
@@ -28,8 +29,10 @@ def reload(ctx: click.Context) -> None:
         client.send(ReloadFiles())
         done = client.expect(Reloaded, ANSWER_SECONDS)
     for change in done.changes:
-        click.echo(f"nerve: {change}")
+        click.echo(f"nerve: {printable(change)}")
     unit = "sense" if len(done.senses) == 1 else "senses"
     click.echo(f"nerve: {len(done.senses)} {unit} loaded anew: {', '.join(done.senses) or 'none'}")
     if done.problems:
-        raise NerveError("\n".join(["what is broken stays as it was:", *(f"  {line}" for line in done.problems)]))
+        raise NerveError(
+            "\n".join(["what is broken stays as it was:", *(f"  {printable(line)}" for line in done.problems)])
+        )

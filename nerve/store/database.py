@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -27,6 +27,10 @@ _PRAGMAS = (
     ("journal_size_limit", 64 * 1024 * 1024),
     ("temp_store", "MEMORY"),
 )
+
+
+VACUUM_STEPS = 100_000
+"""After so many steps of SQLite's machine each, a rebuild of the file asks whether there is time to go on."""
 
 
 class WritableDatabase:
@@ -55,13 +59,22 @@ class WritableDatabase:
             self._connection.executescript(f"PRAGMA incremental_vacuum({pages:d})")
             return before - self._free_pages()
 
-    def vacuum(self) -> None:
-        """Rebuild the file without its unused space; takes up to twice the file's size while it lasts."""
+    def vacuum(self, is_over: Callable[[], bool] = lambda: False) -> None:
+        """Rebuild the file without its unused space; takes up to twice the file's size while it lasts.
+
+        `is_over` is asked every now and then: once it says so, all stays as it was, and StoreError is raised.
+        """
         with sqlite_failures(self._path):
             self._set("temp_store", "FILE")  # the copy that it makes may be larger than the memory
+            self._connection.set_progress_handler(is_over, VACUUM_STEPS)
             try:
                 self._connection.execute("VACUUM")
+            except sqlite3.OperationalError:
+                if is_over():
+                    raise StoreError(f"{self._path} was not rebuilt: there was no time left for it") from None
+                raise
             finally:
+                self._connection.set_progress_handler(None, 0)
                 self._set("temp_store", "MEMORY")
         self.checkpoint()
 

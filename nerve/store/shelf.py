@@ -21,11 +21,15 @@ _TEMPORARY = ".tmp"
 
 
 class Shelf:
-    """The files of the archive and their manifest, while this process holds the folder for itself."""
+    """The files of the archive and their manifest, while this process holds the folder for itself.
+
+    Raises StoreError for a manifest that can't be read.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._entries, self._manifest_bytes = _read(folder)
+        with disk_failures(folder):
+            self._entries, self._manifest_bytes = _read(folder)
 
     @classmethod
     @contextmanager

@@ -85,7 +85,7 @@ class MemoryStore(MemoryLog):
         self.done.append(f"{went} pages")
         return went
 
-    def vacuum(self) -> None:
+    def vacuum(self, is_over: Callable[[], bool]) -> None:
         """Rebuild the file, unless there is no room."""
         if self.failures:
             raise StoreError("no room for a second copy")

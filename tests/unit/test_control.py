@@ -192,3 +192,14 @@ def _is_envelope(data: bytes) -> bool:
     except (msgspec.DecodeError, UnicodeDecodeError):
         return False
     return True
+
+
+def test_a_client_that_asks_again_before_it_is_answered_is_hung_up_on(served: Served) -> None:
+    """Nobody can have the kernel do the same thing a thousand times at once."""
+    served.server._handle = lambda request, answer: served.requests.append(request)
+    with served.client() as client:
+        for _ in range(1000):
+            client.send(GetStatus())
+        served.turn()
+        assert len(served.requests) == 1
+        assert "asks for more" in served.offences[0]

@@ -434,3 +434,28 @@ def test_a_traceback_shows_the_lines_that_ran(bench: Bench, where: str) -> None:
     with pytest.raises(ValueError, match="as it was") as failure:
         bench.run()
     assert "raise ValueError('as it was')" in "".join(traceback.format_exception(failure.value))
+
+
+def test_a_helper_in_a_linked_folder_is_loaded_anew(bench: Bench, tmp_path: Path) -> None:
+    """Where it lies makes no difference."""
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    bench.folder.mkdir(exist_ok=True)
+    (bench.folder / "nerve_test_lib").symlink_to(shared)
+    bench.write("probe.py", "from nerve_test_lib.a import value\ndef compute(ctx): return value")
+    for value in (1, 2):
+        (shared / "a.py").write_text(f"value = {value}")
+        bench.accept()
+        assert bench.run() == value
+
+
+def test_what_others_have_imported_from_the_folder_is_forgotten_with_the_next_version(bench: Bench) -> None:
+    """A library that imports by name finds on disk what no version tells of."""
+    bench.write("nerve_test_plugin.py", "value = 1")
+    source = "import pydoc\ndef compute(ctx): return pydoc.locate('nerve_test_plugin.value')"
+    bench.update("probe.py", source)
+    sys.path.append(str(bench.folder))
+    assert bench.run() == 1
+    bench.write("nerve_test_plugin.py", "value = 22")
+    bench.update("probe.py", f"{source}  # as it is by now")
+    assert bench.run() == 22

@@ -207,12 +207,12 @@ def test_a_death_while_finishing_is_told_and_promises_no_restart(rig: Rig, caplo
 
 
 def test_killing_ends_it_for_good(rig: Rig) -> None:
-    """It is not there any more once that was noticed; killing may be done twice, or before it was started."""
+    """It is gone once that was noticed, which is no news; killing may be done twice, or before it was started."""
     child = rig.serving()
     rig.service.kill()
     rig.service.kill()
     assert child.signals == [signal.SIGKILL] * 2
-    assert rig.service.reap(NOW)
+    assert rig.service.reap(NOW) is None
     assert rig.service.ended
     unborn = Rig()
     unborn.service.kill()

@@ -290,6 +290,18 @@ class TestUpkeep:
         assert sql(db, "PRAGMA auto_vacuum") == [(2,)]
         assert writer._connection.execute("PRAGMA temp_store").fetchone() == (2,)
 
+    def test_a_full_vacuum_ends_when_there_is_no_time_for_it(
+        self, db: Path, writer: LogWriter, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A stop need not wait for it: all is as it was, and the next commit as ever."""
+        monkeypatch.setattr(database, "VACUUM_STEPS", 10)
+        writer.append([event(payload="x" * 2000, ts=NOON) for _ in range(400)], {})
+        with pytest.raises(StoreError, match="there was no time left for it"):
+            writer.vacuum(lambda: True)
+        writer.append([event()], {})
+        assert sql(db, "SELECT count(*) FROM logs") == [(401,)]
+        assert sql(db, "PRAGMA integrity_check") == [("ok",)]
+
     def test_a_checkpoint_empties_the_wal(self, writer: LogWriter) -> None:
         """Its size is told, and is 0 afterwards."""
         writer.append([event()], {})

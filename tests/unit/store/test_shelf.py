@@ -120,3 +120,10 @@ def test_a_folder_that_is_a_file_is_told(tmp_path: Path) -> None:
     (tmp_path / "logs").touch()
     with pytest.raises(StoreError, match="can't be used"), Shelf.held(tmp_path / "logs"):
         pass
+
+
+def test_a_manifest_that_can_not_be_read_is_told(folder: Path) -> None:
+    """Whoever only reads hears it, too, in one line."""
+    (folder / MANIFEST).mkdir(parents=True)
+    with pytest.raises(StoreError, match=MANIFEST):
+        Shelf(folder)

@@ -67,7 +67,7 @@ class WriterQueue:
         self.writer = writer
         self.orders: list[Order] = []
         self.deaths = 0
-        self._upkeep = Upkeep(writer, clock)
+        self._upkeep = Upkeep(writer, clock, lambda: False)
 
     def send(self, events: Sequence[LogEvent]) -> None:
         """Append."""
