@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import click
@@ -109,6 +112,21 @@ def test_a_name_that_could_steer_a_terminal_is_escaped(at_terminal: Command, wri
     shown = at_terminal("stats").out
     assert "\x1b[2J" not in shown
     assert "\\x1b[31mcpu" in shown
+
+
+def test_an_encoding_that_lacks_a_character_is_no_failure(logged_home: Path, write: Command) -> None:
+    """It is written as an escape."""
+    run = run_id("cpu", 1)
+    write(failed(run, "to →"), ended(run, "error"))
+    code = "from nerve.cli import main; main()"
+    printed = subprocess.run(
+        [sys.executable, "-c", code, "--home", str(logged_home), "stats"],
+        env={"PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert printed.stdout.endswith('last_error="to \\u2192"\n')
 
 
 @pytest.mark.parametrize(
