@@ -112,7 +112,9 @@ def _services(engine: EngineStatus) -> Table:
         )
         table.add_row("writer", _pid(writer.pid), how)
     done = f"archived up to {archiver.archived_up_to}" if archiver.archived_up_to else "nothing archived yet"
-    table.add_row("archiver", _pid(archiver.pid), f"{done}, last run {_ago(archiver.last_ts)}, next {_ago(archiver.next_ts)}")
+    table.add_row(
+        "archiver", _pid(archiver.pid), f"{done}, last run {_ago(archiver.last_ts)}, next {_ago(archiver.next_ts)}"
+    )
     table.add_row("watcher", _pid(engine.watcher.pid), "")
     return table
 
