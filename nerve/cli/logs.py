@@ -16,7 +16,7 @@ from typing import TextIO
 import click
 
 from nerve import store
-from nerve.cli.reading import moment, open_workspace_log, zone_of
+from nerve.cli.reading import abandon, moment, open_workspace_log, zone_of
 from nerve.cli.render import colours_wanted, json_line, text_lines, view_of
 from nerve.errors import NerveError
 from nerve.events import DamagedLog, Log
@@ -62,9 +62,7 @@ class Output:
 
     def abandon(self) -> None:
         """Let what is still in the stream's buffer go nowhere, so that Python's own flush at exit is silent."""
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, self._stream.fileno())
-        os.close(nowhere)
+        abandon(self._stream)
 
     def _flush(self) -> None:
         chunk, self._waiting = memoryview(self._waiting), bytearray()

@@ -1,8 +1,13 @@
-"""What the commands share that read the log: opening it, and the moments of --since and --until."""
+"""What the commands share that read the log: opening it, the moments of --since and --until, and printing."""
 
 from __future__ import annotations
 
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, tzinfo
+from typing import TextIO
 
 import click
 
@@ -35,3 +40,23 @@ def moment(ctx: click.Context, param: click.Parameter, value: str | None) -> int
         return parse_moment(value, SystemClock().stamp().ts, zone_of(utc=ctx.params["utc"]), end=param.name == "until")
     except ValueError as error:
         raise click.BadParameter(str(error)) from None
+
+
+@contextmanager
+def printing() -> Iterator[None]:
+    """Print to standard output: a reader that has gone is no failure, and a disk that is full is one line."""
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        abandon(sys.stdout)
+    except OSError as error:
+        abandon(sys.stdout)
+        raise NerveError(f"can't write the output: {error.strerror or error}") from None
+
+
+def abandon(stream: TextIO) -> None:
+    """Let what is still in the stream's buffer go nowhere, so that Python's own flush at exit is silent."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)

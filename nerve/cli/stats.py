@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from nerve.cli.consoles import console_for
-from nerve.cli.reading import moment, open_workspace_log, zone_of
+from nerve.cli.reading import moment, open_workspace_log, printing, zone_of
 from nerve.cli.render import View, escape, print_json, quoted, short_ref, view_of
 from nerve.clock import SystemClock
 from nerve.store import Counting, Filter, LogReader, SenseStatistics, Statistics, WholeLog
@@ -53,14 +53,11 @@ def stats(
     narrowed = Filter(sense=sense, since=since, until=until)
     with open_workspace_log(ctx, archived=archived) as log:
         found = _counted(log, narrowed)
-    if as_json:
-        print_json(found)
-        return
-    view = view_of(sys.stdout, zone_of(utc=utc), utc=utc)
-    if view.width is None:
-        sys.stdout.writelines(f"{_line(one, view)}\n" for one in found.senses)
-        return
-    _show(found, view)
+    with printing():
+        if as_json:
+            print_json(found)
+        else:
+            _show(found, view_of(sys.stdout, zone_of(utc=utc), utc=utc))
 
 
 def _counted(log: LogReader | WholeLog, narrowed: Filter) -> Statistics:
@@ -95,6 +92,9 @@ def _line(one: SenseStatistics, view: View) -> str:
 
 def _show(found: Statistics, view: View) -> None:
     console = console_for(view)
+    if view.width is None:
+        sys.stdout.writelines(f"{_line(one, view)}\n" for one in found.senses)
+        return
     if not found.senses:
         click.secho("no run has ended in that time: see what there is with `nerve logs`", err=True, dim=view.colour)
         return

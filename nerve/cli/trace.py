@@ -8,13 +8,13 @@ import sys
 import click
 
 from nerve.cli.consoles import console_for
-from nerve.cli.reading import open_workspace_log, zone_of
-from nerve.cli.render import print_json, view_of
+from nerve.cli.reading import open_workspace_log, printing, zone_of
+from nerve.cli.render import View, print_json, view_of
 from nerve.cli.tree import Forester, columns_of
 from nerve.clock import SystemClock
 from nerve.errors import NerveError
 from nerve.ids import RUN_ID_DIGITS
-from nerve.store import ArchivedRuns, Bounds, LoggedRuns, Runs, WholeLog, trace_run
+from nerve.store import ArchivedRuns, Bounds, LoggedRuns, Runs, Trace, WholeLog, trace_run
 
 CANDIDATES = 5
 """So many runs are named when an id can be that of several."""
@@ -58,10 +58,14 @@ def trace(
     with open_workspace_log(ctx, archived=archived) as log:
         runs: Runs = ArchivedRuns(log) if isinstance(log, WholeLog) else LoggedRuns(log)
         found = trace_run(runs, _the_one(runs, run), bounds)
-    if as_json:
-        print_json(found)
-        return
-    view = view_of(sys.stdout, zone_of(utc=utc), utc=utc)
+    with printing():
+        if as_json:
+            print_json(found)
+        else:
+            _show(found, view_of(sys.stdout, zone_of(utc=utc), utc=utc), verbose=verbose)
+
+
+def _show(found: Trace, view: View, *, verbose: bool) -> None:
     tree = Forester(view, SystemClock().stamp().ts, verbose=verbose).tree(found)
     console_for(view, at_least=columns_of(tree)).print(tree)
 

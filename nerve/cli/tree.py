@@ -14,7 +14,7 @@ from nerve.store import Trace, TracedRun
 from nerve.times import format_moment
 from nerve.units import format_duration
 
-ASKED = "← asked"
+ASKED = "(asked)"
 LABEL_COLUMNS, GUIDE_COLUMNS = 90, 4
 
 _STARTED_BY = {"interval": "interval", "signal": "signal", "manual": "by hand"}
@@ -60,10 +60,10 @@ class Forester:
         label = Text(no_wrap=True, overflow="ellipsis", style="bold" if run.asked else "")
         label.append(self._moment(run, top), "dim")
         label.append(f"{self._name(run.run)} ")
+        if run.asked:  # before what a narrow terminal cuts off
+            label.append(f"{ASKED} ", "cyan")
         label.append(self._outcome(run), COLOURS[status] if status else "")
         label.append("".join(f", {part}" for part in self._circumstances(run)))
-        if run.asked:
-            label.append(f" {ASKED}", "cyan")
         return label
 
     def _moment(self, run: TracedRun, top: TracedRun) -> str:
@@ -96,7 +96,7 @@ class Forester:
         if run.skipped:
             yield f"{run.skipped} beats skipped"
         if run.lateness_ms:
-            yield f"{run.lateness_ms:g}ms late"
+            yield f"{format_duration(max(0, run.lateness_ms) / 1000)} late"
         if run.signal:
             yield "signalled"
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import subprocess
+from pathlib import Path
 
 import click
 import pytest
-from support.commands import Command, Write
+from support.commands import NERVE, Command, Write
 from support.runs import START, begun, ended, failed, run_id
 
 from nerve.cli.stats import sparkline
@@ -108,6 +110,20 @@ def test_a_name_that_could_steer_a_terminal_is_escaped(at_terminal: Command, wri
     shown = at_terminal("stats").out
     assert "\x1b[2J" not in shown
     assert "\\x1b[31mcpu" in shown
+
+
+def test_an_encoding_that_lacks_a_character_is_no_failure(home: Path, write: Write) -> None:
+    """It is written as an escape."""
+    run = run_id("cpu", 1)
+    write(failed(run, "to →"), ended(run, "error"))
+    printed = subprocess.run(
+        [*NERVE, "--home", str(home), "stats"],
+        env={"PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert printed.stdout.endswith('last_error="to \\u2192"\n')
 
 
 @pytest.mark.parametrize(

@@ -27,8 +27,8 @@ def story(write: Write) -> None:
 
 PLAIN = f"""\
 2026-11-23T11:00:00.000+01:00 {CPU} ok 1.418s, by hand, 3ms late, signalled
-├── 2026-11-23T11:00:01.000+01:00 {ALERT} timeout 5.5ms, signal alert-reflex, 2 more triggers coalesced, 3ms late, \
-signalled ← asked
+├── 2026-11-23T11:00:01.000+01:00 {ALERT} (asked) timeout 5.5ms, signal alert-reflex, 2 more triggers coalesced, \
+3ms late, signalled
 │   ├── error (compute): no \\x1b[31m
 │   └── 2026-11-23T11:00:02.000+01:00 {MAIL} open for 9m58s, signal mail-reflex, 3ms late
 └── 2026-11-23T11:00:03.000+01:00 {DISK} cancelled 5.5ms, signal disk-reflex, 3ms late
@@ -47,7 +47,9 @@ def test_a_terminal_gets_shortened_ids_offsets_and_colours(at_terminal: Command)
     shown = at_terminal("trace", ALERT[:-4]).out
     lines = click.unstyle(shown).splitlines()
     assert lines[0] == "2026-11-23 11:00:00.000 cpu/…000000 ok 1.418s, by hand, 3ms late, signalled"
-    assert lines[1].startswith("├── +1s alert/…000001 timeout 5.5ms, signal alert-reflex, 2 more triggers coalesced")
+    assert lines[1].startswith(
+        "├── +1s alert/…000001 (asked) timeout 5.5ms, signal alert-reflex, 2 more triggers coalesced"
+    )
     assert "\x1b[1;31mtimeout" in shown
     assert "\x1b[31m[31m" not in shown
 
@@ -121,7 +123,7 @@ def test_a_cause_that_is_known_by_its_name_alone_can_be_traced(ask: Command, wri
     gone = run_id("gone", 9)
     write(begun(CPU, cause=gone))
     first, second = ask("trace", gone).out.splitlines()
-    assert first == f"{gone} not in the log ← asked"
+    assert first == f"{gone} (asked) not in the log"
     assert second.endswith(f"{CPU} open for 10m, signal cpu-reflex, 3ms late")
 
 
@@ -140,12 +142,23 @@ def test_a_deep_tree_is_legible(at_terminal: Command, write: Write) -> None:
     write(*(begun(run, cause=runs[n - 1] if n else None, n=n) for n, run in enumerate(runs)))
     lines = click.unstyle(at_terminal("trace", runs[-1], "--depth", 99).out).splitlines()
     assert len(lines) == 60
-    assert lines[-1].endswith("← asked")
+    assert lines[-1].endswith("ping/…00003b (asked) open for 9m1s, signal ping-reflex, 3ms late")
 
 
-def test_an_encoding_without_arrows_is_no_failure(home: Path, write: Write) -> None:
-    """What it lacks is written as an escape."""
-    write(begun(CPU))
+def test_a_narrow_terminal_shows_which_run_was_asked_for(
+    at_terminal: Command, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Even where colours are declined: the mark comes before what is cut off."""
+    monkeypatch.setenv("NO_COLOR", "1")
+    write(begun(CPU), begun(DISK, cause=CPU, coalesced=12345, n=3))
+    top, asked = click.unstyle(at_terminal("trace", DISK).out).splitlines()
+    assert "(asked)" not in top
+    assert "+3s disk/…000003 (asked) open" in asked
+
+
+def test_an_encoding_that_lacks_a_character_is_no_failure(home: Path, write: Write) -> None:
+    """It is written as an escape."""
+    write(begun(CPU), failed(CPU, "to →"))
     said = subprocess.run(
         [*NERVE, "--home", str(home), "trace", CPU],
         env={"PYTHONIOENCODING": "ascii"},
@@ -153,7 +166,20 @@ def test_an_encoding_without_arrows_is_no_failure(home: Path, write: Write) -> N
         text=True,
         check=True,
     )
-    assert said.stdout.endswith("\\u2190 asked\n")
+    assert said.stdout.endswith("error (compute): to \\u2192\n")
+
+
+@pytest.mark.parametrize("arguments", [["trace", CPU], ["trace", "--json", CPU], ["stats"], ["stats", "--json"]])
+def test_a_full_disk_is_one_line(home: Path, write: Write, arguments: list[str]) -> None:
+    """Output that can't be written is a failure, told without a traceback."""
+    if not Path("/dev/full").exists():
+        pytest.skip("the system has no /dev/full")
+    write(begun(CPU), ended(CPU))
+    with Path("/dev/full").open("wb") as full:
+        command = [*NERVE, "--home", str(home), *arguments]
+        printed = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, check=False)
+    assert printed.stderr == b"nerve: can't write the output: No space left on device\n"
+    assert printed.returncode == 1
 
 
 def test_every_option_is_explained() -> None:
