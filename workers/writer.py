@@ -185,8 +185,7 @@ class Writer:
         cutoff, most = (sys.maxsize, sys.maxsize) if last else (self._clock.stamp().mono, MAX_GROUP_EVENTS)
         self._receiver.drain()
         gathered = self._receiver.take(cutoff, most)
-        gathered = Gathered([*gathered.events, *self._own], gathered.positions)
-        self._own = []
+        gathered, self._own = Gathered([*gathered.events, *self._own], gathered.positions), []
         if gathered.events or gathered.positions:
             self._append(gathered)
             self._receiver.acknowledge(gathered.positions)
