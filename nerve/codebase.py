@@ -84,17 +84,27 @@ class SourceFile(msgspec.Struct, frozen=True):
 def read_source(path: Path, name: str) -> SourceFile:
     """Read a source file; one that can't be read, or is too large, has an error instead of a source."""
     try:
-        # Without waiting: a named pipe may never be written to.
-        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-            status = os.fstat(file.fileno())
-            source = file.read(MAX_SOURCE_BYTES + 1) if stat.S_ISREG(status.st_mode) else None
+        source, status = _read(path)
     except OSError as error:
         return SourceFile(name, str(path), b"", f"can't be read: {error.strerror}")
-    if source is None:
+    if not stat.S_ISREG(status.st_mode):
         return SourceFile(name, str(path), b"", "can't be read: it is no regular file")
     if len(source) > MAX_SOURCE_BYTES:
         return SourceFile(name, str(path), b"", f"is larger than {MAX_SOURCE_BYTES // 1024**2} MB")
     return SourceFile(name, str(path), source, modified=status.st_mtime_ns)
+
+
+def _read(path: Path) -> tuple[bytes, os.stat_result]:
+    """Give what is in a file, as far as it may be that long, and how the file was after that.
+
+    So one that was emptied before it was read shows that in its time.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a named pipe may never be written to
+    try:
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            return file.read(MAX_SOURCE_BYTES + 1) or b"", os.fstat(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def source_paths(folder: Path) -> Iterator[Path]:

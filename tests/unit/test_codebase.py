@@ -314,3 +314,21 @@ def test_a_version_of_a_file_that_can_not_be_read_says_why(tmp_path: Path) -> No
     """It is in force at the start all the same, and its runs fail with this."""
     version = Codebase([]).version(read_main(SenseConfig("a", str(tmp_path / "a.py"))))
     assert version.error == "can't be read: No such file or directory"
+
+
+def test_a_file_that_is_emptied_while_it_is_read_is_never_an_old_empty_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its time is that of what was read, or later: so it is seen to be in the middle of a save."""
+    path = tmp_path / "x.py"
+    path.write_text("VALUE = 1\n")
+    os.utime(path, (1_000_000, 1_000_000))
+    look = os.fstat
+
+    def look_and_empty(descriptor: int) -> os.stat_result:
+        status = look(descriptor)
+        path.write_text("")
+        return status
+
+    monkeypatch.setattr("nerve.codebase.os.fstat", look_and_empty)
+    assert read_source(path, "x").source == b"VALUE = 1\n"
