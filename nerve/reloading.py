@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -16,8 +16,14 @@ from nerve.payload import printable
 from nerve.workspace import CONFIG_NAME, Workspace
 
 SETTLING_SECONDS, PATIENCE_SECONDS = 0.05, 2.0
-EMPTY_SECONDS, EMPTY_PATIENCE_SECONDS = 0.3, 10.0
-"""How old a file must be to count, and how long one that is saved again and again is waited for; and an empty one."""
+EMPTY_SECONDS, EMPTIED_SECONDS, EMPTY_PATIENCE_SECONDS = 0.3, 3.0, 10.0
+"""How old a file must be to count, and how long one that is saved again and again is waited for; and an empty one.
+
+One that was not empty before may stay so for a while: a busy disk holds up whoever is about to write it.
+"""
+
+FUTURE_SECONDS = 1.0
+"""A file may be a little younger than now, as clocks tick; one from further ahead was given its time by hand."""
 
 MAX_CODE_BYTES = 16 * 1024**2
 """How much source a sense may have, all that it imports from the senses' folder included."""
@@ -50,22 +56,26 @@ class Disk:
     codebase: Codebase
     config_file: SourceFile
 
-    def unsettled_seconds(self, now: float, waited: float) -> float:
+    def unsettled_seconds(self, now: float, waited: float, in_force: InForce) -> float:
         """Give how much longer to wait, because a file looks as if it were just being saved; 0 if none does.
 
         Many programs empty a file and then write it in pieces: what was read in between is not what is meant. `now`
         is in unix seconds, `waited` how long that has been waited for already: in the end, files count as they are.
         """
         files = (self.config_file, *self.mains.values(), *self.codebase.files.values())
-        left = (file.modified / 1e9 + _settling_seconds(file, waited) - now for file in files)
-        return max((seconds for seconds in left if 0 < seconds <= EMPTY_SECONDS), default=0.0)
+        full = {module.path for version in in_force.versions.values() for module in version.files if module.source}
+        full.add(self.config_file.path)
+        left = (file.modified / 1e9 + _settling_seconds(file, waited, full) - now for file in files)
+        return max((seconds for seconds in left if 0 < seconds <= EMPTIED_SECONDS + FUTURE_SECONDS), default=0.0)
 
 
-def _settling_seconds(file: SourceFile, waited: float) -> float:
+def _settling_seconds(file: SourceFile, waited: float, full: Collection[str]) -> float:
     """Give how old a file must be to be taken for what it says; an empty one is mostly about to be written."""
     if file.source:
         return SETTLING_SECONDS if waited < PATIENCE_SECONDS else 0.0
-    return EMPTY_SECONDS if waited < EMPTY_PATIENCE_SECONDS else 0.0
+    if waited >= EMPTY_PATIENCE_SECONDS:
+        return 0.0
+    return EMPTIED_SECONDS if file.path in full else EMPTY_SECONDS
 
 
 def read_disk(workspace: Workspace, in_force: InForce) -> Disk:

@@ -155,7 +155,7 @@ class Watcher:
         self._watch(places(self._workspace, self._in_force))
         disk = read_disk(self._workspace, self._in_force)
         flurry = self._flurry or Flurry(now, now)
-        wait = disk.unsettled_seconds(self._clock.stamp().ts / 1000, now - flurry.first)
+        wait = disk.unsettled_seconds(self._clock.stamp().ts / 1000, now - flurry.first, self._in_force)
         self._flurry = replace(flurry, not_before=now + wait) if wait else None
         if self._flurry is None:
             for request in self._requests or (None,):

@@ -296,3 +296,28 @@ def test_a_folder_that_is_gone_breaks_the_senses_and_nothing_else(workspace: Wor
     assert update.versions == ()
     assert set(update.broken) == {"one", "two"}
     assert len(update.problems or ()) == 2
+
+
+@pytest.mark.parametrize(
+    ("source", "name", "age", "waited", "left"),
+    [
+        (b"x = 1", "h", 0.01, 0.0, 0.04),
+        (b"x = 1", "h", 0.06, 0.0, 0.0),
+        (b"x = 1", "h", 0.01, 2.0, 0.0),
+        (b"", "h", 0.7, 0.0, 2.3),
+        (b"", "h", 0.7, 10.0, 0.0),
+        (b"", "new", 0.1, 0.0, 0.2),
+        (b"", "new", 0.4, 0.0, 0.0),
+        (b"x = 1", "h", -0.001, 0.0, 0.051),
+        (b"x = 1", "h", -3600.0, 0.0, 0.0),
+    ],
+)
+def test_a_file_that_is_just_being_saved_is_waited_for(
+    source: bytes, name: str, age: float, waited: float, left: float
+) -> None:
+    """Longest for one that has been emptied; in the end it counts as it is, and one from the future says nothing."""
+    before = Codebase([SourceFile("h", "/w/senses/h.py", b"x = 0")])
+    in_force = InForce(config_of(("one",)), {"one": before.version(main_of("one", "import h\ndef compute(ctx): ..."))})
+    file = SourceFile(name, f"/w/senses/{name}.py", source, modified=round((1000 - age) * 1e9))
+    disk = Disk(in_force.config, (), {}, Codebase([file]), NERVE_YAML)
+    assert disk.unsettled_seconds(1000.0, waited, in_force) == pytest.approx(left)
