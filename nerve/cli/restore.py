@@ -12,8 +12,8 @@ from nerve.cli.common import NerveError, counted, workspace_of
 from nerve.cli.render import escape
 from nerve.cli.working import shown_work
 from nerve.store import LogReader
+from nerve.store.archive.restoring import restore_day
 from nerve.store.days import is_day
-from nerve.store.restoring import restore_day
 from nerve.workspace import Workspace
 
 

@@ -8,8 +8,8 @@ import msgspec
 from nerve.cli.common import NerveError, counted, workspace_of
 from nerve.cli.render import colours_wanted, escape
 from nerve.cli.working import shown_work
-from nerve.store.findings import Report
-from nerve.store.verifying import verify as verify_log
+from nerve.store.verification.findings import Report
+from nerve.store.verification.verifying import verify as verify_log
 
 
 @click.command()

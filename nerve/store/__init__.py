@@ -8,57 +8,57 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from peewee import SqliteDatabase
 
-    from nerve.store.archive import Archive, ArchiveHost, Filed, PurgeOrder
-    from nerve.store.archivedruns import ArchivedRuns
+    from nerve.store.archive.due import DayPlan, oversize, plan
+    from nerve.store.archive.filing import Archive, ArchiveHost, Filed, PurgeOrder
+    from nerve.store.archive.manifest import ManifestEntry
+    from nerve.store.archive.shelf import read_manifest
     from nerve.store.asking import open_log, query_logs
     from nerve.store.diskroom import check_room
-    from nerve.store.due import DayPlan, oversize, plan
     from nerve.store.filters import Filter, Match, parse_match, parse_matches
-    from nerve.store.loggedruns import LoggedRuns
-    from nerve.store.manifest import ManifestEntry
     from nerve.store.onelog import WholeLog
-    from nerve.store.querying import LogReader
+    from nerve.store.provenance.archivedruns import ArchivedRuns
+    from nerve.store.provenance.loggedruns import LoggedRuns
+    from nerve.store.provenance.statistics import Counting, SenseStatistics, Statistics
+    from nerve.store.provenance.tracedruns import TracedRun
+    from nerve.store.provenance.tracing import Bounds, Runs, Trace, trace_run
     from nerve.store.sensedb import SenseDatabases
-    from nerve.store.shelf import read_manifest
-    from nerve.store.statistics import Counting, SenseStatistics, Statistics
-    from nerve.store.tracedruns import TracedRun
-    from nerve.store.tracing import Bounds, Runs, Trace, trace_run
-    from nerve.store.writing import ARCHIVE_RUN, ArchiveRun, LogWriter
+    from nerve.store.table.querying import LogReader
+    from nerve.store.table.writing import ARCHIVE_RUN, ArchiveRun, LogWriter
 
 _HOMES = {
-    "ARCHIVE_RUN": "nerve.store.writing",
-    "Archive": "nerve.store.archive",
-    "ArchiveHost": "nerve.store.archive",
-    "ArchiveRun": "nerve.store.writing",
-    "ArchivedRuns": "nerve.store.archivedruns",
-    "Bounds": "nerve.store.tracing",
-    "Counting": "nerve.store.statistics",
-    "DayPlan": "nerve.store.due",
-    "Filed": "nerve.store.archive",
+    "ARCHIVE_RUN": "nerve.store.table.writing",
+    "Archive": "nerve.store.archive.filing",
+    "ArchiveHost": "nerve.store.archive.filing",
+    "ArchiveRun": "nerve.store.table.writing",
+    "ArchivedRuns": "nerve.store.provenance.archivedruns",
+    "Bounds": "nerve.store.provenance.tracing",
+    "Counting": "nerve.store.provenance.statistics",
+    "DayPlan": "nerve.store.archive.due",
+    "Filed": "nerve.store.archive.filing",
     "Filter": "nerve.store.filters",
-    "LogReader": "nerve.store.querying",
-    "LogWriter": "nerve.store.writing",
-    "LoggedRuns": "nerve.store.loggedruns",
-    "ManifestEntry": "nerve.store.manifest",
+    "LogReader": "nerve.store.table.querying",
+    "LogWriter": "nerve.store.table.writing",
+    "LoggedRuns": "nerve.store.provenance.loggedruns",
+    "ManifestEntry": "nerve.store.archive.manifest",
     "Match": "nerve.store.filters",
-    "PurgeOrder": "nerve.store.archive",
-    "Runs": "nerve.store.tracing",
+    "PurgeOrder": "nerve.store.archive.filing",
+    "Runs": "nerve.store.provenance.tracing",
     "SenseDatabases": "nerve.store.sensedb",
-    "SenseStatistics": "nerve.store.statistics",
+    "SenseStatistics": "nerve.store.provenance.statistics",
     "SqliteDatabase": "peewee",
-    "Statistics": "nerve.store.statistics",
-    "Trace": "nerve.store.tracing",
-    "TracedRun": "nerve.store.tracedruns",
+    "Statistics": "nerve.store.provenance.statistics",
+    "Trace": "nerve.store.provenance.tracing",
+    "TracedRun": "nerve.store.provenance.tracedruns",
     "WholeLog": "nerve.store.onelog",
     "check_room": "nerve.store.diskroom",
     "open_log": "nerve.store.asking",
-    "oversize": "nerve.store.due",
+    "oversize": "nerve.store.archive.due",
     "parse_match": "nerve.store.filters",
     "parse_matches": "nerve.store.filters",
-    "plan": "nerve.store.due",
+    "plan": "nerve.store.archive.due",
     "query_logs": "nerve.store.asking",
-    "read_manifest": "nerve.store.shelf",
-    "trace_run": "nerve.store.tracing",
+    "read_manifest": "nerve.store.archive.shelf",
+    "trace_run": "nerve.store.provenance.tracing",
 }
 
 __all__ = [

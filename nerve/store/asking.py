@@ -8,7 +8,7 @@ from pathlib import Path
 from nerve.events import Log
 from nerve.store.filters import Filter
 from nerve.store.onelog import WholeLog
-from nerve.store.querying import LogReader
+from nerve.store.table.querying import LogReader
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 

@@ -8,13 +8,13 @@ from pathlib import Path
 from types import TracebackType
 
 from nerve.events import Log
-from nerve.store.archived import ArchivedFiles, archive_of, may_hold
+from nerve.store.archive.archived import ArchivedFiles, archive_of, may_hold
+from nerve.store.archive.judging import judge_of
+from nerve.store.archive.manifest import ManifestEntry
 from nerve.store.filters import Filter
-from nerve.store.judging import judge_of
-from nerve.store.manifest import ManifestEntry
 from nerve.store.merging import Merge
 from nerve.store.models import Row
-from nerve.store.querying import LogReader
+from nerve.store.table.querying import LogReader
 
 
 class WholeLog:

@@ -14,7 +14,7 @@ from support.commands import NERVE
 from support.waiting import wait_until
 
 from nerve.store import Filter, WholeLog, query_logs
-from nerve.store.restoring import restore_day
+from nerve.store.archive.restoring import restore_day
 
 ROWS_A_DAY, DAYS = 99_999, 9
 MOST_BYTES = 100 * 1024 * 1024

@@ -15,16 +15,16 @@ from support.entries import event
 
 from nerve.errors import StoreError
 from nerve.events import Log, LogEvent
-from nerve.store import querying
-from nerve.store.archived import ArchivedFiles, may_hold
+from nerve.store.archive.archived import ArchivedFiles, may_hold
+from nerve.store.archive.judging import Judge
+from nerve.store.archive.manifest import ManifestEntry
+from nerve.store.archive.shelf import MANIFEST
 from nerve.store.asking import query_logs
 from nerve.store.filters import Filter, Match
-from nerve.store.judging import Judge
-from nerve.store.manifest import ManifestEntry
 from nerve.store.onelog import Newest, WholeLog
-from nerve.store.querying import LogReader
-from nerve.store.shelf import MANIFEST
-from nerve.store.writing import LogWriter
+from nerve.store.table import querying
+from nerve.store.table.querying import LogReader
+from nerve.store.table.writing import LogWriter
 
 DAYS = 5
 SOURCES = ["system", "reflex", "sense", "logging"]

@@ -30,7 +30,7 @@ from nerve.messages import (
 )
 from nerve.progress import ArchiveProgress
 from nerve.store import LogWriter
-from nerve.store.archive import PROGRESS_ROWS
+from nerve.store.archive.filing import PROGRESS_ROWS
 from nerve.store.days import DAY_MS, day_start
 from nerve.upkeep import Upkeep
 from nerve.wire import Channel

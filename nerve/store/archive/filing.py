@@ -1,0 +1,171 @@
+"""The archive: whole days leave the table for files, every row once, wherever the work is interrupted."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable, Iterator
+from itertools import chain
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import msgspec
+
+from nerve.errors import DiskError, StoreError
+from nerve.events import ArchiveReason, Log
+from nerve.logs_config import LogsConfig
+from nerve.progress import ArchiveProgress
+from nerve.store.archive.adoption import examine
+from nerve.store.archive.compression import Stored
+from nerve.store.archive.due import count_rows, due_days
+from nerve.store.archive.manifest import FileName, ManifestEntry, Tally
+from nerve.store.archive.shelf import Shelf
+from nerve.store.days import day_end, day_start
+from nerve.store.filters import Filter
+from nerve.store.lines import to_line
+from nerve.store.table.querying import LogReader
+
+PROGRESS_ROWS = 1_000
+"""So many rows are written between one word on the progress and the next."""
+
+
+class PurgeOrder(msgspec.Struct, frozen=True):
+    """What may be deleted, being archived: the rows of the UTC day `day` with id <= `last_id`, but for `open_runs`."""
+
+    day: str
+    last_id: int
+    open_runs: tuple[str, ...] = ()
+
+
+class Filed(NamedTuple):
+    """A file that has come into the archive, and why now."""
+
+    entry: ManifestEntry
+    reason: ArchiveReason
+
+
+class ArchiveHost(Protocol):
+    """What an archive has others do, and whom it tells. What these raise ends the run, which harms nothing."""
+
+    def purge(self, order: PurgeOrder) -> Iterator[int]:
+        """Delete rows from the table, and give the number of each chunk that has gone: in an engine the writer does."""
+
+    def progressed(self, progress: ArchiveProgress) -> None:
+        """Hear how far the run is."""
+
+    def refused(self, reason: str) -> None:
+        """Hear, in one line, of a file in the folder that is left alone, since it is none of this archive."""
+
+
+class Archive:
+    """Moves the log's old days to a folder.
+
+    Its host is told to purge rows only when their file, and its line in the manifest, are on the disk.
+    """
+
+    def __init__(self, folder: Path, db: Path, host: ArchiveHost) -> None:
+        self._folder = folder
+        self._db = db
+        self._host = host
+
+    def run_once(self, now_ms: int, logs: LogsConfig) -> Generator[Filed, None, None]:
+        """Archive every day that is due, and give each file that has come into the archive.
+
+        A file is given before its rows are deleted; they are when the next one is asked for. What an interrupted
+        run has left half done is completed first. Raises StoreError (DiskError for a full disk); what was done
+        by then is safe, and the next run goes on from there.
+        """
+        with Shelf.held(self._folder) as shelf, LogReader(self._db) as reader:
+            work = _Work(shelf, reader, self._host, now_ms)
+            for name in shelf.strays():
+                if adopted := work.adopt(name):
+                    yield Filed(adopted, "interrupted")
+            for day, reason in due_days(reader, now_ms, logs):
+                work.begin(day)
+                work.purge(day)
+                if entry := work.export(day, compressed=logs.compress == "zstd"):
+                    yield Filed(entry, reason)
+                    work.purge(day)
+
+
+class _Work:
+    """One run: what it reads, where it writes, its moment, and how far it is."""
+
+    def __init__(self, shelf: Shelf, reader: LogReader, host: ArchiveHost, now_ms: int) -> None:
+        self._shelf = shelf
+        self._reader = reader
+        self._host = host
+        self._now_ms = now_ms
+        self._log_id = reader.meta("log_id") or ""
+        self._progress = ArchiveProgress("", 0, 0, 0)
+
+    def begin(self, day: str) -> None:
+        """Count a day in: what follows is about it."""
+        self._tell(day=day, due=self._progress.due + count_rows(self._reader, day))
+
+    def purge(self, day: str) -> None:
+        """Have the rows of `day` deleted that are in the archive."""
+        for stretch in self._shelf.archived(day, self._log_id):
+            if count_rows(self._reader, day, stretch.last_id):
+                for rows in self._host.purge(PurgeOrder(day, stretch.last_id, tuple(stretch.open_runs))):
+                    self._tell(deleted=self._progress.deleted + rows)
+
+    def export(self, day: str, *, compressed: bool) -> ManifestEntry | None:
+        """Write the rows of `day` that are not archived yet to a new file; None when there are none.
+
+        Those of runs that are not complete stay where they are.
+        """
+        last_id = self._reader.last_id()
+        open_runs, held_back = self._reader.open_runs(last_id), set[str]()
+        rows = _held_back(self._rows_left(day, last_id), open_runs, held_back)
+        first = next(rows, None)
+        if first is None:
+            return None
+        name, tally = self._shelf.next_name(day, compressed=compressed), Tally()
+        stored = self._shelf.write(name, self._lines(chain([first], rows), tally))
+        return self._add(name, stored, tally, held_back)
+
+    def adopt(self, name: FileName) -> ManifestEntry | None:
+        """Enter a file into the manifest that an interrupted run has completed; None when it is refused."""
+        try:
+            archived = self._shelf.archived(name.day, self._log_id)
+            tally, open_runs = examine(self._shelf, name, archived, self._rows_left(name.day, self._reader.last_id()))
+            return self._add(name, self._shelf.measure(name), tally, open_runs)
+        except DiskError:
+            raise
+        except StoreError as why:
+            self._host.refused(str(why))
+            return None
+
+    def _rows_left(self, day: str, last_id: int) -> Iterator[Log]:
+        """Give the rows of `day` with id <= `last_id` that are not archived, with raw payloads."""
+        archived = self._shelf.archived(day, self._log_id)
+        done = max((stretch.last_id for stretch in archived if not stretch.open_runs), default=0)
+        period = Filter(since=day_start(day), until=day_end(day) - 1, after_id=done, until_id=last_id)
+        for row in self._reader.stream_raw(period):
+            if not any(stretch.holds(row.id, row.ref_id) for stretch in archived):
+                yield row
+
+    def _lines(self, rows: Iterator[Log], tally: Tally) -> Iterator[bytes]:
+        for row in rows:
+            tally.add(row.id)
+            if not tally.rows % PROGRESS_ROWS:
+                self._tell(archived=self._progress.archived + PROGRESS_ROWS)
+            yield to_line(row)
+        self._tell(archived=self._progress.archived + tally.rows % PROGRESS_ROWS)
+
+    def _add(self, name: FileName, stored: Stored, tally: Tally, open_runs: Iterable[str]) -> ManifestEntry:
+        entry = tally.entry(name, stored, self._now_ms, self._log_id, open_runs)
+        self._shelf.add(entry)
+        return entry
+
+    def _tell(self, **changes: str | int) -> None:
+        self._progress = msgspec.structs.replace(self._progress, **changes)
+        self._host.progressed(self._progress)
+
+
+def _held_back(rows: Iterator[Log], runs: frozenset[str], held_back: set[str]) -> Iterator[Log]:
+    """Give the rows that are of none of these runs, and note the runs whose rows are held back."""
+    for row in rows:
+        if row.ref_id in runs:
+            held_back.add(row.ref_id)
+        else:
+            yield row

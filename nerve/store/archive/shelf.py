@@ -1,0 +1,172 @@
+"""The folder of the archive: a file appears in it whole or not at all, and counts once the manifest names it."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO, Literal
+
+import msgspec
+
+from nerve.errors import StoreError
+from nerve.store.archive.compression import Stored, measure, read_lines, write_lines
+from nerve.store.archive.manifest import FileName, ManifestEntry, Stretch, archived_stretches, next_name, parse_manifest
+from nerve.store.failures import disk_failures
+
+MANIFEST = "manifest.jsonl"
+_TEMPORARY = ".tmp"
+
+
+class Shelf:
+    """The files of the archive and their manifest, while this process holds the folder for itself.
+
+    Raises StoreError for a manifest that can't be read.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        with disk_failures(folder):
+            self._entries, self._manifest_bytes = _read(folder)
+
+    @classmethod
+    @contextmanager
+    def held(cls, folder: Path) -> Iterator[Shelf]:
+        """Hold the folder (it is made when it isn't there), without what an interrupted archiver has left in it.
+
+        This and every method raise StoreError for what can't be read or written there, and this when another
+        archiver holds the folder.
+        """
+        with disk_failures(folder):
+            _make(folder)
+            fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            with disk_failures(folder):
+                _lock(fd, folder)
+                _tidy(folder)
+            yield cls(folder)
+        finally:
+            os.close(fd)
+
+    def path(self, name: FileName) -> Path:
+        """Give the place of a file."""
+        return self._folder / str(name)
+
+    def lines(self, name: FileName) -> Iterator[bytes]:
+        """Give the lines of a file, each with its end, whether it is compressed or not."""
+        path = self.path(name)
+        with disk_failures(path):
+            yield from read_lines(path)
+
+    def measure(self, name: FileName) -> Stored:
+        """Tell the size and the digest of a file as it is stored."""
+        path = self.path(name)
+        with disk_failures(path):
+            return measure(path)
+
+    def archived(self, day: str, log_id: str) -> tuple[Stretch, ...]:
+        """Say which entries of `day` are archived: those that any of these stretches holds."""
+        return archived_stretches(self._entries, day, log_id)
+
+    def next_name(self, day: str, *, compressed: bool = False) -> FileName:
+        """Name the next file of `day`, so that it is in the way of no file that is there."""
+        known = (FileName.parse(entry.file) for entry in self._entries)
+        return next_name([*(name for name in known if name), *self.strays()], day, compressed=compressed)
+
+    def strays(self) -> list[FileName]:
+        """Name the files that the manifest doesn't: complete, but an archiver was interrupted before it said so."""
+        known = {entry.file for entry in self._entries}
+        with disk_failures(self._folder):
+            names = (FileName.parse(path.name) for path in self._folder.iterdir() if path.name not in known)
+            return sorted(name for name in names if name)
+
+    def write(self, name: FileName, lines: Iterable[bytes]) -> Stored:
+        """Make a new file (for its owner alone) of these lines; on return it is on the disk under its name."""
+        final = self.path(name)
+        if final.exists():
+            raise StoreError(f"{final} is in the way: it is no file of this archive, move it away")
+        temporary = final.with_name(final.name + _TEMPORARY)
+        with disk_failures(final):
+            try:
+                with _created(temporary, os.O_WRONLY | os.O_EXCL, "wb") as file:
+                    stored = write_lines(file, lines, compressed=name.compressed)
+                    _flush(file)
+                temporary.rename(final)
+            except Exception:
+                temporary.unlink(missing_ok=True)  # on a full disk, what it took is wanted back
+                raise
+            _sync(self._folder)
+        return stored
+
+    def add(self, entry: ManifestEntry) -> None:
+        """Make a file count as archived: its line in the manifest is on the disk on return."""
+        line = msgspec.json.encode(entry) + b"\n"
+        manifest = self._folder / MANIFEST
+        with disk_failures(manifest):
+            with _created(manifest, os.O_RDWR, "r+b") as file:
+                file.truncate(self._manifest_bytes)  # without what is left of a line that was interrupted
+                file.seek(self._manifest_bytes)
+                file.write(line)
+                _flush(file)
+            _sync(self._folder)
+        self._entries.append(entry)
+        self._manifest_bytes += len(line)
+
+
+def read_manifest(folder: Path) -> list[ManifestEntry]:
+    """Give the entries of the manifest in `folder`, in their order; none when there is no manifest yet.
+
+    Raises StoreError when it can't be read.
+    """
+    with disk_failures(folder):
+        return _read(folder)[0]
+
+
+def _make(folder: Path) -> None:
+    if not folder.is_dir():
+        _make(folder.parent)
+        folder.mkdir(mode=0o700, exist_ok=True)
+        _sync(folder.parent)
+
+
+def _created(path: Path, flags: int, mode: Literal["wb", "r+b"]) -> BinaryIO:
+    return os.fdopen(os.open(path, flags | os.O_CREAT, 0o600), mode)
+
+
+def _flush(file: BinaryIO) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _sync(folder: Path) -> None:
+    """Bring to the disk which names are in a folder."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _read(folder: Path) -> tuple[list[ManifestEntry], int]:
+    path = folder / MANIFEST
+    try:
+        return parse_manifest(path.read_bytes())
+    except FileNotFoundError:
+        return [], 0
+    except ValueError as why:
+        raise StoreError(f"{path}: {why}; restore it from a backup, or see `nerve verify`") from None
+
+
+def _lock(fd: int, folder: Path) -> None:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise StoreError(f"another archiver is at work in {folder}: try again when it is done") from None
+
+
+def _tidy(folder: Path) -> None:
+    for path in folder.iterdir():
+        if path.name.endswith(_TEMPORARY) and FileName.parse(path.name.removesuffix(_TEMPORARY)):
+            path.unlink()

@@ -1,0 +1,85 @@
+"""The runs in the log with its archive: as LoggedRuns has them, but gone through in order, for files have no index."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from itertools import chain, islice
+
+from nerve.events import Log
+from nerve.ids import time_of
+from nerve.store.days import DAY_MS
+from nerve.store.filters import Filter, Match
+from nerve.store.onelog import WholeLog
+from nerve.store.provenance.loggedruns import entries_wanted
+from nerve.store.provenance.tracedruns import read_start
+from nerve.store.table.runids import RunName
+
+STARTS = Filter("reflex", "run_start")
+SIGNALLED = replace(STARTS, matches=(Match("payload.cause", "!=", ("null",)),))
+
+
+class ArchivedRuns:
+    """Reads runs from the table and the archive.
+
+    What came of a run is recorded after it, so one pass from the day of the run on finds all of it.
+    """
+
+    def __init__(self, log: WholeLog) -> None:
+        self._log = log
+        self._caused: dict[str, list[Log]] = {}
+
+    def find(self, name: str, at_most: int) -> list[str]:
+        """Give the ids of up to `at_most` runs that `name` can mean; ValueError for no part of an id."""
+        wanted = RunName.parse(name)
+        if self.start_of(str(wanted)):
+            return [str(wanted)]
+        starts = (start.ref_id for start in self._log.stream(STARTS))
+        return list(islice((run for run in starts if run and wanted.fits(run)), at_most))
+
+    def start_of(self, run_id: str) -> Log | None:
+        """Give the `run_start` of a run, if it is there."""
+        made = time_of(run_id)
+        if made is None:
+            return None
+        wanted = replace(STARTS, ref_id=run_id, since=made - DAY_MS, until=made + DAY_MS, limit=1)
+        return next(iter(self._log.query(wanted)), None)
+
+    def caused_by(self, runs: Sequence[str]) -> list[Log]:
+        """Give the `run_start` of each run that a signal of one of `runs` has fired, in the order of their id."""
+        if unknown := [run for run in runs if run not in self._caused]:
+            self._look_for_all_below(unknown)
+        return sorted(chain.from_iterable(self._caused[run] for run in runs), key=lambda start: start.id)
+
+    def count_below(self, runs: Sequence[str], at_most: int) -> int:
+        """Count `runs` and all that came of them, directly or not; stops at `at_most`."""
+        seen, level = set(runs), runs
+        while level and len(seen) < at_most:
+            level = [start.ref_id for start in self.caused_by(level) if start.ref_id and start.ref_id not in seen]
+            seen.update(level)
+        return min(len(seen), at_most)
+
+    def entries_of(self, runs: Sequence[str], *, own: bool) -> Iterable[Log]:
+        """Give starts, ends and errors of `runs` and, with `own`, all else that they have logged, ascending by id."""
+        return self._log.stream(Filter(since=_day_of_first(runs), matches=entries_wanted(runs, own=own)))
+
+    def is_archived(self, run_id: str) -> bool:
+        """Tell that nothing is anywhere else: the archive has been looked through."""
+        del run_id
+        return False
+
+    def _look_for_all_below(self, runs: Sequence[str]) -> None:
+        fresh: dict[str, list[Log]] = {run: [] for run in runs}
+        for start in self._log.stream(replace(SIGNALLED, since=_day_of_first(runs))):
+            cause = read_start(start).cause
+            if cause in fresh and start.ref_id:
+                fresh[cause].append(start)
+                fresh.setdefault(start.ref_id, [])
+        self._caused |= fresh
+
+
+def _day_of_first(runs: Sequence[str]) -> int | None:
+    """Give the moment, in unix ms, before which there is nothing of `runs`, even if the clock was set back an hour."""
+    made = [time_of(run) for run in runs]
+    known = [ts for ts in made if ts is not None]
+    return min(known) - DAY_MS if known and len(known) == len(made) else None

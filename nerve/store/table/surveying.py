@@ -1,0 +1,93 @@
+"""What the log holds, as far as the best way to a filter's entries depends on it; looked up in indexes alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import NamedTuple
+
+import peewee
+from peewee import fn
+
+from nerve.store.filters import Filter, Match
+from nerve.store.models import Log, fetch
+from nerve.store.table.conditions import id_range, times, unindexed
+
+
+class Pair(NamedTuple):
+    """A source, and a type that it has."""
+
+    source: str
+    type: str
+
+
+@dataclass(frozen=True, slots=True)
+class Period:
+    """The entries from a filter's `since` to its `until`: their least and greatest id, and how many they are."""
+
+    first_id: int
+    last_id: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """The pairs to look among, and the period to look in; None for what makes no difference."""
+
+    pairs: tuple[Pair, ...] | None = None
+    period: Period | None = None
+
+
+def survey(db: peewee.Database, wanted: Filter) -> Survey:
+    """Look up what there is to know for what is wanted."""
+    if wanted.exact("ref"):
+        return Survey()
+    named = [demand for demand in wanted.demands() if demand.field in ("source", "type")]
+    by_pair = bool(named) and not wanted.errors and not wanted.exact("sense")
+    return Survey(_pairs(db, wanted, named) if by_pair else None, _period(db, wanted))
+
+
+def existing_pairs(db: peewee.Database) -> Iterator[Pair]:
+    """Give each pair that the log holds, in order, hopping through the index from one to the next."""
+    pair = _first_pair(db, Log.source >= "")
+    while pair:
+        yield pair
+        # Two hops, since SQLite would go through all rows of this pair to one with (source, type) > pair.
+        pair = _first_pair(db, Log.source == pair.source, Log.type > pair.type) or _first_pair(
+            db, Log.source > pair.source
+        )
+
+
+def _first_pair(db: peewee.Database, *where: peewee.Node) -> Pair | None:
+    found = fetch(db, Log.select(Log.source, Log.type).where(*where).order_by(Log.source, Log.type).limit(1))
+    return Pair(*found[0]) if found else None
+
+
+def _pairs(db: peewee.Database, wanted: Filter, named: Sequence[Match]) -> tuple[Pair, ...]:
+    """Give the pairs that are meant: of those that are spelt out, or else of those that exist."""
+    sources, types = wanted.exact("source"), wanted.exact("type")
+    candidates: Iterable[Pair] = existing_pairs(db)
+    if sources and types:
+        candidates = dict.fromkeys(Pair(*both) for both in product(sources.values, types.values))
+    return tuple(pair for pair in candidates if all(_accepts(demand, pair) for demand in named))
+
+
+def _accepts(demand: Match, pair: Pair) -> bool:
+    return demand.accepts(pair.source if demand.field == "source" else pair.type)
+
+
+def _period(db: peewee.Database, wanted: Filter) -> Period | None:
+    if wanted.until is None and (wanted.since is None or wanted.after_id is not None):
+        return None  # no period, or only what is new
+    oldest, newest = (fetch(db, Log.select(end(Log.ts)))[0][0] for end in (fn.min, fn.max))
+    if oldest is None or _covers(wanted, oldest, newest):
+        return None
+    numbers = Log.select(fn.min(Log.id), fn.max(Log.id), fn.count(Log.id))
+    where = [*times(wanted, Log.ts).values(), *id_range(wanted, unindexed(Log.id))]
+    first_id, last_id, count = fetch(db, numbers.where(*where))[0]
+    return Period(first_id or 0, last_id or 0, count)
+
+
+def _covers(wanted: Filter, oldest: int, newest: int) -> bool:
+    return (wanted.since is None or wanted.since <= oldest) and (wanted.until is None or newest <= wanted.until)

@@ -1,0 +1,1 @@
+"""Whether the log has every entry: what is damaged, and where."""

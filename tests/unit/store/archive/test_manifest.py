@@ -1,0 +1,112 @@
+"""The manifest, as text and as entries."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nerve.store.archive.compression import Stored
+from nerve.store.archive.manifest import (
+    FileName,
+    ManifestEntry,
+    Stretch,
+    Tally,
+    archived_stretches,
+    next_name,
+    parse_manifest,
+)
+
+DAY = "2026-11-23"
+
+
+def entry(file: str, last_id: int, *, day: str = DAY, log_id: str = "L", open_runs: str = "") -> ManifestEntry:
+    """Make an entry; each letter is an open run."""
+    return ManifestEntry(day, file, 1, last_id, last_id, "abc", 10, 0, log_id, tuple(open_runs))
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("2026-11-23.jsonl", FileName(DAY, 0)),
+        ("2026-11-23.1.jsonl", FileName(DAY, 1)),
+        ("2026-11-23.12.jsonl", FileName(DAY, 12)),
+        ("2026-11-23.0.jsonl", None),
+        ("2026-11-23.01.jsonl", None),
+        ("2026-02-30.jsonl", None),
+        ("2026-11-23.jsonl.tmp", None),
+        ("2026-11-23.jsonl.zst", FileName(DAY, 0, compressed=True)),
+        ("2026-11-23.3.jsonl.zst", FileName(DAY, 3, compressed=True)),
+        ("2026-11-23.jsonl.zst.tmp", None),
+        ("2026-11-23.jsonl.gz", None),
+        ("manifest.jsonl", None),
+    ],
+)
+def test_names_of_files_are_told_from_others(text: str, name: FileName | None) -> None:
+    """Only a name that we would give is one of ours, and it is written as it was read."""
+    assert FileName.parse(text) == name
+    assert name is None or str(name) == text
+
+
+def test_a_tally_adds_up_what_the_manifest_says() -> None:
+    """Rows, first and last id; how the file is stored, and the runs that were open, are told besides."""
+    tally = Tally()
+    tally.add(3)
+    tally.add(9)
+    expected = ManifestEntry(DAY, "2026-11-23.1.jsonl", 2, 3, 9, "abc", 8, 1234, "L", ("a", "b"))
+    assert tally.entry(FileName(DAY, 1), Stored(8, "abc"), 1234, "L", {"b", "a"}) == expected
+
+
+def test_open_runs_are_written_only_where_there_are_any() -> None:
+    """A line without them has no word of them."""
+    assert b"open_runs" not in msgspec.json.encode(entry("a", 1))
+    line = msgspec.json.encode(entry("a", 1, open_runs="rs")) + b"\n"
+    assert parse_manifest(line) == ([entry("a", 1, open_runs="rs")], len(line))
+
+
+@given(st.lists(st.integers(1, 99), max_size=4), st.integers(0, 500))
+def test_a_line_that_was_being_written_does_not_count(ids: list[int], cut: int) -> None:
+    """Wherever the power failed, the whole lines before are there, and their length is known."""
+    lines = [msgspec.json.encode(entry("x.jsonl", n)) + b"\n" for n in ids]
+    data = b"".join(lines)[:cut]
+    entries, length = parse_manifest(data)
+    assert length == data.rfind(b"\n") + 1
+    assert entries == [entry("x.jsonl", n) for n in ids[: data.count(b"\n")]]
+
+
+@pytest.mark.parametrize("damage", [b"{}\n", b"oops\n", b"\xff\n", b"\n", b"\x00\x00\n"])
+def test_other_damage_is_told_with_its_line(damage: bytes) -> None:
+    """A whole line that is no entry means that somebody else has written there."""
+    with pytest.raises(ValueError, match="line 2 is damaged"):
+        parse_manifest(msgspec.json.encode(entry("a.jsonl", 1)) + b"\n" + damage)
+
+
+def test_rows_are_archived_up_to_the_greatest_id_of_their_day() -> None:
+    """Other days, and another log with the same ids, don't count."""
+    entries = [entry("a", 5), entry("b", 3), entry("c", 9, day="2026-11-24"), entry("d", 99, log_id="other")]
+    assert archived_stretches(entries, DAY, "L") == (Stretch(5),)
+    assert archived_stretches(entries, "2020-01-01", "L") == ()
+
+
+ROWS = st.tuples(st.integers(1, 12), st.sampled_from(["a", "b", None]))
+RUNS = st.sampled_from(["", "a", "b", "ab"])
+
+
+@given(st.lists(st.tuples(st.integers(1, 12), RUNS), max_size=5), ROWS)
+def test_an_entry_is_archived_if_any_file_vouches_for_it(files: list[tuple[int, str]], row: tuple[int, str]) -> None:
+    """However the runs opened and closed: leaving out what others cover changes nothing."""
+    entries = [entry(f"{n}", last_id, open_runs=runs) for n, (last_id, runs) in enumerate(files)]
+    vouched = any(row[0] <= last_id and row[1] not in set(runs) for last_id, runs in files)
+    stretches = archived_stretches(entries, DAY, "L")
+    assert any(stretch.holds(*row) for stretch in stretches) == vouched
+    assert not any(one.covers(other) for one in stretches for other in stretches if one is not other)
+
+
+def test_late_rows_go_to_the_next_part() -> None:
+    """Whichever log the parts came from, and however they are stored, none is written twice."""
+    assert str(next_name([], DAY)) == "2026-11-23.jsonl"
+    taken = [FileName(DAY, 0), FileName(DAY, 2, compressed=True)]
+    assert str(next_name(taken, DAY)) == "2026-11-23.3.jsonl"
+    assert str(next_name(taken, DAY, compressed=True)) == "2026-11-23.3.jsonl.zst"
+    assert str(next_name(taken, "2026-11-24")) == "2026-11-24.jsonl"

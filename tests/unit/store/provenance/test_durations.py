@@ -1,0 +1,27 @@
+"""Percentiles of durations are exact."""
+
+from __future__ import annotations
+
+import math
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nerve.store.provenance.durations import Durations
+
+durations = st.floats(0, 2.0**52) | st.integers(0, 40).map(float)
+
+
+@given(st.lists(durations, min_size=1), st.sampled_from([0, 1, 50, 90, 95, 99, 99.9, 100]))
+def test_a_percentile_is_the_value_of_its_rank(values: list[float], percent: float) -> None:
+    """It is what sorting all of them gives."""
+    kept = Durations()
+    for value in values:
+        kept.add(value)
+    assert kept.percentile(percent) == sorted(values)[max(1, math.ceil(len(values) * percent / 100)) - 1]
+    assert kept.count == len(values)
+
+
+def test_of_none_there_is_no_percentile() -> None:
+    """None says so."""
+    assert Durations().percentile(50) is None

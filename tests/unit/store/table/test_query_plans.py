@@ -1,0 +1,189 @@
+"""Whatever is asked, an index finds it: SQLite goes through the table only where nothing narrows the search."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import peewee
+import pytest
+from support.entries import NOON, completed, event, started
+
+from nerve.store import models
+from nerve.store.filters import Filter, parse_matches
+from nerve.store.models import sql_of
+from nerve.store.table import queries
+from nerve.store.table.querying import LogReader
+from nerve.store.table.writing import LogWriter
+
+
+class Explained:
+    """SQLite's plan for every query of the log that is made from now on."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.plans: list[str] = []
+        execute = models.execute
+
+        def explaining(db: peewee.Database, query: peewee.Node) -> object:
+            if "sqlite_sequence" not in sql_of(db, query):
+                plan = execute(db, peewee.NodeList((peewee.SQL("EXPLAIN QUERY PLAN"), query)))
+                self.plans.append("\n".join(detail for *_, detail in plan))
+            return execute(db, query)
+
+        monkeypatch.setattr(models, "execute", explaining)
+        monkeypatch.setattr(queries, "RECENT", 0)
+
+    @property
+    def scans(self) -> list[str]:
+        """The steps that go through all rows of the log."""
+        steps = [step for plan in self.plans for step in plan.split("\n")]
+        return [step for step in steps if step.startswith("SCAN") and not step.startswith("SCAN json_each")]
+
+
+@pytest.fixture
+def reader(db: Path, writer: LogWriter) -> Iterator[LogReader]:
+    """Give a reader of a log with a few entries of each sort."""
+    for n in range(20):
+        run = f"cpu/{n}"
+        writer.append([started(run, cause="disk/1"), event(ref_id=run), completed(run, "error"), event("start")], {})
+        writer.append([event("error", source="system", ref_id=None, ts=NOON + n), event("old", ts=n)], {})
+    with LogReader(db) as opened:
+        yield opened
+
+
+@pytest.fixture
+def explained(monkeypatch: pytest.MonkeyPatch) -> Explained:
+    """Record the plans of everything that is asked."""
+    return Explained(monkeypatch)
+
+
+NARROWED = [
+    Filter(source="reflex"),
+    Filter(type="run_start"),
+    Filter(source="reflex", type="run_complete"),
+    Filter(ref_id="cpu/3"),
+    Filter(ref_id="cpu/3", source="reflex", type="run_start", since=NOON),
+    Filter(sense="cpu"),
+    Filter(sense="cpu", source="reflex", type="run_complete"),
+    Filter(errors=True),
+    Filter(errors=True, sense="cpu"),
+    Filter(errors=True, ref_id="cpu/3"),
+    Filter(since=NOON + 3),
+    Filter(until=NOON - 1),
+    Filter(since=3, until=NOON - 1, source="sense"),
+    Filter(after_id=100),
+    Filter(after_id=3, until_id=10, source="sense"),
+    Filter(matches=parse_matches(["source=reflex", "source=system"])),
+    Filter(matches=parse_matches(["type!=run_start"])),
+    Filter(matches=parse_matches(["type~=^run_", "payload.status=error"])),
+    Filter(matches=parse_matches(["ref=cpu/1", "ref=cpu/2"])),
+    Filter(matches=parse_matches(["sense=cpu", "sense=disk"])),
+]
+
+
+@pytest.mark.parametrize("limit", [None, 5])
+@pytest.mark.parametrize("wanted", NARROWED, ids=repr)
+def test_what_is_narrowed_is_never_scanned_for(
+    reader: LogReader, explained: Explained, wanted: Filter, limit: int | None
+) -> None:
+    """An index, or a range of ids, serves each query that is made on the way."""
+    reader.query(replace(wanted, limit=limit))
+    list(reader.stream(wanted))
+    assert explained.plans
+    assert explained.scans == []
+
+
+PARTS: list[dict[str, Any]] = [
+    {"source": "reflex"},
+    {"type": "run_complete"},
+    {"ref_id": "cpu/3"},
+    {"sense": "cpu"},
+    {"since": NOON + 3},
+    {"until": NOON + 9},
+    {"after_id": 100},
+    {"errors": True},
+    {"matches": parse_matches(["payload.status!=ok"])},
+    {"matches": parse_matches(["type~=run", "sense!=disk"])},
+]
+
+
+@pytest.mark.parametrize("parts", list(combinations(PARTS, 2)), ids=repr)
+def test_what_is_narrowed_twice_is_never_scanned_for(
+    reader: LogReader, explained: Explained, parts: tuple[dict[str, Any], ...]
+) -> None:
+    """Whatever two filters are combined, the better one has its index."""
+    wanted = Filter(**{name: value for part in parts for name, value in part.items()})
+    reader.query(replace(wanted, limit=5))
+    list(reader.stream(wanted))
+    assert explained.plans
+    assert explained.scans == []
+
+
+def test_only_what_no_index_could_know_goes_through_all(reader: LogReader, explained: Explained) -> None:
+    """A match inside the payload asks each row, from the newest on, and stops at the limit."""
+    assert len(reader.query(Filter(limit=2, matches=parse_matches(["payload.status=error"])))) == 2
+    assert explained.scans == ["SCAN t1"]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "index"),
+    [
+        (Filter(ref_id="cpu/3"), "logs_ref_id (ref_id=? AND rowid>?"),
+        (Filter(sense="cpu"), "COVERING INDEX logs_ref_id (ref_id>? AND ref_id<?)"),
+        (Filter(source="reflex", type="run_start"), "COVERING INDEX logs_source_type (source=? AND type=? AND rowid>?"),
+        (Filter(source="reflex"), "COVERING INDEX logs_source_type (source=? AND type=? AND rowid>?"),
+        (Filter(errors=True), "logs_errors (<expr>=? AND rowid>?"),
+        (Filter(until=NOON - 1), "COVERING INDEX logs_ts (ts<?)"),
+    ],
+    ids=repr,
+)
+def test_the_right_index_serves(reader: LogReader, explained: Explained, wanted: Filter, index: str) -> None:
+    """Each is used to its last column, with the id, so that a page costs what it holds."""
+    list(reader.stream(replace(wanted, after_id=2)))
+    assert index in "\n".join(explained.plans)
+
+
+@pytest.mark.parametrize(
+    "wanted", [Filter(limit=3), Filter(source="reflex", limit=3), Filter(errors=True, limit=3), Filter(ref_id="x")]
+)
+def test_the_newest_are_found_without_sorting(reader: LogReader, explained: Explained, wanted: Filter) -> None:
+    """An index gives them in the order of their id, newest first."""
+    reader.query(wanted)
+    assert "TEMP B-TREE" not in "\n".join(explained.plans)
+
+
+def test_what_a_run_caused_is_found_by_an_index(reader: LogReader, explained: Explained) -> None:
+    """So is the start of each run that a signal of several runs has fired."""
+    assert len(reader.caused_by(["disk/1", "none/2"])) == 20
+    assert "USING INDEX logs_cause (<expr>=?)" in explained.plans[0]
+    assert explained.scans == []
+
+
+def test_a_run_is_found_by_a_few_steps_through_an_index(reader: LogReader, explained: Explained) -> None:
+    """By the beginning of its id, by its digits; by the last ones through an index that holds all that is asked."""
+    assert reader.find_runs("cpu/", 2) == ["cpu/9", "cpu/8"]
+    assert reader.find_runs("cpu/…9", 50) == ["cpu/9", "cpu/19"]
+    assert reader.find_runs("7", 50) == ["cpu/7"]
+    assert explained.scans == []
+    assert [plan for plan in explained.plans if "COVERING INDEX logs_ref_id" not in plan] == []
+
+
+def test_what_came_of_a_run_is_counted_by_an_index(reader: LogReader, explained: Explained) -> None:
+    """A step for each run, and no look at any other row."""
+    assert reader.count_caused(["disk/1"], 100) == 21
+    assert reader.count_caused(["disk/1"], 7) == 7
+    assert "SEARCH logs USING INDEX logs_cause (<expr>=?)" in explained.plans[0]
+    assert [step for step in explained.scans if step != "SCAN below"] == []
+
+
+def test_counting_and_looking_around_use_indexes_alone(reader: LogReader, explained: Explained) -> None:
+    """Counts, the archive's days and the last id are all found in an index."""
+    reader.counts_since(3)
+    reader.count_between(0, NOON, after_id=3, until_id=100)
+    reader.first_ts(5)
+    reader.last_id()
+    assert explained.scans == []
+    assert [plan for plan in explained.plans if "COVERING" not in plan] == []
