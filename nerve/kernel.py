@@ -22,7 +22,7 @@ from nerve.errors import StartError
 from nerve.eventqueue import Lane
 from nerve.events import ErrorDetail
 from nerve.loop import Loop
-from nerve.messages import Archived, ArchiverReport, FromChild, Update, WriterReport
+from nerve.messages import Archived, ArchiverReport, Blind, FromChild, Update, WriterReport
 from nerve.pool import Limits, Pool, Worker
 from nerve.progress import ArchiveProgress
 from nerve.recorder import Recorder
@@ -173,6 +173,8 @@ class Kernel:
                 self._requests.reported(message)
             case ArchiveProgress() | Archived():
                 self._requests.archived(message)
+            case Blind(folders):
+                self._reloads.cannot_see(folders)
             case Update() if not self._ladder:
                 self._reloads.take(message)
             case Update():

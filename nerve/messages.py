@@ -151,5 +151,11 @@ class Update(msgspec.Struct, frozen=True, tag=7):
         return self.config is None and self.problems is None and not self.versions and not self.broken
 
 
+class Blind(msgspec.Struct, frozen=True, tag=9):
+    """Watcher to kernel: changes in these folders can't be noticed, one line each with the reason; none: all can."""
+
+    folders: tuple[str, ...]
+
+
 ToChild = Run | Finish | Report | ArchiveNow | ArchiveSettings | Survey
-FromChild = Ready | Failed | Outcome | WriterReport | ArchiverReport | Archived | Update | ArchiveProgress
+FromChild = Ready | Failed | Outcome | WriterReport | ArchiverReport | Archived | Update | Blind | ArchiveProgress

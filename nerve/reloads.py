@@ -40,6 +40,7 @@ class Reloads:
         self._pinned_workers = pinned_workers
         self._numbers = count(1)
         self._waiting: dict[int, Answer] = {}
+        self._blind: tuple[str, ...] = ()
 
     def ask(self, answer: Answer) -> None:
         """Have the watcher look at all files now; `answer` is told what came of it."""
@@ -65,6 +66,17 @@ class Reloads:
         for answer in self._waiting.values():
             answer(Refused(f"the watcher died ({reason}): ask again"))
         self._waiting.clear()
+        self._blind = ()
+
+    def cannot_see(self, folders: tuple[str, ...]) -> None:
+        """Note in which folders the watcher notices no change."""
+        self._blind = folders
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """What is wrong with the files, and where a change to them would not be noticed; one line each."""
+        unseen = (f"changes in {folder} are not noticed: use `nerve reload` after one" for folder in self._blind)
+        return (*self.in_force.problems, *unseen)
 
     def _changes(self, before: InForce) -> tuple[str, ...]:
         return changes(before.config, self.in_force.config, self._pinned_workers)
@@ -80,7 +92,10 @@ class Reloads:
         if update.config:
             recorded.append(events.config_reload(now, self._boot_id, self._changes(before)))
         versions = unpacked(update)
-        recorded += [events.sense_refused(now, sense, line) for sense, line in update.broken.items()]
+        for sense, line in update.broken.items():
+            # One that is new has no version before: its runs go by the broken one, and fail.
+            digest = versions[sense].digest if sense in versions else None
+            recorded.append(events.sense_refused(now, sense, line, digest))
         return recorded + [
             events.sense_reload(now, sense, digest=version.digest, files=self._relative(version.digests))
             for sense, version in versions.items()

@@ -164,7 +164,7 @@ class Requests:
                 inquiry.answer(StatusReply(self._status(inquiry.awaited, now)))
 
     def _status(self, silent: set[str], now: float) -> EngineStatus:
-        problems = [*self.problems(), *self.reloads.in_force.problems]
+        problems = [*self.problems(), *self.reloads.problems]
         problems += [f"the {name} did not report within {REPORT_SECONDS:g} s" for name in silent]
         if self._writer_report and self._writer_report.outage and self.services.writer.role.name not in silent:
             problems.append(f"the log can't be written, everybody waits: {self._writer_report.outage}")

@@ -13,25 +13,14 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from watchdog.events import (
-    DirCreatedEvent,
-    DirDeletedEvent,
-    DirMovedEvent,
-    FileClosedEvent,
-    FileCreatedEvent,
-    FileDeletedEvent,
-    FileModifiedEvent,
-    FileMovedEvent,
-    FileSystemEvent,
-    FileSystemEventHandler,
-)
+from watchdog import events as changed
 from watchdog.observers import Observer
 
 from nerve.children import ChildContext
 from nerve.clock import Clock, SystemClock
 from nerve.codebase import source_folders
 from nerve.loop import Loop
-from nerve.messages import Finish, Ready, Survey, ToChild
+from nerve.messages import Blind, Finish, Ready, Survey, ToChild
 from nerve.reloading import Disk, InForce, applied, difference, read_disk
 from nerve.wire import Channel
 from nerve.workspace import Workspace
@@ -42,15 +31,15 @@ logger = logging.getLogger("nerve.watcher")
 QUIET_SECONDS = 0.05
 LONGEST_SECONDS = 0.25
 
-_CHANGES: list[type[FileSystemEvent]] = [
-    DirCreatedEvent,
-    DirDeletedEvent,
-    DirMovedEvent,
-    FileClosedEvent,
-    FileCreatedEvent,
-    FileDeletedEvent,
-    FileModifiedEvent,
-    FileMovedEvent,
+_CHANGES: list[type[changed.FileSystemEvent]] = [
+    changed.DirCreatedEvent,
+    changed.DirDeletedEvent,
+    changed.DirMovedEvent,
+    changed.FileClosedEvent,
+    changed.FileCreatedEvent,
+    changed.FileDeletedEvent,
+    changed.FileModifiedEvent,
+    changed.FileMovedEvent,
 ]
 """All but reading: the watcher reads these files itself."""
 
@@ -78,7 +67,7 @@ class Place:
     recursive: bool
 
 
-class Bell(FileSystemEventHandler):
+class Bell(changed.FileSystemEventHandler):
     """Rings, in the main thread's selector, whenever something has changed; it never blocks."""
 
     def __init__(self) -> None:
@@ -90,7 +79,7 @@ class Bell(FileSystemEventHandler):
         """The descriptor that becomes readable."""
         return self._heard.fileno()
 
-    def on_any_event(self, _event: FileSystemEvent) -> None:
+    def on_any_event(self, _event: changed.FileSystemEvent) -> None:
         """Ring (called in the observer's thread)."""
         with suppress(BlockingIOError):  # it is ringing already
             self._rings.send(b"!")
@@ -112,6 +101,7 @@ class Watcher:
         self._bell = Bell()
         self._observer = Observer()
         self._places: frozenset[Place] = frozenset()
+        self._blind: tuple[str, ...] = ()
         self._flurry: Flurry | None = None
         self._requests: list[int] = []
         self._finishing = False
@@ -176,11 +166,19 @@ class Watcher:
             return
         self._observer.unschedule_all()
         self._places = wanted
-        for place in sorted(wanted):
-            try:
-                self._observer.schedule(self._bell, place.path, recursive=place.recursive, event_filter=_CHANGES)
-            except OSError as error:
-                logger.warning("can't watch %s (%s): use `nerve reload` after a change", place.path, error.strerror)
+        blind = tuple(line for place in sorted(wanted) if (line := self._fail_to_watch(place)))
+        if blind != self._blind:
+            self._blind = blind
+            self._link.send(Blind(blind))
+
+    def _fail_to_watch(self, place: Place) -> str | None:
+        """Watch a folder; gives a line when the system has no room for that."""
+        try:
+            self._observer.schedule(self._bell, place.path, recursive=place.recursive, event_filter=_CHANGES)
+        except OSError as error:
+            logger.warning("can't watch %s: %s", place.path, error.strerror)
+            return f"{place.path} ({error.strerror})"
+        return None
 
 
 def places(workspace: Workspace, in_force: InForce) -> frozenset[Place]:
@@ -189,14 +187,19 @@ def places(workspace: Workspace, in_force: InForce) -> frozenset[Place]:
     flat |= {Path(sense.path).parent for sense in in_force.config.senses.values()}
     deep = workspace.senses_dir.resolve()
     flat |= {folder.resolve() for folder in source_folders(workspace.senses_dir)}  # links may lead elsewhere
-    flat = {folder for folder in flat if not folder.is_relative_to(deep)}
+    flat = {place for folder in flat if not (place := _nearest(folder)).is_relative_to(deep)}
     return frozenset((*_existing(flat, recursive=False), *_existing({deep}, recursive=True)))
 
 
 def _existing(folders: Iterable[Path], *, recursive: bool) -> Iterable[Place]:
     for folder in folders:
-        with suppress(OSError):  # one that is not there is noticed, once it is, in the folder above it
+        with suppress(OSError):
             yield Place(str(folder), folder.stat().st_ino, recursive)
+
+
+def _nearest(folder: Path) -> Path:
+    """Give the folder itself, or the nearest one above it that is there: in that, its coming will be a change."""
+    return next((place for place in (folder, *folder.parents) if place.is_dir()), folder)
 
 
 def _end_at_once(failure: threading.ExceptHookArgs) -> None:

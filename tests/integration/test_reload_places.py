@@ -143,7 +143,8 @@ def test_many_at_once_ask_for_a_reload(user: Engine) -> None:
     said_to = [process.communicate(timeout=30)[0] for process in asking]
     assert [process.returncode for process in asking] == [0] * 5
     assert set(said_to) == {"nerve: 1 sense loaded anew: user\n"}
-    assert len([entry for entry in user.reloads("user") if entry.payload["ok"]]) == 5
+    user.until(lambda: len(user.reloads("user")) >= 5, "all of them are committed")
+    assert [entry.payload["ok"] for entry in user.reloads("user")] == [True] * 5
     assert set(said(user, "user")) == {1}
 
 

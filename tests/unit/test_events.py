@@ -78,6 +78,11 @@ def payload_of(event: LogEvent) -> Any:
             {"ok": False, "error": "senses/disk.py:1: no"},
         ),
         (
+            events.sense_refused(NOW, "disk", "senses/disk.py:1: no", "d"),
+            ("system", "sense_reload", "disk"),
+            {"ok": False, "error": "senses/disk.py:1: no", "digest": "d"},
+        ),
+        (
             events.scale(NOW, "boot", before=2, after=4, by="SIGTTIN"),
             ("system", "scale", "boot"),
             {"from": 2, "to": 4, "by": "SIGTTIN"},

@@ -128,7 +128,17 @@ def test_a_new_sense_that_is_broken_is_recorded_as_that_only(rig: Rig) -> None:
     """It is in force for want of a better one, which is nothing to call good."""
     update = new_version("two", "d1")
     rig.reloads.take(Update(config_of("one", "two"), None, update.modules, update.versions, {"two": "two.py:1: no"}))
-    assert [recorded[2]["ok"] for recorded in rig.recorded() if recorded[0] == "sense_reload"] == [False]
+    reloads = [recorded[2] for recorded in rig.recorded() if recorded[0] == "sense_reload"]
+    assert reloads == [{"ok": False, "error": "two.py:1: no", "digest": "d1"}]  # by which its failing runs go
+
+
+def test_folders_that_the_watcher_cannot_see_into_are_a_problem_until_it_can_or_dies(rig: Rig) -> None:
+    """The next watcher tells anew."""
+    for ending in (lambda: rig.reloads.cannot_see(()), lambda: rig.reloads.watcher_died("killed")):
+        rig.reloads.cannot_see(("/w/lib (no room)",))
+        assert rig.reloads.problems == ("changes in /w/lib (no room) are not noticed: use `nerve reload` after one",)
+        ending()
+        assert rig.reloads.problems == ()
 
 
 def test_who_asks_is_told_what_came_of_it(rig: Rig) -> None:

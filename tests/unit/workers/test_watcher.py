@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import socket
@@ -14,11 +15,12 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from watchdog.observers.api import BaseObserver
 
 from nerve.children import ChildContext
 from nerve.clock import SystemClock
 from nerve.config import Config, SenseConfig, load_config
-from nerve.messages import Finish, FromChild, Ready, Survey, ToChild, Update
+from nerve.messages import Blind, Finish, FromChild, Ready, Survey, ToChild, Update
 from nerve.reloading import InForce, applied, difference, first_in_force, read_disk, unpacked
 from nerve.wire import Channel
 from nerve.workspace import Workspace
@@ -47,6 +49,7 @@ class Rig:
         self.in_force = in_force or first_in_force(load_config(self.workspace.config_path), self.workspace)
         self.updates: list[Update] = []
         self.ready = False
+        self.blind: tuple[str, ...] = ()
         ours, theirs = socket.socketpair()
         self.link: Channel[FromChild] = Channel(ours, FromChild)
         self._theirs: Channel[ToChild] = Channel(theirs, ToChild)
@@ -69,6 +72,9 @@ class Rig:
     def _take(self, message: FromChild) -> None:
         if isinstance(message, Ready):
             self.ready = True
+            return
+        if isinstance(message, Blind):
+            self.blind = message.folders
             return
         assert isinstance(message, Update)
         self.updates.append(message)
@@ -366,6 +372,49 @@ def test_without_the_kernel_the_watcher_ends(home: Path) -> None:
     assert rig.end()
 
 
+def test_a_folder_that_cannot_be_watched_is_told_and_so_is_that_it_can_be(
+    home: Path, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A person must know that a save there has no effect; what can be watched still is."""
+    schedule = BaseObserver.schedule
+
+    def refuse(observer: BaseObserver, handler: Any, path: str, **options: Any) -> Any:
+        if path.endswith("/lib"):
+            raise OSError(errno.ENOSPC, "inotify watch limit reached")
+        return schedule(observer, handler, path, **options)
+
+    monkeypatch.setattr(BaseObserver, "schedule", refuse)
+    (home / "lib").mkdir()
+    (home / "lib" / "two.py").write_text(compute(2))
+    in_place(home / "nerve.yaml", CONFIG.replace("two: ", "two: {path: lib/two.py}"))
+    rig = start()
+    assert rig.blind == (f"{home}/lib (inotify watch limit reached)",)
+    in_place(home / "senses" / "one.py", compute("seen"))
+    rig.until_source(compute("seen"))
+    in_place(home / "nerve.yaml", CONFIG)
+    rig.wait(lambda: rig.blind == (), "nothing is left that can't be watched")
+
+
+def test_a_sense_whose_folders_are_gone_is_noticed_once_it_is_back(home: Path, start: Start) -> None:
+    """However many of them are missing: each that comes leads to the next."""
+    (home / "a" / "b" / "c").mkdir(parents=True)
+    in_place(home / "a" / "b" / "c" / "two.py", compute(2))
+    in_place(home / "nerve.yaml", CONFIG.replace("two: ", "two: {path: a/b/c/two.py}"))
+    rig = start()
+    shutil.rmtree(home / "a")
+    rig.wait(lambda: watched(rig) == {home, home / "senses"}, "nothing below is watched")
+    for folder in ("a", "a/b", "a/b/c"):
+        (home / folder).mkdir()
+        rig.wait(lambda folder=folder: home / folder in watched(rig), f"{folder} is watched")
+    in_place(home / "a" / "b" / "c" / "two.py", compute("there"))
+    rig.until_source(compute("there"), "two")
+
+
+def watched(rig: Rig) -> set[Path]:
+    """Give the folders that a watcher watches."""
+    return {Path(place.path) for place in rig.watcher._places}
+
+
 # The decisions.
 
 
@@ -433,3 +482,10 @@ def test_a_folder_that_is_not_there_is_no_place_yet(home: Path) -> None:
     assert places(Workspace(home), in_force_with()) == {place(home)}
     (home / "senses").mkdir()
     assert places(Workspace(home), in_force_with()) != before
+
+
+def test_instead_of_a_folder_that_is_not_there_the_nearest_above_it_is_a_place(home: Path) -> None:
+    """In that, its coming is a change."""
+    (home / "a").mkdir()
+    in_force = in_force_with(home / "a" / "b" / "c" / "one.py", home / "senses" / "d" / "two.py")
+    assert places(Workspace(home), in_force) == {place(home), place(home / "senses", recursive=True), place(home / "a")}
