@@ -43,7 +43,12 @@ class Rig:
             pool=cast(Any, SimpleNamespace(workers={})),
             recorder=cast(Any, SimpleNamespace(unacknowledged=4)),
             services=cast(Any, SimpleNamespace(**self.services)),
-            reloads=cast(Any, SimpleNamespace(ask=self.asked.append, in_force=self.in_force)),
+            reloads=cast(
+                Any,
+                SimpleNamespace(
+                    ask=self.asked.append, in_force=self.in_force, problems=(*self.in_force.problems, "senses/: unseen")
+                ),
+            ),
             clock=cast(Any, SimpleNamespace(now=lambda: self.time)),
             stop=self.stopped.append,
             scale=self._scale,
@@ -109,11 +114,11 @@ def test_a_stop_is_accepted_before_it_begins(rig: Rig) -> None:
 
 
 def test_a_status_has_the_problems_of_everything(rig: Rig) -> None:
-    """Of the engine, of nerve.yaml and of the senses, each once; and the watcher's pid."""
+    """Of the engine, of nerve.yaml, of the senses, each once, and of what watches them; and the watcher's pid."""
     rig.services["writer"].ready = rig.services["archiver"].ready = False
     rig.ask(GetStatus())
     status = rig.status()
-    assert status.problems == ["the engine is tired", "nerve.yaml:1: no", "a.py:1: no"]
+    assert status.problems == ["the engine is tired", "nerve.yaml:1: no", "a.py:1: no", "senses/: unseen"]
     assert status.watcher.pid == rig.services["watcher"].child.pid
     assert (status.writer.committed, status.writer.unacknowledged) == (None, 4)
 
