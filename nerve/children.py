@@ -14,6 +14,7 @@ from pathlib import Path
 from nerve.diagnostics import RelayHandler
 from nerve.errors import WorkspaceError
 from nerve.messages import FromChild, ToChild
+from nerve.prefetch import PREFETCHING, Prefetch
 from nerve.reloading import InForce
 from nerve.signals import held_back
 from nerve.wire import Channel
@@ -47,23 +48,29 @@ class Role:
 
     `outlives_kernel` is for those that finish their work by themselves when the kernel is gone; the others die with it.
     `inherits` names the descriptors of the boot that it needs; all others are closed on its side.
+    `prefetches`: while it is busy, it can be handed what it is to do next.
     """
 
     name: str
     main: Callable[[ChildContext], None]
     outlives_kernel: bool = False
     inherits: Callable[[Boot], set[int]] = field(default=lambda _boot: set())
+    prefetches: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class ChildContext:
-    """What one child is handed through the fork: who it is, its end of the link, and where a crash writes its trace."""
+    """What one child is handed through the fork: who it is, its end of the link, and where a crash writes its trace.
+
+    `prefetched` has what it is to do next, for a role that prefetches on a system that can do it.
+    """
 
     role: Role
     boot: Boot
     link: socket.socket
     crash: int
     kernel_pid: int
+    prefetched: socket.socket | None = None
 
 
 class Child:
@@ -75,15 +82,18 @@ class Child:
         crash_in, crash_out = os.pipe()
         for end in (crash_in, crash_out):
             os.set_blocking(end, False)
-        context = ChildContext(role, boot, theirs, crash_out, os.getpid())
+        self.prefetch = Prefetch() if role.prefetches and PREFETCHING else None
+        prefetched = self.prefetch.theirs if self.prefetch else None
+        context = ChildContext(role, boot, theirs, crash_out, os.getpid(), prefetched)
         fork = multiprocessing.get_context("fork")
         self._process = fork.Process(target=role.main, args=(context,), name=role.name)
         try:
             with held_back():
                 self._process.start()
         except OSError:
-            for closing in (ours, theirs):
-                closing.close()
+            for closing in (ours, theirs, self.prefetch):
+                if closing:
+                    closing.close()
             os.close(crash_in)
             raise
         finally:
@@ -135,6 +145,8 @@ class Child:
     def close(self) -> None:
         """Let go of a reaped child's descriptors."""
         self.link.close()
+        if self.prefetch:
+            self.prefetch.close()
         os.close(self._crash)
         self._process.close()
 

@@ -23,7 +23,7 @@ from nerve.eventqueue import Lane
 from nerve.events import ErrorDetail
 from nerve.loop import Loop
 from nerve.messages import Archived, ArchiverReport, Blind, FromChild, Update, WriterReport
-from nerve.pool import Limits, Pool, Worker
+from nerve.pool import Limits, Pool
 from nerve.progress import ArchiveProgress
 from nerve.recorder import Recorder
 from nerve.reloading import InForce
@@ -36,6 +36,7 @@ from nerve.shutdown import Ladder, Stage
 from nerve.signals import SCALE_SIGNALS, STOP_SIGNALS, SignalQueue
 from nerve.status import KernelStatus
 from nerve.version import __version__
+from nerve.worker import Worker
 from nerve.workspace import CONFIG_NAME
 
 logger = logging.getLogger("nerve.kernel")
@@ -120,8 +121,8 @@ class Kernel:
         logger.info("stopping: %s", reason)
         self._ladder = Ladder.plan(reason, now, self._reloads.in_force.config.shutdown_timeout)
         self._stage = Stage.COMPUTES
+        self._pool.close(now)
         self._runs.halt(now)
-        self._pool.close()
         self._services.finish_readers()
 
     # One turn of the loop.
@@ -165,7 +166,11 @@ class Kernel:
         return Child(role, replace(self._boot, in_force=self._reloads.in_force), now)
 
     def _watch_worker(self, worker: Worker) -> None:
-        self._loop.watch(worker.child.link, lambda: self._runs.ended(self._pool.hear(worker), self._clock.now()))
+        self._loop.watch(worker.child.link, lambda: self._hear_worker(worker))
+
+    def _hear_worker(self, worker: Worker) -> None:
+        now = self._clock.now()
+        self._runs.ended(self._pool.hear(worker, now), now)
 
     def _heed(self, message: FromChild) -> None:
         match message:
@@ -230,7 +235,7 @@ class Kernel:
             self._recorder.submit(
                 [events.scale(self._clock.stamp(), self._boot.boot_id, before=before, after=after, by=by)]
             )
-            self._pool.resize(after)
+            self._pool.resize(after, self._clock.now())
         return before
 
     # The shutdown ladder.

@@ -60,6 +60,10 @@ class Survey(msgspec.Struct, frozen=True, tag=6):
     request: int
 
 
+class Look(msgspec.Struct, frozen=True, tag=7):
+    """Kernel to worker: there are runs to be taken from what is prefetched."""
+
+
 class Ready(msgspec.Struct, frozen=True, tag=1):
     """Child to kernel: up and serving."""
 
@@ -157,5 +161,5 @@ class Blind(msgspec.Struct, frozen=True, tag=9):
     folders: tuple[str, ...]
 
 
-ToChild = Run | Finish | Report | ArchiveNow | ArchiveSettings | Survey
+ToChild = Run | Finish | Report | ArchiveNow | ArchiveSettings | Survey | Look
 FromChild = Ready | Failed | Outcome | WriterReport | ArchiverReport | Archived | Update | Blind | ArchiveProgress

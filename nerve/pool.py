@@ -4,67 +4,22 @@ from __future__ import annotations
 
 import logging
 import signal
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Literal
-
-import msgspec
 
 from nerve.children import FIRST_DELAY_SECONDS, Child, describe_exit, restart_delay
-from nerve.codebase import Version
 from nerve.errors import WireError
-from nerve.events import ErrorDetail, Status
+from nerve.events import Status
 from nerve.messages import Failed, Finish, FromChild, Outcome, Ready, Run
-from nerve.units import format_duration
+from nerve.places import PREFETCH_RUNS, Places
+from nerve.prefetch import PREFETCHING
+from nerve.worker import Ended, Worker
 
 logger = logging.getLogger("nerve.kernel")
 
 TRACE_SECONDS = 0.1
 """How long a worker that is about to be killed has for writing where it hangs."""
-
-WorkerState = Literal["idle", "busy", "stopping"]
-
-
-@dataclass(frozen=True, slots=True)
-class OpenRun:
-    """A run that a worker has: since when, and when its worker is killed (monotonic seconds)."""
-
-    run: Run
-    started: float
-    kill_at: float
-
-
-@dataclass(slots=True, eq=False)
-class Worker:
-    """One worker of the pool."""
-
-    child: Child
-    open_run: OpenRun | None = None
-    stopping: bool = False
-    runs: int = 0
-    rss_bytes: int | None = None
-    versions: dict[str, Version] = field(default_factory=dict)
-    """What it was last sent of each sense."""
-    condemned: Status | None = None
-    """Why it is being killed, which is then how its run ends: timeout or cancelled."""
-    kill_at: float | None = None
-
-    @property
-    def state(self) -> WorkerState:
-        """What it is doing, in the words of `nerve status`."""
-        if self.stopping:
-            return "stopping"
-        return "busy" if self.open_run else "idle"
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """A run that has ended, with the worker that had it; `died` when it cost the worker."""
-
-    open_run: OpenRun
-    outcome: Outcome
-    pid: int
-    died: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +35,15 @@ class Limits:
         return over_runs or (self.max_rss is not None and rss_bytes is not None and rss_bytes > self.max_rss)
 
 
+_NO_LIMITS = Limits()
+
+
 @dataclass(slots=True)
 class Pool:
     """Long-lived workers, one run each at a time. A worker that dies costs one run, and is replaced.
 
-    `fork` makes a worker; `watch` and `forget` tell the loop about its link.
+    Where nobody is idle, quick runs are handed out ahead; what a worker does not come to is taken back, also when
+    it dies, and waits in `returned`. `fork` makes a worker; `watch` and `forget` tell the loop about its link.
     """
 
     fork: Callable[[float], Child]
@@ -93,6 +52,8 @@ class Pool:
     size: int
     limits: Limits = field(default_factory=Limits)
     workers: dict[int, Worker] = field(default_factory=dict)
+    returned: list[Run] = field(default_factory=list)
+    """Runs that were handed out ahead and taken back: they must be dispatched again."""
     _failed_starts: list[float] = field(default_factory=list)
     _fork_at: float = 0.0
     closed: bool = False
@@ -117,36 +78,57 @@ class Pool:
     def _serving(self) -> int:
         return sum(1 for worker in self.workers.values() if not worker.stopping)
 
-    def resize(self, size: int) -> None:
+    def resize(self, size: int, now: float) -> None:
         """Have another number of workers: `fill` forks what is missing, those too many finish once they are idle."""
         self.size = size
-        for worker in list(self.workers.values()):
-            if not worker.open_run and self._serving > size:
-                self._finish(worker)
+        for worker in self.workers.values():
+            if self._serving > size:
+                self._retire(worker, now)
 
     @property
     def free(self) -> int:
-        """How many runs could be dispatched now."""
-        return sum(1 for worker in self.workers.values() if _is_free(worker))
+        """How many runs would begin at once."""
+        return sum(worker.is_free for worker in self.workers.values())
+
+    def places(self, is_quick: Callable[[str], bool]) -> Places:
+        """Give the places that there are for runs now; `is_quick` tells which senses may wait behind each other."""
+        return Places(self.free, sum(self._spare().values()), self._ahead_at_most, is_quick)
+
+    @property
+    def _ahead_at_most(self) -> int:
+        # A worker that may have to be replaced after its run should have nothing before it.
+        return PREFETCH_RUNS if PREFETCHING and self.limits == _NO_LIMITS and not self.closed else 0
+
+    def _spare(self) -> dict[Worker, int]:
+        """Tell how many further quick runs each worker may have before it."""
+        most = self._ahead_at_most
+        return {w: most - len(w.ahead) for w in self.workers.values() if w.has_patience and len(w.ahead) < most}
 
     @property
     def busy(self) -> list[Worker]:
         """The workers that have a run."""
         return [worker for worker in self.workers.values() if worker.open_run]
 
-    def dispatch(self, run: Run, now: float) -> None:
-        """Hand a run to an idle worker (there must be one); with the sense's code, unless the worker has it."""
-        worker = next(worker for worker in self.workers.values() if _is_free(worker))
-        worker.open_run = OpenRun(run, now, now + run.timeout + run.grace_period)
-        worker.runs += 1
-        if run.version is not None and worker.versions.get(run.sense) is run.version:
-            run = msgspec.structs.replace(run, version=None)
-        elif run.version is not None:
-            worker.versions[run.sense] = run.version
-        worker.child.send(run)
+    def dispatch(self, runs: deque[Run], now: float, is_quick: Callable[[str], bool]) -> None:
+        """Hand out runs, first due first: to idle workers, and behind busy ones. Those that nobody takes are left."""
+        idle = deque(worker for worker in self.workers.values() if worker.is_free)
+        spare = self._spare()
+        while runs:
+            quick = is_quick(runs[0].sense)
+            if idle:
+                worker = idle.popleft()
+                spare[worker] = self._ahead_at_most if quick else 0
+            elif quick and spare and spare[worker := max(spare, key=spare.__getitem__)]:
+                spare[worker] -= 1
+            else:
+                break
+            worker.take_on(runs.popleft(), now, quick=quick)
+        for worker in self.workers.values():
+            if worker.outgoing:
+                self.returned += worker.hand_over()
 
-    def hear(self, worker: Worker) -> Iterator[Ended]:
-        """Take what a worker says: the end of its run."""
+    def hear(self, worker: Worker, now: float) -> Iterator[Ended]:
+        """Take what a worker says: the end of its runs."""
         for message in self._received(worker):
             match message:
                 case Ready():
@@ -156,7 +138,7 @@ class Pool:
                     ended = Ended(worker.open_run, message, worker.child.pid, died=message.spent)
                     worker.stopping = worker.stopping or message.spent
                     worker.rss_bytes = message.rss_bytes
-                    self._release(worker)
+                    self._release(worker, now)
                     yield ended
                 case Failed(message=reason):
                     worker.child.failure = reason
@@ -182,9 +164,10 @@ class Pool:
             code = worker.child.reap()
             if code is None:
                 continue
-            yield from self.hear(worker)  # it may have finished its run just before
+            yield from self.hear(worker, now)  # it may have finished its run just before
+            self.returned += worker.take_back(now)
             if worker.open_run:
-                yield _died(worker, worker.open_run, code, now)
+                yield from worker.died(code, now)
             elif not worker.stopping:
                 logger.warning("the worker (pid %d) died between two runs: %s", pid, describe_exit(code))
                 self._put_off(now, started=worker.child.ready)
@@ -193,8 +176,13 @@ class Pool:
             worker.child.close()
 
     def enforce(self, now: float) -> None:
-        """Kill the workers whose run is past its timeout and grace period, after asking them where they hang."""
+        """Kill the workers whose run is past its timeout and grace period, after asking them where they hang.
+
+        Runs behind one that was expected to be over by now are taken back.
+        """
         for worker in self.workers.values():
+            if worker.stalls_at is not None and now >= worker.stalls_at:
+                self.returned += worker.take_back(now)
             if worker.kill_at is None and worker.open_run and now >= worker.open_run.kill_at:
                 self._condemn(worker, "timeout", now)
             elif worker.kill_at is not None and now >= worker.kill_at and not worker.stopping:
@@ -207,16 +195,16 @@ class Pool:
             for worker in self.workers.values()
             if worker.open_run and not worker.stopping
         ]
+        moments += [at for worker in self.workers.values() if (at := worker.stalls_at) is not None]
         if self._lacks_workers:
             moments.append(self._fork_at)
         return min(moments, default=None)
 
-    def close(self) -> None:
+    def close(self, now: float) -> None:
         """Take no more runs, and let every worker finish once it is idle. May be called twice."""
         self.closed = True
         for worker in self.workers.values():
-            if not worker.open_run:
-                self._finish(worker)
+            self._retire(worker, now)
 
     def interrupt(self) -> None:
         """Interrupt the computes that are still running: the engine stops."""
@@ -231,11 +219,17 @@ class Pool:
             elif not worker.open_run:
                 worker.child.signal(signal.SIGKILL)
 
-    def _release(self, worker: Worker) -> None:
+    def _release(self, worker: Worker, now: float) -> None:
         if worker.condemned:
             worker.child.crash_trace()  # it has come back after all: where it hung matters no more
-        worker.open_run = worker.kill_at = worker.condemned = None
+        worker.done(now)
         if self.closed or self._serving > self.size or self.limits.worn(worker.runs, worker.rss_bytes):
+            self._retire(worker, now)
+
+    def _retire(self, worker: Worker, now: float) -> None:
+        """Have a worker finish once it is idle."""
+        self.returned += worker.take_back(now)
+        if not worker.open_run:
             self._finish(worker)
 
     def _condemn(self, worker: Worker, status: Status, now: float) -> None:
@@ -260,29 +254,3 @@ class Pool:
         self._failed_starts = [*self._failed_starts[-20:], now]
         # A pool never gives up: a machine that can't fork now may be able to later.
         self._fork_at = now + (restart_delay(self._failed_starts, 0, now) or 0.0)
-
-
-def _is_free(worker: Worker) -> bool:
-    return worker.child.ready and not worker.open_run and not worker.stopping and not worker.child.link.ended
-
-
-def _died(worker: Worker, open_run: OpenRun, code: int, now: float) -> Ended:
-    """Tell how a run ended whose worker is gone."""
-    run, pid = open_run.run, worker.child.pid
-    trace = worker.child.crash_trace()
-    status: Status = worker.condemned or "died"
-    match status:
-        case "cancelled":
-            error = None
-        case "timeout":
-            message = (
-                f"{run.sense} took longer than its timeout of {format_duration(run.timeout)} and did not react to "
-                f"being interrupted: its worker (pid {pid}) was killed"
-            )
-            error = ErrorDetail("timeout", message, exception="TimeoutError", traceback=trace)
-        case _:
-            reason = worker.child.failure or describe_exit(code)
-            message = f"the worker (pid {pid}) that ran {run.sense} died: {reason}"
-            error = ErrorDetail("worker_died", message, traceback=trace, exit_code=code)
-    outcome = Outcome(run.run_id, status, (now - open_run.started) * 1000, None, error)
-    return Ended(open_run, outcome, pid, died=True)

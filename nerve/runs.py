@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import difflib
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
+from typing import NamedTuple
 
 import msgspec
 
@@ -15,15 +17,17 @@ from nerve.beats import stagger
 from nerve.clock import Clock
 from nerve.config import Config, ReflexConfig
 from nerve.events import LogEvent, Status
-from nerve.ids import new_run_id
-from nerve.messages import Run
-from nerve.pool import Ended, Pool
+from nerve.ids import RunIds
+from nerve.messages import Outcome, Run
+from nerve.places import QUICK_MS, expected_ms
+from nerve.pool import Pool
 from nerve.recorder import Recorder
 from nerve.reloading import InForce
 from nerve.rules import Reflex, SenseRule, Start
 from nerve.scheduling import Schedule
 from nerve.status import SenseStatus
 from nerve.trigger import MANUAL, Signal, Trigger
+from nerve.worker import Ended
 
 Announce = Callable[[str | None, Status], None]
 """Called with the id and the status of a run that was waited for, once all of it is committed.
@@ -34,12 +38,23 @@ The id is None for a run that will never be, because the engine stops.
 
 @dataclass(slots=True)
 class History:
-    """What `nerve status` tells of a sense: its last run that has ended, and the failures since the last good one."""
+    """What `nerve status` tells of a sense: its last run that has ended, and the failures since the last good one.
+
+    `expected_ms` is how long its next run will take, as far as can be told; None before the first has ended.
+    """
 
     last_run: str | None = None
     last_status: Status | None = None
     last_ts: int | None = None
     failures: int = 0
+    expected_ms: float | None = None
+
+
+class _End(NamedTuple):
+    """The entries of a run's end, and what is to be called once they are committed."""
+
+    entries: list[LogEvent]
+    announcements: list[Callable[[], None]]
 
 
 def make_schedule(config: Config, now: float) -> Schedule:
@@ -71,6 +86,7 @@ class Runs:
         self._recorder = recorder
         self._clock = clock
         self._held: deque[Run] = deque()
+        self._ids = RunIds()
         self._tickets = count(1)
         self._announces: dict[int, Announce] = {}
         self._awaited: dict[str, tuple[int, ...]] = {}
@@ -79,9 +95,10 @@ class Runs:
     def advance(self, now: float) -> None:
         """Start everything that is due and has a worker."""
         self._schedule.beat(now)
+        self._take_returned()
         self._dispatch(now)
         if self._recorder.open and not self._held:
-            starts = self._schedule.take(now, self._pool.free)
+            starts = self._schedule.take(now, self._pool.places(self._is_quick))
             if starts:
                 self._begin(starts, now)
 
@@ -115,17 +132,17 @@ class Runs:
             self._announces[ticket] = announce
         return None
 
-    def ended(self, endings: Iterator[Ended], now: float) -> None:
+    def ended(self, endings: Iterable[Ended], now: float) -> None:
         """Record the end of runs, and pass their signals on."""
-        for ending in endings:
-            self._record_end(ending, now)
+        self._record([self._end(ending, now) for ending in endings])
 
     def halt(self, now: float) -> None:
         """Start nothing any more; runs that were recorded but not handed out yet end as cancelled."""
         self._give_up(self._schedule.halt())
-        while self._held:
-            run = self._held.popleft()
-            self._complete(run, "cancelled", [], duration_ms=0.0, signal=None, pid=None, now=now)
+        self._take_returned()
+        held, self._held = self._held, deque()
+        cancelled = Outcome("", "cancelled", 0.0)
+        self._record([self._complete(run, cancelled, [], pid=None, now=now) for run in held])
 
     def _give_up(self, tickets: tuple[int, ...]) -> None:
         for ticket in tickets:
@@ -148,7 +165,7 @@ class Runs:
         lateness_ms = max(0, round(stamp.mono / 1e6 - start.due * 1000))
         trigger = Trigger(start.kind, start.reflex, start.signal, start.coalesced, stamp.ts - lateness_ms)
         run = Run(
-            new_run_id(start.sense),
+            self._ids.new(start.sense),
             start.sense,
             version,
             trigger,
@@ -172,10 +189,34 @@ class Runs:
         return run, event
 
     def _dispatch(self, now: float) -> None:
-        while self._held and self._recorder.open and self._pool.free:
-            self._pool.dispatch(self._held.popleft(), now)
+        if self._held and self._recorder.open:
+            self._pool.dispatch(self._held, now, self._is_quick)
 
-    def _record_end(self, ending: Ended, now: float) -> None:
+    def _take_returned(self) -> None:
+        """Hold what the pool has taken back: it is first in line, for its start is recorded already."""
+        self._held.extendleft(reversed(self._pool.returned))
+        self._pool.returned.clear()
+
+    def _is_quick(self, sense: str) -> bool:
+        """Tell whether others may wait behind a sense, and it behind them: a throttle counts from when it begins."""
+        history, config = self._history.get(sense), self._in_force.config.senses.get(sense)
+        if history is None or history.expected_ms is None or config is None or config.throttle is not None:
+            return False
+        return history.expected_ms <= QUICK_MS
+
+    def _record(self, ends: list[_End]) -> None:
+        """Record ends as one batch; whoever waits for one is told when it is committed."""
+        if not ends:
+            return
+        announcements = [announce for end in ends for announce in end.announcements]
+
+        def announce_all() -> None:
+            for announce in announcements:
+                announce()
+
+        self._recorder.submit([event for end in ends for event in end.entries], announce_all if announcements else None)
+
+    def _end(self, ending: Ended, now: float) -> _End:
         run, outcome = ending.open_run.run, ending.outcome
         errors = []
         backoff = self._schedule.finished(run.sense, now, died=ending.died)
@@ -184,62 +225,41 @@ class Runs:
             if backoff:
                 detail = msgspec.structs.replace(detail, backoff_ms=round(backoff * 1000))
             errors = [events.error(self._clock.stamp(), run.run_id, detail)]
-        self._complete(
-            run,
-            outcome.status,
-            errors,
-            duration_ms=outcome.duration_ms,
-            signal=outcome.signal,
-            pid=ending.pid,
-            now=now,
-        )
+        return self._complete(run, outcome, errors, pid=ending.pid, now=now)
 
-    def _complete(
-        self,
-        run: Run,
-        status: Status,
-        errors: list[LogEvent],
-        *,
-        duration_ms: float,
-        signal: str | None,
-        pid: int | None,
-        now: float,
-    ) -> None:
+    def _complete(self, run: Run, outcome: Outcome, errors: list[LogEvent], *, pid: int | None, now: float) -> _End:
         stamp = self._clock.stamp()
         complete = events.run_complete(
             stamp,
             run.run_id,
             run.sense,
-            status=status,
-            duration_ms=round(duration_ms, 3),
-            signal=signal is not None,
+            status=outcome.status,
+            duration_ms=round(outcome.duration_ms, 3),
+            signal=outcome.signal is not None,
             worker=pid,
         )
-        tickets = self._awaited.pop(run.run_id, ())
-        self._recorder.submit([*errors, complete], self._announcing(run.run_id, status, tickets))
-        self._remember(run, status, stamp.ts)
-        if signal is not None:
-            self._schedule.signalled(Signal(run.sense, signal, run.run_id, stamp.ts), now)
+        self._remember(run, outcome, stamp.ts)
+        if outcome.signal is not None:
+            self._schedule.signalled(Signal(run.sense, outcome.signal, run.run_id, stamp.ts), now)
+        return _End([*errors, complete], self._announcements(run.run_id, outcome.status))
 
-    def _announcing(self, run_id: str, status: Status, tickets: tuple[int, ...]) -> Callable[[], None] | None:
-        announces = [self._announces.pop(ticket) for ticket in tickets if ticket in self._announces]
-        if not announces:
-            return None
+    def _announcements(self, run_id: str, status: Status) -> list[Callable[[], None]]:
+        tickets = self._awaited.pop(run_id, ())
+        return [partial(self._announces.pop(ticket), run_id, status) for ticket in tickets if ticket in self._announces]
 
-        def announce_all() -> None:
-            for announce in announces:
-                announce(run_id, status)
-
-        return announce_all
-
-    def _remember(self, run: Run, status: Status, ts: int) -> None:
-        history = self._history.get(run.sense)
+    def _remember(self, run: Run, outcome: Outcome, ts: int) -> None:
+        history, status = self._history.get(run.sense), outcome.status
         if history is None:  # the sense was removed while it ran
             return
         history.last_run, history.last_status, history.last_ts = run.run_id, status, ts
+        if status == "cancelled":
+            return  # that says nothing of the sense
+        # However soon it died: what waited behind it had to be taken back.
+        taken_ms = run.timeout * 1000 if status == "died" else outcome.duration_ms
+        history.expected_ms = expected_ms(history.expected_ms, taken_ms)
         if status == "ok":
             history.failures = 0
-        elif status != "cancelled":
+        else:
             history.failures += 1
 
     def _status(self, name: str, history: History, now: float, wall: int) -> SenseStatus:

@@ -11,6 +11,7 @@ from typing import Literal
 
 from nerve.beats import Beats, Grid, Pulse
 from nerve.pacing import backoff, throttle_end
+from nerve.places import Places
 from nerve.rules import Reflex, SenseRule, Start, coalesce
 from nerve.trigger import Signal
 
@@ -184,17 +185,19 @@ class Schedule:
         self._ready.clear()
         return tuple(tickets)
 
-    def take(self, now: float, free: int) -> list[Start]:
-        """Decide what starts now on `free` workers, first due first; these senses count as running from here on."""
+    def take(self, now: float, places: Places) -> list[Start]:
+        """Decide what starts now, first due first, as long as there are places; these senses count as running then."""
         self._end_deferrals(now)
         starts: list[Start] = []
-        while self._ready and len(starts) < free:
-            turn = heappop(self._ready)
-            sense = turn[2]
+        while self._ready:
+            sense = self._ready[0][2]
             if sense.group is not None and sense.group.running:
-                heappush(sense.group.waiting, turn)
-            else:
-                starts.append(self._start(sense, now))
+                heappush(sense.group.waiting, heappop(self._ready))
+                continue
+            if not places.claim(sense.rule.name):
+                break  # nobody passes the first in line
+            heappop(self._ready)
+            starts.append(self._start(sense, now))
         return starts
 
     def next_wake(self) -> float | None:

@@ -144,6 +144,13 @@ class Channel(Generic[In]):
                 self._outbox.popleft()
         return True
 
+    def flush_all(self) -> None:
+        """Block until nothing waits any more."""
+        while not self.flush():
+            poller = select.poll()
+            poller.register(self._sock, select.POLLOUT)
+            poller.poll()
+
     def receive(self) -> list[In]:
         """Give every message that has arrived; sets `ended` at the end of the stream. Raises WireError."""
         messages: list[In] = []

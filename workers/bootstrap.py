@@ -28,7 +28,10 @@ def enter(context: ChildContext) -> Channel[ToChild]:
     if not context.role.outlives_kernel:
         _die_with(context.kernel_pid)
     boot = context.boot
-    _close_descriptors_except({context.link.fileno(), context.crash, boot.records} | context.role.inherits(boot))
+    keep = {context.link.fileno(), context.crash, boot.records} | context.role.inherits(boot)
+    if context.prefetched:
+        keep.add(context.prefetched.fileno())
+    _close_descriptors_except(keep)
     faulthandler.enable(file=context.crash)
     faulthandler.register(signal.SIGUSR2, file=context.crash, all_threads=False)
     setproctitle(f"nerve: {context.role.name}")

@@ -21,8 +21,9 @@ from nerve.events import from_logging
 from nerve.ids import uuid7_hex
 from nerve.interruption import Interrupter
 from nerve.loading import SenseLoader
-from nerve.messages import Finish, Outcome, Ready, Run, ToChild
+from nerve.messages import Finish, Look, Outcome, Ready, Run, ToChild
 from nerve.payload import DEFAULT_MAX_BYTES, encode_payload, valid_text
+from nerve.prefetch import take
 from nerve.redaction import redactor_of
 from nerve.sense import perform
 from nerve.store import SenseDatabases
@@ -115,6 +116,7 @@ class ComputeWorker:
 
     def __init__(self, context: ChildContext, link: Channel[ToChild]) -> None:
         self._link = link
+        self._prefetched = context.prefetched
         self._clock = SystemClock()
         self._process = psutil.Process()
         self._interrupter = Interrupter()
@@ -151,14 +153,29 @@ class ComputeWorker:
             for message in self._link.wait(None):
                 match message:
                     case Run():
-                        outcome = self._perform(message)
-                        self._link.send(outcome)
-                        if outcome.spent:
+                        if not self._serve(message):
+                            return
+                    case Look():
+                        if not self._serve_prefetched():
                             return
                     case Finish():
                         return
                     case _:
                         raise TypeError(f"the kernel sent a worker a {type(message).__name__}")
+
+    def _serve_prefetched(self) -> bool:
+        """Perform what has been put there, until nothing is left or no further run can be."""
+        while self._prefetched and (run := take(self._prefetched)):
+            if not self._serve(run):
+                return False
+        return True
+
+    def _serve(self, run: Run) -> bool:
+        """Perform a run, and tell its end before anything else begins; False when there can be no other run."""
+        outcome = self._perform(run)
+        self._link.send(outcome)
+        self._link.flush_all()
+        return not outcome.spent
 
     def _perform(self, run: Run) -> Outcome:
         self._records.run_id, self._records.max_payload = run.run_id, run.max_payload

@@ -32,7 +32,7 @@ PREDECESSOR_SECONDS = 5.0
 """How long a start waits for the writer of an engine that was killed: it is still draining."""
 
 ROLES = Roles(
-    compute=Role("worker", compute.main),
+    compute=Role("worker", compute.main, prefetches=True),
     writer=Role("writer", writer.main, outlives_kernel=True, inherits=lambda boot: {boot.listener.fileno(), boot.lock}),
     archiver=Role("archiver", archiver.main),
     watcher=Role("watcher", watcher.main),

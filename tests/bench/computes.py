@@ -10,7 +10,7 @@ from bench.results import Found, Goal, Row
 from bench.samples import Samples, interleaved
 from bench.watching import LogEye
 
-SENSES = 250
+SENSES = 400
 INTERVAL_MS = 10
 """Together they ask for more than there can be: what is measured is how many are had."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from nerve.places import Places
 from nerve.rules import Start
 from nerve.scheduling import Schedule
 
@@ -28,8 +29,8 @@ def install(dues: str, starts: str) -> None:
     taken: list[Start] = []
     take, halt = Schedule.take, Schedule.halt
 
-    def noting_take(self: Schedule, now: float, free: int) -> list[Start]:
-        starts = take(self, now, free)
+    def noting_take(self: Schedule, now: float, places: Places) -> list[Start]:
+        starts = take(self, now, places)
         taken.extend(starts)
         return starts
 

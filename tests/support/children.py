@@ -10,7 +10,7 @@ from typing import Any
 
 from nerve.children import ChildContext, Role
 from nerve.errors import WireError
-from nerve.messages import ToChild
+from nerve.messages import Run, ToChild
 from nerve.wire import Channel
 
 MAX_DESCRIPTORS = 1024
@@ -51,6 +51,33 @@ class FakeLink:
         self.ended = self.closed = True
 
 
+class FakePrefetch:
+    """What a worker finds when it is done: the test decides how much there is room for, and what it has taken."""
+
+    def __init__(self) -> None:
+        self.waiting: list[Run] = []
+        self.put_there: list[Run] = []
+        self.room = 100
+
+    def put(self, run: Run) -> bool:
+        """Take a run, if there is room."""
+        if len(self.waiting) >= self.room:
+            return False
+        self.waiting.append(run)
+        self.put_there.append(run)
+        return True
+
+    def take(self) -> Run:
+        """Be the worker that takes the next one."""
+        return self.waiting.pop(0)
+
+    def take_back(self) -> set[str]:
+        """Give back what the worker has not taken."""
+        ids = {run.run_id for run in self.waiting}
+        self.waiting = []
+        return ids
+
+
 class FakeChild:
     """A child that does nothing by itself."""
 
@@ -59,6 +86,7 @@ class FakeChild:
         self.started = now
         self.pid = next(_pids)
         self.link = FakeLink()
+        self.prefetch = FakePrefetch()
         self.ready = False
         self.failure: str | None = None
         self.code: int | None = None

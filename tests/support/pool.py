@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import cast
 
 from nerve.children import Child
 from nerve.codebase import Module, Version
 from nerve.messages import Outcome, Ready, Run
-from nerve.pool import Pool, Worker
+from nerve.pool import Pool
 from nerve.trigger import Trigger
+from nerve.worker import Worker
 from support.children import FakeChild
 
 NOW = 100.0
@@ -46,7 +48,7 @@ class Rig:
         self.pool.fill(now)
         for worker in self.workers():
             self.child_of(worker).says(Ready())
-            assert list(self.pool.hear(worker)) == []
+            assert list(self.pool.hear(worker, NOW)) == []
 
     def workers(self) -> list[Worker]:
         """Give the workers that the pool has."""
@@ -56,9 +58,15 @@ class Rig:
         """Give the fake that a worker is."""
         return cast(FakeChild, worker.child)
 
+    def dispatch(self, *runs: Run, now: float = NOW, quick: bool = False) -> list[Run]:
+        """Dispatch runs, all of quick senses or none; gives those that nobody took."""
+        waiting = deque(runs)
+        self.pool.dispatch(waiting, now, lambda _sense: quick)
+        return list(waiting)
+
     def busy(self, run: Run, now: float = NOW) -> tuple[Worker, FakeChild]:
         """Dispatch a run; gives who has it."""
-        self.pool.dispatch(run, now)
+        assert self.dispatch(run, now=now) == []
         [worker] = [worker for worker in self.pool.busy if worker.open_run and worker.open_run.run is run]
         return worker, self.child_of(worker)
 
@@ -67,7 +75,7 @@ class Rig:
         assert worker.open_run
         outcome = Outcome(worker.open_run.run.run_id, "ok", 1.0, rss_bytes=rss_bytes)
         self.child_of(worker).says(outcome)
-        assert [ended.outcome for ended in self.pool.hear(worker)] == [outcome]
+        assert [ended.outcome for ended in self.pool.hear(worker, NOW)] == [outcome]
 
     def serving(self) -> list[Worker]:
         """Give the workers that are to stay."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from nerve.places import Places
 from nerve.rules import Reflex, SenseRule, Start
 from nerve.scheduling import Schedule
 from nerve.trigger import Signal
@@ -24,7 +25,7 @@ def by_hand(sense: str, due: float, tickets: tuple[int, ...] = ()) -> Start:
 def turn(schedule: Schedule, now: float, free: int = MANY) -> list[str]:
     """Do what the loop does on waking, and give the senses that started."""
     schedule.beat(now)
-    return [start.sense for start in schedule.take(now, free)]
+    return [start.sense for start in schedule.take(now, Places(free))]
 
 
 def run(schedule: Schedule, sense: str, now: float, *, died: bool = False) -> float:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nerve.ids import RUN_ID_DIGITS, new_run_id, sense_of, uuid7_hex
+from nerve.ids import RUN_ID_DIGITS, RunIds, sense_of, uuid7_hex
 
 
 def test_the_digits_are_a_uuid_of_version_7() -> None:
@@ -57,6 +57,13 @@ def test_identifiers_of_one_moment_differ(monkeypatch: pytest.MonkeyPatch) -> No
 @given(st.from_regex(r"[a-z0-9][a-z0-9_-]{0,20}", fullmatch=True))
 def test_a_run_id_leads_with_its_sense(sense: str) -> None:
     """The sense of a run can be told from its id, and a bare sense is its own."""
-    run_id = new_run_id(sense)
+    run_id = RunIds().new(sense)
     assert sense_of(run_id) == sense_of(sense) == sense
     assert uuid.UUID(run_id.removeprefix(f"{sense}/")).version == 7
+
+
+def test_run_ids_differ_from_each_other_and_from_those_of_other_makers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each maker begins with a seed of its own, also within one millisecond."""
+    monkeypatch.setattr(time, "time_ns", lambda: 0)
+    makers = [RunIds() for _ in range(10)]
+    assert len({maker.new("disk") for maker in makers for _ in range(1_000)}) == 10_000

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
@@ -13,10 +14,12 @@ from nerve.codebase import Module, Version
 from nerve.config import Config, ReflexConfig, SenseConfig
 from nerve.events import ErrorDetail, LogEvent, Status
 from nerve.messages import Outcome, Run
-from nerve.pool import Ended, OpenRun, Pool
+from nerve.places import Places
+from nerve.pool import Pool
 from nerve.recorder import Recorder
 from nerve.reloading import InForce
 from nerve.runs import Runs, make_schedule
+from nerve.worker import Ended, OpenRun
 
 WALL = 1_700_000_000_000
 
@@ -47,11 +50,19 @@ class FakePool:
     def __init__(self, free: int) -> None:
         self.free = free
         self.runs: list[Run] = []
+        self.returned: list[Run] = []
+        self.quick: set[str] = set()
 
-    def dispatch(self, run: Run, now: float) -> None:
-        """Take a run."""
-        self.free -= 1
-        self.runs.append(run)
+    def places(self, is_quick: Callable[[str], bool]) -> Places:
+        """Give the places that there are; nobody waits behind another here."""
+        self.quick = {sense for sense in ("eye", "hand") if is_quick(sense)}
+        return Places(self.free)
+
+    def dispatch(self, runs: deque[Run], now: float, is_quick: Callable[[str], bool]) -> None:
+        """Take as many runs as there are workers."""
+        while runs and self.free:
+            self.free -= 1
+            self.runs.append(runs.popleft())
 
 
 class FakeRecorder:
@@ -101,10 +112,17 @@ class Bench:
         self.clock.time += seconds
         self.runs.advance(self.clock.time)
 
-    def end(self, run: Run, status: Status = "ok", signal: str | None = None, error: ErrorDetail | None = None) -> None:
+    def end(
+        self,
+        run: Run,
+        status: Status = "ok",
+        signal: str | None = None,
+        error: ErrorDetail | None = None,
+        ms: float = 12.3456,
+    ) -> None:
         """Have a worker tell the end of a run."""
         self.pool.free += 1
-        outcome = Outcome(run.run_id, status, 12.3456, signal, error)
+        outcome = Outcome(run.run_id, status, ms, signal, error)
         open_run = OpenRun(run, self.clock.time, self.clock.time)
         self.runs.ended(iter([Ended(open_run, outcome, 77, died=status == "died")]), self.clock.time)
 
@@ -226,3 +244,82 @@ def test_a_trigger_that_can_not_be_is_refused_in_words(bench: Bench) -> None:
     assert "did you mean 'hand'?" in (bench.runs.trigger("hnad", None, 0, None) or "")
     assert "eye, hand" in (bench.runs.trigger("zzz", None, 0, None) or "")
     assert "max_payload" in (bench.runs.trigger("hand", "1" * 100_000, 0, None) or "")
+
+
+def test_runs_that_end_together_are_recorded_together(bench: Bench) -> None:
+    """In the order of their ends, and each waiting hand is told of its own."""
+    told: list[str | None] = []
+    bench.runs.trigger("hand", None, bench.clock.time, lambda run_id, _status: told.append(run_id))
+    bench.advance()
+    endings = [Ended(OpenRun(run, 0, 0), Outcome(run.run_id, "ok", 1.0), 77, died=False) for run in bench.pool.runs]
+    batches: list[int] = []
+    submit = bench.recorder.submit
+    bench.recorder.submit = lambda events, committed=None: (  # type: ignore[method-assign]
+        batches.append(len(events)),
+        submit(events, committed),
+    )[1]
+    bench.runs.ended(endings, bench.clock.time)
+    assert batches == [2]
+    bench.recorder.commit()
+    assert told == [run.run_id for run in bench.pool.runs if run.sense == "hand"]
+
+
+def test_a_run_that_was_taken_back_is_first_in_line_and_recorded_once(bench: Bench) -> None:
+    """Its start is in the log: it is dispatched again as it is, before anything else starts."""
+    bench.pool.free = 1
+    bench.advance()
+    [run] = bench.pool.runs
+    bench.pool.returned.append(run)
+    bench.runs.trigger("hand", None, bench.clock.time, None)
+    bench.advance()
+    assert bench.pool.runs == [run]
+    bench.pool.free = 1
+    bench.advance()
+    assert bench.pool.runs == [run, run]
+    assert len(bench.recorder.of("run_start")) == 1
+
+
+def test_a_run_that_was_taken_back_ends_as_cancelled_at_a_stop(bench: Bench) -> None:
+    """Nobody has begun it, and nobody will."""
+    bench.advance()
+    bench.pool.returned.append(bench.pool.runs[0])
+    bench.runs.halt(bench.clock.time)
+    assert [complete["status"] for complete in bench.recorder.of("run_complete")] == ["cancelled"]
+
+
+@pytest.mark.parametrize(
+    ("ends", "quick"),
+    [
+        ([], False),
+        ([("ok", 0.1)], True),
+        ([("ok", 0.1), ("ok", 900.0)], False),
+        ([("ok", 1.9), ("ok", 0.1)], True),
+        ([("ok", 900.0), ("ok", 0.1)], False),
+        ([("error", 0.1)], True),
+        ([("died", 0.1)], False),
+        ([("ok", 0.1), ("cancelled", 0.0)], True),
+    ],
+)
+def test_only_a_sense_that_has_been_quick_may_wait_behind_others(
+    bench: Bench, ends: list[tuple[Status, float]], *, quick: bool
+) -> None:
+    """A slow run, or one that cost its worker, is remembered for a while."""
+    for status, ms in ends:
+        bench.runs.trigger("hand", None, bench.clock.time, None)
+        bench.advance(100)
+        bench.end(next(run for run in reversed(bench.pool.runs) if run.sense == "hand"), status, ms=ms)
+    bench.advance()
+    assert ("hand" in bench.pool.quick) is quick
+
+
+def test_a_sense_with_a_throttle_never_waits_behind_others() -> None:
+    """The throttle counts from its start, so that must be when it begins."""
+    senses = {"eye": SenseConfig("eye", "/w/eye.py", throttle=0.001)}
+    in_force = InForce(Config(senses=senses), {"eye": version_of("eye")})
+    bench = Bench()
+    bench.runs.follow(in_force, bench.clock.time)
+    bench.runs.trigger("eye", None, bench.clock.time, None)
+    bench.advance()
+    bench.end(bench.pool.runs[0], ms=0.1)
+    bench.advance()
+    assert bench.pool.quick == set()

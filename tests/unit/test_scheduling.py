@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from support.scheduling import EVERY_SECOND, MANY, A, B, C, by_hand, run, signal, turn
 
+from nerve.places import Places
 from nerve.rules import Reflex, SenseRule, Start, coalesce
 from nerve.scheduling import Schedule
 from nerve.trigger import MANUAL
@@ -17,7 +18,7 @@ class TestIntervals:
         """A reflex fires as soon as the schedule is there."""
         schedule = Schedule([A], [EVERY_SECOND], now=100.25)
         schedule.beat(100.25)
-        assert schedule.take(100.25, 1) == [Start("a", "interval", "a-every-1s", None, 0, 0, 100.25, ())]
+        assert schedule.take(100.25, Places(1)) == [Start("a", "interval", "a-every-1s", None, 0, 0, 100.25, ())]
 
     def test_an_offset_puts_all_beats_off(self) -> None:
         """The grid of a reflex begins its offset after the schedule."""
@@ -32,7 +33,7 @@ class TestIntervals:
         schedule = Schedule([A], [EVERY_SECOND], now=0.0)
         for now, due in [(0.4, 0.0), (1.9, 1.0), (2.0, 2.0)]:
             schedule.beat(now)
-            assert [start.due for start in schedule.take(now, 1)] == [due]
+            assert [start.due for start in schedule.take(now, Places(1))] == [due]
             schedule.finished("a", now, died=False)
         assert schedule.next_wake() == 3.0
 
@@ -40,7 +41,7 @@ class TestIntervals:
         """After a gap a sense runs once, for the last beat, and the start tells how many it didn't run for."""
         schedule = Schedule([A], [EVERY_SECOND], now=0.0)
         schedule.beat(3.5)
-        (start,) = schedule.take(3.5, 1)
+        (start,) = schedule.take(3.5, Places(1))
         assert (start.due, start.skipped, start.coalesced) == (3.0, 3, 0)
         assert schedule.next_wake() == 4.0
 
@@ -49,7 +50,7 @@ class TestIntervals:
         schedule = Schedule([A], [EVERY_SECOND], now=0.0)
         schedule.beat(1.5)
         schedule.beat(4.5)
-        (start,) = schedule.take(4.5, 1)
+        (start,) = schedule.take(4.5, Places(1))
         assert (start.due, start.skipped, start.coalesced) == (1.0, 3, 1)
 
 
@@ -61,7 +62,7 @@ class TestSignals:
         schedule = Schedule([A, B, C], [Reflex("alert", "c", on=("a", "b"))], now=0.0)
         for now, source in [(1.0, "a"), (2.0, "b")]:
             schedule.signalled(signal(source), now)
-            assert schedule.take(now, 1) == [Start("c", "signal", "alert", signal(source), 0, 0, now, ())]
+            assert schedule.take(now, Places(1)) == [Start("c", "signal", "alert", signal(source), 0, 0, now, ())]
             schedule.finished("c", now, died=False)
 
     def test_a_signal_that_nobody_listens_to_fires_nothing(self) -> None:
@@ -75,13 +76,13 @@ class TestSignals:
         """One signal that fires two reflexes of a sense is two triggers and one run."""
         schedule = Schedule([A, B], [Reflex("one", "b", on=("a",)), Reflex("two", "b", on=("a",))], now=0.0)
         schedule.signalled(signal("a"), 1.0)
-        assert schedule.take(1.0, MANY) == [Start("b", "signal", "two", signal("a"), 1, 0, 1.0, ())]
+        assert schedule.take(1.0, Places(MANY)) == [Start("b", "signal", "two", signal("a"), 1, 0, 1.0, ())]
 
     def test_a_sense_named_twice_fires_once(self) -> None:
         """A repetition in `on` means nothing."""
         schedule = Schedule([A, B], [Reflex("alert", "b", on=("a", "a"))], now=0.0)
         schedule.signalled(signal("a"), 1.0)
-        (start,) = schedule.take(1.0, MANY)
+        (start,) = schedule.take(1.0, Places(MANY))
         assert start.coalesced == 0
 
 
@@ -92,7 +93,7 @@ class TestByHand:
         """The start bears what the hand gave."""
         schedule = Schedule([A], [], now=0.0)
         assert schedule.triggered("a", 1.0, signal=signal(MANUAL), ticket=7)
-        assert schedule.take(1.0, 1) == [Start("a", "manual", None, signal(MANUAL), 0, 0, 1.0, (7,))]
+        assert schedule.take(1.0, Places(1)) == [Start("a", "manual", None, signal(MANUAL), 0, 0, 1.0, (7,))]
 
     def test_an_unknown_sense_is_an_error(self) -> None:
         """What isn't configured can't be triggered, finished, or be the sense of a reflex."""
@@ -116,7 +117,7 @@ class TestCoalescing:
         schedule.triggered("a", 1.0)
         assert turn(schedule, 1.0) == []
         schedule.finished("a", 2.0, died=False)
-        assert schedule.take(2.0, 1) == [by_hand("a", due=1.0)]
+        assert schedule.take(2.0, Places(1)) == [by_hand("a", due=1.0)]
 
     def test_all_triggers_during_a_run_become_one(self) -> None:
         """Three triggers during a run are one further run that counts two others and bears all tickets."""
@@ -126,7 +127,7 @@ class TestCoalescing:
         for now in (1.0, 2.0, 3.0):
             schedule.triggered("a", now, ticket=int(now) * 10)
         schedule.finished("a", 4.0, died=False)
-        (start,) = schedule.take(4.0, 1)
+        (start,) = schedule.take(4.0, Places(1))
         assert (start.due, start.coalesced, start.tickets) == (1.0, 2, (10, 20, 30))
         schedule.finished("a", 5.0, died=False)
         assert turn(schedule, 5.0) == []
@@ -304,7 +305,7 @@ class TestBackoff:
         schedule.triggered("a", 2.5, ticket=2)
         assert turn(schedule, 2.9) == []
         assert schedule.next_wake() == 3.0
-        (start,) = schedule.take(3.0, 1)
+        (start,) = schedule.take(3.0, Places(1))
         assert start.tickets == (1, 2)
 
     def test_it_holds_up_no_other_sense_of_the_group(self) -> None:
@@ -391,5 +392,5 @@ class TestStatus:
         schedule = Schedule([A], [], now=0.0)
         schedule.triggered("a", 1.0, ticket=1)
         assert schedule.pending("a") == by_hand("a", due=1.0, tickets=(1,))
-        assert schedule.take(1.0, 1) == [by_hand("a", due=1.0, tickets=(1,))]
+        assert schedule.take(1.0, Places(1)) == [by_hand("a", due=1.0, tickets=(1,))]
         assert schedule.pending("a") is None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from support.scheduling import EVERY_SECOND, A, B, C, by_hand, run, signal, turn
 
+from nerve.places import Places
 from nerve.rules import Reflex, SenseRule, Start
 from nerve.scheduling import Schedule
 
@@ -51,7 +52,7 @@ class TestOtherRules:
         schedule = Schedule([A], [EVERY_SECOND], now=0.0)
         schedule.beat(0.0)
         schedule.replace([A], [], 0.0)
-        assert schedule.take(0.0, 1) == [Start("a", "interval", "a-every-1s", None, 0, 0, 0.0, ())]
+        assert schedule.take(0.0, Places(1)) == [Start("a", "interval", "a-every-1s", None, 0, 0, 0.0, ())]
         schedule.finished("a", 0.1, died=False)
         assert schedule.next_wake() is None
         assert turn(schedule, 10.0) == []
@@ -72,7 +73,7 @@ class TestOtherRules:
         schedule = Schedule([A], [EVERY_SECOND], now=0.0)
         schedule.replace([A, B], [EVERY_SECOND], 1.5)
         schedule.beat(3.5)
-        assert [(start.due, start.skipped) for start in schedule.take(3.5, 1)] == [(3.0, 3)]
+        assert [(start.due, start.skipped) for start in schedule.take(3.5, Places(1))] == [(3.0, 3)]
 
     def test_signals_go_where_the_new_rules_say(self) -> None:
         """From the next signal on."""
@@ -100,7 +101,7 @@ class TestOtherRules:
             schedule.replace([SenseRule("a", throttle=throttle)], [], 12.0)
             assert (turn(schedule, 12.0), schedule.next_wake(), schedule.state("a", 12.0)) == ([], wake, "throttled")
         schedule.replace([A], [], 13.0)
-        assert schedule.take(13.0, 1) == [by_hand("a", 11.0, (7,))]
+        assert schedule.take(13.0, Places(1)) == [by_hand("a", 11.0, (7,))]
 
     def test_a_back_off_survives_the_change(self) -> None:
         """Editing something else does not set a poison sense free."""

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from nerve.pacing import throttle_end
+from nerve.places import Places
 from nerve.rules import Reflex, SenseRule, Start
 from nerve.scheduling import Schedule
 from nerve.trigger import Signal, TriggerKind
@@ -223,7 +224,7 @@ class Histories(RuleBasedStateMachine):
     @rule(free=st.integers(0, len(NAMES)))
     def take(self, free: int) -> None:
         """Workers are free: what starts is what had to, in the order in which it had to."""
-        starts = self.schedule.take(self.now, free)
+        starts = self.schedule.take(self.now, Places(free))
         assert len(starts) <= free
         for start in starts:
             self.check_start(start)
@@ -352,7 +353,7 @@ def test_no_sense_starves(groups: list[str | None], workers: int, lengths: list[
             schedule.finished(sense, now, died=False)
         for name in names:
             schedule.triggered(name, now)
-        for start in schedule.take(now, workers - len(ends)):
+        for start in schedule.take(now, Places(workers - len(ends))):
             ends[start.sense] = now + lengths[runs % len(lengths)]
             runs += 1
         for name in names:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Any, cast
 
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
-from support.children import FakeChild
 from support.pool import NOW, Rig, ok, run_of, version_of
 
 from nerve.codebase import Version
 from nerve.config import MAX_WORKERS
 from nerve.messages import Finish, Outcome, Ready, Run
-from nerve.pool import Ended, Limits
+from nerve.pool import Limits
+from nerve.worker import Ended, Worker
 
 
 class AnyHistory(RuleBasedStateMachine):
@@ -24,6 +25,10 @@ class AnyHistory(RuleBasedStateMachine):
         self.rig = Rig(size=3)
         self.now = NOW
         self.open: set[str] = set()
+        self.versions: dict[str, Version] = {}
+        self.known: dict[int, Version] = {}
+        self.heard: dict[int, int] = {}
+        self.held: deque[Run] = deque()
         self.ended: list[str] = []
         self.dispatched = 0
         self.version = version_of("d0")
@@ -40,13 +45,38 @@ class AnyHistory(RuleBasedStateMachine):
         self.rig.pool.fill(self.now)
         self.rig.pool.enforce(self.now)
 
-    @precondition(lambda self: self.rig.pool.free)
-    @rule()
-    def dispatch(self) -> None:
-        """Start a run."""
-        self.dispatched += 1
-        self.open.add(f"a/{self.dispatched}")
-        self.rig.pool.dispatch(run_of("a", self.dispatched, self.version), self.now)
+    @rule(number=st.integers(1, 12), quick=st.booleans())
+    def dispatch(self, number: int, *, quick: bool) -> None:
+        """Start runs, as many as there are places for; those that were taken back come first."""
+        self.held.extendleft(reversed(self.rig.pool.returned))
+        self.rig.pool.returned.clear()
+        places = self.rig.pool.places(lambda _sense: quick)
+        if not self.held:
+            for _ in range(number):
+                if places.claim("a"):
+                    self.dispatched += 1
+                    self.open.add(f"a/{self.dispatched}")
+                    self.versions[f"a/{self.dispatched}"] = self.version
+                    self.held.append(run_of("a", self.dispatched, self.version))
+        self.rig.pool.dispatch(self.held, self.now, lambda _sense: quick)
+
+    @precondition(lambda self: self.rig.pool.workers)
+    @rule(data=st.data())
+    def look(self, data: st.DataObject) -> None:
+        """Have a worker begin with what it is to do."""
+        self.begin(data.draw(st.sampled_from(self.rig.workers())))
+
+    def begin(self, worker: Worker) -> None:
+        """Take the run that a worker has to do, wherever it was put, if that was not done before."""
+        prefetch = self.rig.child_of(worker).prefetch
+        if worker.open_run and prefetch.waiting and prefetch.waiting[0].run_id == worker.open_run.run.run_id:
+            self.see(worker, prefetch.take())
+
+    def see(self, worker: Worker, message: Run) -> None:
+        """Note the code that a worker has been handed: it must be that of each run that it sees."""
+        version = message.version or self.known[worker.child.pid]
+        assert version is self.versions[message.run_id]
+        self.known[worker.child.pid] = version
 
     @rule(digest=st.sampled_from(["d1", "d2"]))
     def edit(self, digest: str) -> None:
@@ -56,7 +86,7 @@ class AnyHistory(RuleBasedStateMachine):
     @rule(size=st.integers(1, 5) | st.integers(1, MAX_WORKERS))
     def scale(self, size: int) -> None:
         """Have another number of workers."""
-        self.rig.pool.resize(size)
+        self.rig.pool.resize(size, self.now)
 
     @rule(max_runs=st.none() | st.integers(1, 3))
     def limit(self, max_runs: int | None) -> None:
@@ -70,6 +100,7 @@ class AnyHistory(RuleBasedStateMachine):
         worker = data.draw(st.sampled_from(self.rig.workers()))
         child = self.rig.child_of(worker)
         run = worker.open_run.run if worker.open_run else run_of("none")
+        self.begin(worker)  # it has nothing to say of a run that it has not seen
         match what:
             case "ready":
                 child.says(Ready())
@@ -83,7 +114,7 @@ class AnyHistory(RuleBasedStateMachine):
                 child.link.garbage = True
             case "hang up":
                 child.link.hung_up = True
-        self._end(self.rig.pool.hear(worker))
+        self._end(self.rig.pool.hear(worker, self.now))
 
     @precondition(lambda self: self.rig.pool.workers)
     @rule(data=st.data(), code=st.sampled_from([0, 1, -9, -11]), outcome=st.booleans())
@@ -91,6 +122,8 @@ class AnyHistory(RuleBasedStateMachine):
         """Have a worker die, perhaps right after its outcome."""
         worker = data.draw(st.sampled_from(self.rig.workers()))
         last_words = [ok(worker.open_run.run)] if outcome and worker.open_run else []
+        if last_words:
+            self.begin(worker)
         self.rig.child_of(worker).ends(code, *last_words)
         self._end(self.rig.pool.reap(self.now))
 
@@ -99,7 +132,7 @@ class AnyHistory(RuleBasedStateMachine):
         """Stop the engine, or a part of it."""
         match what:
             case "close":
-                self.rig.pool.close()
+                self.rig.pool.close(self.now)
             case "interrupt":
                 self.rig.pool.interrupt()
             case "condemn":
@@ -110,31 +143,40 @@ class AnyHistory(RuleBasedStateMachine):
         """Open runs are those of busy workers; nobody is both free and busy; only busy ones are ever too many."""
         pool = self.rig.pool
         serving = self.rig.serving()
-        assert self.open == {worker.open_run.run.run_id for worker in pool.busy if worker.open_run}
+        given = [run.run_id for worker in pool.busy for run in self.runs_of(worker)]
+        given += [run.run_id for run in (*self.held, *pool.returned)]
+        assert len(given) == len(set(given))
+        assert self.open == set(given)
         assert len(self.ended) == len(set(self.ended))
         assert pool.free + len(pool.busy) <= len(pool.workers)
+        assert all(not worker.ahead or worker.open_run for worker in pool.workers.values())
+        assert not any(worker.outgoing for worker in pool.workers.values())
         assert len(serving) <= pool.size or all(worker.open_run for worker in serving)
         for worker in self.rig.workers():
-            self.check_told(self.rig.child_of(worker))
+            self.check_told(worker)
         assert not (pool.closed and pool.free)
 
-    def check_told(self, child: FakeChild) -> None:
-        """A worker has the code of each of its runs, is told to finish once, and nothing after it."""
-        version: Version | None = None
-        for message in child.told:
+    def runs_of(self, worker: Worker) -> list[Run]:
+        """Give what a worker has to do."""
+        return [*([worker.open_run.run] if worker.open_run else []), *worker.ahead]
+
+    def check_told(self, worker: Worker) -> None:
+        """A worker is told to finish once, and nothing after it; it sees at once what comes by its link."""
+        told = self.rig.child_of(worker).told
+        for message in told[self.heard.get(worker.child.pid, 0) :]:
             if isinstance(message, Run):
-                assert message.version is not None or version is not None
-                assert message.version is not version or version is None
-                version = message.version or version
-        assert Finish() not in child.told[:-1]
+                self.see(worker, message)
+        self.heard[worker.child.pid] = len(told)
+        assert Finish() not in told[:-1]
 
     def teardown(self) -> None:
         """In the end everybody dies, and with that every run has ended."""
         for worker in self.rig.workers():
             self.rig.child_of(worker).ends(-9)
         self._end(self.rig.pool.reap(self.now))
-        assert self.open == set()
-        assert len(self.ended) == self.dispatched
+        left = {run.run_id for run in (*self.held, *self.rig.pool.returned)}
+        assert self.open == left
+        assert len(self.ended) == self.dispatched - len(left)
         assert all(child.closed for child in self.rig.children)
 
 

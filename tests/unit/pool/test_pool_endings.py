@@ -55,7 +55,7 @@ def test_an_outcome_just_before_the_kill_counts_and_the_dying_worker_gets_no_oth
     rig.pool.enforce(NOW + 61)
     assert child.signals[-1] == signal.SIGKILL
     child.says(ok(run))
-    assert [ended.outcome.status for ended in rig.pool.hear(worker)] == ["ok"]
+    assert [ended.outcome.status for ended in rig.pool.hear(worker, NOW)] == ["ok"]
     assert rig.pool.free == 1
     child.ends(-signal.SIGKILL)
     assert list(rig.pool.reap(NOW + 61)) == []
@@ -70,11 +70,11 @@ def test_an_outcome_between_question_and_kill_spares_the_worker(rig: Rig) -> Non
     rig.pool.enforce(NOW + 60)
     child.trace = "where it hung"
     child.says(ok(run))
-    assert len(list(rig.pool.hear(worker))) == 1
+    assert len(list(rig.pool.hear(worker, NOW))) == 1
     rig.pool.enforce(NOW + 100)
     assert child.signals == [signal.SIGUSR2]
-    rig.pool.dispatch(run_of(), NOW + 100)
-    rig.pool.dispatch(run_of(), NOW + 100)
+    rig.dispatch(run_of(), now=NOW + 100)
+    rig.dispatch(run_of(), now=NOW + 100)
     child.ends(-signal.SIGKILL)
     [ended] = rig.pool.reap(NOW + 101)
     assert ended.outcome.error
@@ -98,13 +98,13 @@ def test_closing_lets_everybody_finish_once(rig: Rig) -> None:
     run = run_of()
     worker, child = rig.busy(run)
     [idle] = [other for other in rig.children if other is not child]
-    rig.pool.close()
-    rig.pool.close()
+    rig.pool.close(NOW)
+    rig.pool.close(NOW)
     assert (idle.told, child.told) == ([Finish()], [run])
     assert rig.pool.free == 0
     child.says(ok(run))
-    assert len(list(rig.pool.hear(worker))) == 1
-    rig.pool.close()
+    assert len(list(rig.pool.hear(worker, NOW))) == 1
+    rig.pool.close(NOW)
     assert child.told == [run, Finish()]
     for each in rig.children:
         each.ends(0)
@@ -117,7 +117,7 @@ def test_closing_lets_everybody_finish_once(rig: Rig) -> None:
 def test_a_pool_may_be_closed_before_it_was_filled() -> None:
     """Then it stays empty."""
     rig = Rig()
-    rig.pool.close()
+    rig.pool.close(NOW)
     rig.pool.fill(NOW)
     assert rig.children == []
     assert rig.pool.next_moment() is None
@@ -136,7 +136,7 @@ def test_what_is_condemned_ends_as_cancelled(rig: Rig) -> None:
     run = run_of()
     _, child = rig.busy(run)
     [idle] = [other for other in rig.children if other is not child]
-    rig.pool.close()
+    rig.pool.close(NOW)
     rig.pool.condemn(NOW)
     rig.pool.condemn(NOW)
     assert child.signals == [signal.SIGUSR2]

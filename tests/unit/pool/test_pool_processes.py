@@ -5,6 +5,7 @@ from __future__ import annotations
 import faulthandler
 import select
 import signal
+from collections import deque
 from typing import cast
 
 import pytest
@@ -13,8 +14,9 @@ from support.pool import GRACE, NOW, TIMEOUT, ok, run_of
 
 from nerve.children import Boot, Child, ChildContext, Role
 from nerve.messages import Finish, Ready, Run, ToChild
-from nerve.pool import TRACE_SECONDS, Ended, Pool, Worker
+from nerve.pool import TRACE_SECONDS, Pool
 from nerve.wire import Channel
+from nerve.worker import Ended, Worker
 
 
 def serve(context: ChildContext) -> None:
@@ -60,7 +62,7 @@ def test_real_workers_run_hang_die_and_finish() -> None:
     def turn() -> None:
         select.select([worker.child.link for worker in watched.values()], [], [], 0.01)
         for worker in list(watched.values()):
-            endings.update({ended.open_run.run.sense: ended for ended in pool.hear(worker)})
+            endings.update({ended.open_run.run.sense: ended for ended in pool.hear(worker, NOW)})
         endings.update({ended.open_run.run.sense: ended for ended in pool.reap(now)})
         pool.enforce(now)
 
@@ -68,7 +70,7 @@ def test_real_workers_run_hang_die_and_finish() -> None:
     while pool.free < 3:
         turn()
     for sense in ("good", "stuck", "deadly"):
-        pool.dispatch(run_of(sense), now)
+        pool.dispatch(deque([run_of(sense)]), now, lambda _sense: False)
     while endings.keys() < {"good", "deadly"}:
         turn()
     now += TIMEOUT + GRACE
@@ -76,7 +78,7 @@ def test_real_workers_run_hang_die_and_finish() -> None:
     now += TRACE_SECONDS
     while "stuck" not in endings:
         turn()
-    pool.close()
+    pool.close(NOW)
     while pool.workers:
         turn()
     assert {sense: ended.outcome.status for sense, ended in endings.items()} == {

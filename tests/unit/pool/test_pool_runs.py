@@ -22,7 +22,7 @@ def test_a_run_goes_to_an_idle_worker_and_its_outcome_comes_back(rig: Rig) -> No
     assert child.told == [first]
     assert (rig.pool.free, worker.state, worker.runs) == (0, "busy", 1)
     child.says(ok(first, "1"))
-    [ended] = rig.pool.hear(worker)
+    [ended] = rig.pool.hear(worker, NOW)
     assert (ended.open_run.run, ended.outcome, ended.pid, ended.died) == (first, ok(first, "1"), child.pid, False)
     assert (rig.pool.free, worker.state) == (1, "idle")
 
@@ -31,7 +31,7 @@ def test_nothing_is_dispatched_to_a_worker_that_can_not_take_it(rig: Rig) -> Non
     """Neither to one that isn't ready, nor to one whose link has ended."""
     rig.children[0].link.hung_up = True
     for worker in rig.workers():
-        assert list(rig.pool.hear(worker)) == []
+        assert list(rig.pool.hear(worker, NOW)) == []
     assert rig.pool.free == 1
     _, child = rig.busy(run_of())
     assert child is rig.children[1]
@@ -43,10 +43,10 @@ def test_an_outcome_of_another_run_ends_nothing(rig: Rig) -> None:
     run = run_of()
     worker, child = rig.busy(run)
     child.says(ok(run_of("other")), Ready(), ok(run))
-    assert [ended.outcome for ended in rig.pool.hear(worker)] == [ok(run)]
+    assert [ended.outcome for ended in rig.pool.hear(worker, NOW)] == [ok(run)]
     assert child.failure == "it sent an unexpected Outcome"
     child.says(ok(run))
-    assert list(rig.pool.hear(worker)) == []
+    assert list(rig.pool.hear(worker, NOW)) == []
 
 
 def test_a_worker_that_dies_ends_its_run_as_died(rig: Rig) -> None:
@@ -73,7 +73,7 @@ def test_a_worker_that_says_why_it_ends_is_quoted(rig: Rig) -> None:
     """Its own words say more than its exit code."""
     worker, child = rig.busy(run_of())
     child.says(Failed("the sense of it all is gone"))
-    assert list(rig.pool.hear(worker)) == []
+    assert list(rig.pool.hear(worker, NOW)) == []
     child.ends(1)
     [ended] = rig.pool.reap(NOW)
     assert ended.outcome.error
@@ -95,7 +95,7 @@ def test_a_run_that_has_used_up_the_worker_s_memory_costs_the_worker(rig: Rig) -
     run = run_of()
     worker, child = rig.busy(run)
     child.says(Outcome(run.run_id, "error", 1.0, None, ErrorDetail("compute", "MemoryError"), spent=True))
-    [ended] = rig.pool.hear(worker)
+    [ended] = rig.pool.hear(worker, NOW)
     assert ended.died
     assert (worker.state, rig.pool.free) == ("stopping", 1)
     child.ends(0)
@@ -109,7 +109,7 @@ def test_a_worker_that_speaks_nonsense_is_killed_and_costs_its_run_at_most(rig: 
     """Bytes that are no message never get further than the pool."""
     worker, child = rig.busy(run_of()) if busy else (rig.workers()[0], rig.children[0])
     child.link.garbage = True
-    assert list(rig.pool.hear(worker)) == []
+    assert list(rig.pool.hear(worker, NOW)) == []
     assert child.signals == [signal.SIGKILL]
     assert rig.forgotten == [child.pid]
     assert rig.pool.free == 1

@@ -24,7 +24,7 @@ def test_a_pool_forks_what_is_missing_and_watches_it() -> None:
     assert rig.pool.free == 0
     rig.children[1].says(Ready())
     for worker in rig.workers():
-        assert list(rig.pool.hear(worker)) == []
+        assert list(rig.pool.hear(worker, NOW)) == []
     assert (rig.pool.free, [worker.state for worker in rig.workers()]) == (1, ["idle"] * 3)
 
 
@@ -77,7 +77,7 @@ def test_workers_that_never_come_to_serve_are_forked_more_and_more_slowly() -> N
     assert waits[-1] > waits[1] > 0
     rig.pool.fill(now)
     rig.children[-1].says(Ready())
-    assert list(rig.pool.hear(rig.workers()[0])) == []
+    assert list(rig.pool.hear(rig.workers()[0], NOW)) == []
     rig.children[-1].ends(0)
     assert list(rig.pool.reap(now)) == []
     assert (rig.pool.next_moment() or 0) - now < waits[-1]
@@ -88,7 +88,7 @@ def test_workers_that_never_come_to_serve_are_forked_more_and_more_slowly() -> N
 
 def test_a_larger_pool_forks_at_once(rig: Rig) -> None:
     """The next turn of the loop is due at once, and it forks what is missing."""
-    rig.pool.resize(5)
+    rig.pool.resize(5, NOW)
     due = rig.pool.next_moment()
     assert due is not None
     assert due <= NOW
@@ -102,7 +102,7 @@ def test_a_smaller_pool_gives_up_the_idle_ones_first() -> None:
     rig.start()
     run = run_of()
     worker, child = rig.busy(run)
-    rig.pool.resize(1)
+    rig.pool.resize(1, NOW)
     assert rig.serving() == [worker]
     assert child.told == [run]
     idle = [other for other in rig.children if other is not child]
@@ -122,7 +122,7 @@ def test_a_busy_worker_too_many_finishes_after_its_run() -> None:
     rig = Rig(size=3)
     rig.start()
     workers = [rig.busy(run_of("a", number))[0] for number in range(3)]
-    rig.pool.resize(2)
+    rig.pool.resize(2, NOW)
     assert rig.serving() == workers
     rig.complete(workers[1])
     assert [worker.state for worker in workers] == ["busy", "stopping", "busy"]
@@ -135,8 +135,8 @@ def test_a_busy_worker_too_many_finishes_after_its_run() -> None:
 
 def test_a_pool_that_shrinks_and_grows_again_before_anybody_has_ended(rig: Rig) -> None:
     """Who was told to finish does; others come in their places, so that there are as many as were asked for."""
-    rig.pool.resize(1)
-    rig.pool.resize(3)
+    rig.pool.resize(1, NOW)
+    rig.pool.resize(3, NOW)
     rig.start()
     assert (len(rig.serving()), len(rig.workers()), rig.pool.free) == (3, 4, 3)
 
@@ -146,7 +146,7 @@ def test_from_one_worker_to_as_many_as_there_can_be_and_back() -> None:
     rig = Rig(size=1)
     rig.start()
     for size in (1, MAX_WORKERS, 1):
-        rig.pool.resize(size)
+        rig.pool.resize(size, NOW)
         rig.start()
         assert len(rig.serving()) == max(size, len(rig.pool.busy))
         while rig.pool.free:
@@ -158,8 +158,8 @@ def test_from_one_worker_to_as_many_as_there_can_be_and_back() -> None:
 
 def test_a_closed_pool_does_not_grow(rig: Rig) -> None:
     """The engine stops: whoever asks for more workers then gets none."""
-    rig.pool.close()
-    rig.pool.resize(10)
+    rig.pool.close(NOW)
+    rig.pool.resize(10, NOW)
     rig.pool.fill(NOW)
     assert (len(rig.children), rig.pool.next_moment()) == (2, None)
     assert [child.told for child in rig.children] == [[Finish()]] * 2
@@ -190,7 +190,7 @@ def test_a_worker_is_worn_when_it_is_over_a_limit(
 def test_a_worn_worker_is_replaced_between_two_runs(rig: Rig) -> None:
     """After its last run it is told to finish, and its successor is forked without delay."""
     rig.pool.limits = Limits(max_runs=2, max_rss=1000)
-    rig.pool.resize(1)
+    rig.pool.resize(1, NOW)
     [worker] = rig.serving()
     rig.busy(run_of())
     rig.complete(worker, 1000)

@@ -1,0 +1,220 @@
+"""Runs that are handed out ahead: behind quick ones only, in their order, and taken back when it takes too long."""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+from support.children import FakeChild
+from support.pool import NOW, Rig, ok, run_of, version_of
+
+from nerve.messages import Finish, Look, Outcome, Run
+from nerve.places import PREFETCH_RUNS, STALL_SECONDS
+from nerve.pool import Limits
+from nerve.worker import Worker
+
+STALLED = NOW + STALL_SECONDS
+
+
+def quick(sense: str) -> bool:
+    """Take every sense for a quick one."""
+    return True
+
+
+@pytest.fixture
+def one() -> Rig:
+    """Give a pool of one worker, which is idle."""
+    rig = Rig(size=1)
+    rig.start()
+    return rig
+
+
+def given(rig: Rig, count: int) -> tuple[Worker, FakeChild, list[Run]]:
+    """Give the one worker so many quick runs at once."""
+    runs = [run_of("a", number) for number in range(count)]
+    assert rig.dispatch(*runs, quick=True) == []
+    [worker] = rig.workers()
+    return worker, rig.child_of(worker), runs
+
+
+def test_several_runs_are_put_there_before_the_worker_is_woken_up(one: Rig) -> None:
+    """It does the first, has the others before it, and is told to look once."""
+    worker, child, runs = given(one, 3)
+    assert child.prefetch.waiting == runs
+    assert child.told == [Look()]
+    assert worker.open_run
+    assert (worker.open_run.run, list(worker.ahead), worker.runs) == (runs[0], runs[1:], 1)
+
+
+def test_a_single_run_goes_by_the_link(one: Rig) -> None:
+    """As it would without any of this."""
+    _, child, [run] = given(one, 1)
+    assert (child.told, child.prefetch.put_there) == ([run], [])
+
+
+def test_the_next_run_begins_when_the_one_before_has_ended(one: Rig) -> None:
+    """From then on its deadline counts, and its outcome is awaited."""
+    worker, child, runs = given(one, 2)
+    child.says(ok(runs[0]), ok(runs[1]))
+    assert [ended.open_run.started for ended in one.pool.hear(worker, NOW + 1)] == [NOW, NOW + 1]
+    assert (worker.state, worker.runs) == ("idle", 2)
+
+
+def test_nobody_gets_more_than_there_is_room_for(one: Rig) -> None:
+    """What is left waits in the kernel, until a run has ended."""
+    runs = [run_of("a", number) for number in range(PREFETCH_RUNS + 3)]
+    left = one.dispatch(*runs, quick=True)
+    assert left == runs[-2:]
+    [worker] = one.workers()
+    child = one.child_of(worker)
+    child.prefetch.take()
+    child.says(ok(runs[0]))
+    assert len(list(one.pool.hear(worker, NOW))) == 1
+    assert one.dispatch(*left, quick=True) == left[1:]
+    assert child.told == [Look(), Look()]
+
+
+def test_places_are_those_that_dispatch_fills(rig: Rig) -> None:
+    """Two idle workers have room for as many as they begin with, and as many as wait behind these."""
+    places, runs = rig.pool.places(quick), []
+    while places.claim("a"):
+        runs.append(run_of("a", len(runs)))
+    assert len(runs) == 2 + 2 * PREFETCH_RUNS
+    assert rig.dispatch(*runs, quick=True) == []
+    assert not rig.pool.places(quick).claim("a")
+    assert [len(worker.ahead) for worker in rig.workers()] == [PREFETCH_RUNS] * 2
+
+
+def test_nothing_waits_behind_a_slow_run(one: Rig) -> None:
+    """However quick it is itself."""
+    one.dispatch(run_of("slow"), quick=False)
+    assert not one.pool.places(quick).claim("a")
+    assert one.dispatch(run_of("a"), quick=True) == [run_of("a")]
+
+
+def test_what_waits_behind_a_run_that_takes_too_long_is_taken_back(one: Rig) -> None:
+    """The loop knows the moment; the worker gets nothing more until that run is over."""
+    worker, child, runs = given(one, 3)
+    child.prefetch.take()
+    assert one.pool.next_moment() == STALLED
+    one.pool.enforce(STALLED - 0.001)
+    assert one.pool.returned == []
+    one.pool.enforce(STALLED)
+    assert one.pool.returned == runs[1:]
+    assert (list(worker.ahead), worker.state) == ([], "busy")
+    assert one.pool.next_moment() != STALLED
+    assert not one.pool.places(quick).claim("a")
+    child.says(ok(runs[0]))
+    assert len(list(one.pool.hear(worker, STALLED))) == 1
+    assert one.pool.places(quick).claim("a")
+
+
+def test_a_worker_that_has_not_even_woken_up_is_relieved_of_everything(one: Rig) -> None:
+    """It is idle then, and has done nothing."""
+    worker, _, runs = given(one, 2)
+    one.pool.enforce(STALLED)
+    assert one.pool.returned == runs
+    assert (worker.state, worker.runs, one.pool.free) == ("idle", 0, 1)
+
+
+def test_a_run_that_the_worker_took_at_that_moment_stays_with_it(one: Rig) -> None:
+    """Its end comes after that of the one before, and the loop does not spin until then."""
+    worker, child, runs = given(one, 3)
+    for _ in range(2):
+        child.prefetch.take()
+    one.pool.enforce(STALLED)
+    assert (one.pool.returned, list(worker.ahead)) == (runs[2:], [runs[1]])
+    assert one.pool.next_moment() != STALLED
+    child.says(ok(runs[0]), ok(runs[1]))
+    assert [ended.open_run.run for ended in one.pool.hear(worker, STALLED)] == runs[:2]
+
+
+def test_a_dead_worker_costs_the_run_that_it_did_and_no_other(one: Rig) -> None:
+    """What it had not begun is dispatched again, with the code of its sense."""
+    version = version_of("d")
+    runs = [run_of("a", number, version) for number in range(3)]
+    one.dispatch(*runs, quick=True)
+    [worker] = one.workers()
+    child = one.child_of(worker)
+    for _ in range(2):
+        child.prefetch.take()
+    child.ends(-signal.SIGKILL, ok(runs[0]))
+    endings = list(one.pool.reap(NOW + 1))
+    assert [(ended.open_run.run, ended.outcome.status) for ended in endings] == [(runs[0], "ok"), (runs[1], "died")]
+    assert one.pool.returned == runs[2:]
+
+
+def test_a_worker_whose_words_make_no_sense_ends_all_that_it_may_have_begun(one: Rig) -> None:
+    """Nobody knows how far it was: none of these may be done again."""
+    _, child, runs = given(one, 3)
+    for _ in range(2):
+        child.prefetch.take()
+    child.link.garbage = True
+    child.code = -signal.SIGKILL
+    assert [(ended.open_run.run, ended.outcome.status) for ended in one.pool.reap(NOW)] == [
+        (runs[0], "died"),
+        (runs[1], "died"),
+    ]
+    assert one.pool.returned == runs[2:]
+
+
+def test_a_worker_that_leaves_no_memory_gives_back_the_rest(one: Rig) -> None:
+    """It ends after its run, and begins with nothing else."""
+    worker, child, runs = given(one, 2)
+    child.prefetch.take()
+    child.says(Outcome(runs[0].run_id, "error", 1.0, spent=True))
+    assert len(list(one.pool.hear(worker, NOW))) == 1
+    child.ends(0)
+    list(one.pool.reap(NOW))
+    assert one.pool.returned == runs[1:]
+
+
+@pytest.mark.parametrize("way", ["close", "resize"])
+def test_a_worker_that_is_to_finish_gives_back_the_rest(rig: Rig, way: str) -> None:
+    """It does what it has begun, and is then told to finish."""
+    runs = [run_of("a", number) for number in range(4)]
+    rig.dispatch(*runs, quick=True)
+    for child in rig.children:
+        child.prefetch.take()
+    worker = rig.workers()[0]
+    child = rig.child_of(worker)
+    rig.pool.close(NOW) if way == "close" else rig.pool.resize(1, NOW)
+    assert runs[2] in rig.pool.returned
+    child.says(ok(runs[0]))
+    assert len(list(rig.pool.hear(worker, NOW))) == 1
+    assert child.told[-1] == Finish()
+
+
+def test_workers_that_may_be_worn_have_nothing_before_them() -> None:
+    """They are replaced between two runs, so the next one is another worker's."""
+    rig = Rig(size=1)
+    rig.start()
+    rig.pool.limits = Limits(max_runs=5)
+    runs = [run_of("a", number) for number in range(2)]
+    assert rig.dispatch(*runs, quick=True) == runs[1:]
+
+
+def test_a_run_that_finds_no_room_there_goes_back(one: Rig) -> None:
+    """The first one goes by the link, where everything has room."""
+    [child] = one.children
+    child.prefetch.room = 0
+    runs = [run_of("a", number) for number in range(2)]
+    one.dispatch(*runs, quick=True)
+    assert (child.told, one.pool.returned) == ([runs[0]], [runs[1]])
+    [worker] = one.workers()
+    assert (list(worker.ahead), worker.state) == ([], "busy")
+
+
+def test_code_that_was_taken_back_is_sent_again(one: Rig) -> None:
+    """The worker may never have seen it."""
+    version = version_of("d")
+    runs = [run_of("b", 0), run_of("a", 1, version)]
+    one.dispatch(*runs, quick=True)
+    [worker] = one.workers()
+    child = one.child_of(worker)
+    child.prefetch.take()
+    one.pool.enforce(STALLED)
+    child.says(ok(runs[0]))
+    list(one.pool.hear(worker, STALLED))
+    one.dispatch(*one.pool.returned, quick=True)
+    assert child.told[-1] == runs[1]
