@@ -42,12 +42,12 @@ class Prefetch:
         except OSError:
             return False
 
-    def take_back(self) -> set[str]:
-        """Take all runs that the worker has not taken yet, and give their ids."""
-        runs = set()
+    def take_back(self) -> list[Run]:
+        """Take all runs that the worker has not taken yet, and give them as they were put there."""
+        runs = []
         with suppress(BlockingIOError):
             while True:
-                runs.add(_decode(self.theirs.recv(PACKET_BYTES)).run_id)
+                runs.append(_decode(self.theirs.recv(PACKET_BYTES)))
         return runs
 
     def close(self) -> None:

@@ -130,12 +130,13 @@ class Worker:
         """Take back what it has not begun; until the run that it does is over it is given nothing more."""
         if self.child.prefetch is None or self.open_run is None:
             return []
-        ids = self.child.prefetch.take_back()
-        taken = [run for run in (self.open_run.run, *self.ahead) if run.run_id in ids]
-        self.ahead = deque(run for run in self.ahead if run.run_id not in ids)
+        packets = {packet.run_id: packet for packet in self.child.prefetch.take_back()}
+        taken = [run for run in (self.open_run.run, *self.ahead) if run.run_id in packets]
+        self.ahead = deque(run for run in self.ahead if run.run_id not in packets)
         for run in taken:
-            self.versions.pop(run.sense, None)  # it has not got the code that may have come along
-        if self.open_run.run.run_id in ids:  # it had not even woken up
+            if packets[run.run_id].version is not None:
+                self.versions.pop(run.sense, None)  # it has not got the code that came along
+        if self.open_run.run.run_id in packets:  # it had not even woken up
             self.runs -= 1
             self.done(now)
         if self.open_run:

@@ -71,11 +71,10 @@ class FakePrefetch:
         """Be the worker that takes the next one."""
         return self.waiting.pop(0)
 
-    def take_back(self) -> set[str]:
+    def take_back(self) -> list[Run]:
         """Give back what the worker has not taken."""
-        ids = {run.run_id for run in self.waiting}
-        self.waiting = []
-        return ids
+        waiting, self.waiting = self.waiting, []
+        return waiting
 
 
 class FakeChild:

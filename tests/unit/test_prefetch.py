@@ -42,9 +42,9 @@ def test_what_is_taken_back_is_gone(prefetch: Prefetch) -> None:
     for number in range(3):
         prefetch.put(run_of("a", number))
     assert take(prefetch.theirs) == run_of("a", 0)
-    assert prefetch.take_back() == {"a/1", "a/2"}
+    assert prefetch.take_back() == [run_of("a", 1), run_of("a", 2)]
     assert take(prefetch.theirs) is None
-    assert prefetch.take_back() == set()
+    assert prefetch.take_back() == []
 
 
 def test_a_run_that_is_too_large_is_refused(prefetch: Prefetch) -> None:
@@ -93,12 +93,12 @@ def test_a_killed_worker_costs_at_most_the_run_that_it_had(prefetch: Prefetch) -
     for number in range(MANY):
         wait_until(lambda number=number: prefetch.put(run_of("a", number)), "the worker has made room")
         if number % 7 == 0:
-            by_kernel += prefetch.take_back()
+            by_kernel += [run.run_id for run in prefetch.take_back()]
         if number == MANY // 2:
             child.kill()
             child.join()
         if number >= MANY // 2:
-            by_kernel += prefetch.take_back()
+            by_kernel += [run.run_id for run in prefetch.take_back()]
     with os.fdopen(reading, "rb") as pipe:
         numbers = pipe.read()
     by_worker = [f"a/{int.from_bytes(numbers[at : at + 4], 'big')}" for at in range(0, len(numbers), 4)]

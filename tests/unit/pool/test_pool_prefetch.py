@@ -218,3 +218,18 @@ def test_code_that_was_taken_back_is_sent_again(one: Rig) -> None:
     list(one.pool.hear(worker, STALLED))
     one.dispatch(*one.pool.returned, quick=True)
     assert child.told[-1] == runs[1]
+
+
+def test_code_that_the_worker_has_is_not_sent_again(one: Rig) -> None:
+    """Or else its module would be loaded anew, and forget what it had kept, each time a run is taken back."""
+    version = version_of("d")
+    one.dispatch(first := run_of("a", 0, version), quick=True)
+    [worker] = one.workers()
+    child = one.child_of(worker)
+    child.says(ok(first))
+    list(one.pool.hear(worker, NOW))
+    one.dispatch(run_of("b", 1), run_of("a", 2, version), quick=True)
+    one.pool.enforce(STALLED)
+    one.dispatch(one.pool.returned[1], quick=True)
+    assert isinstance(again := child.told[-1], Run)
+    assert (again.run_id, again.version) == ("a/2", None)
