@@ -78,11 +78,15 @@ class Pool:
     def _serving(self) -> int:
         return sum(1 for worker in self.workers.values() if not worker.stopping)
 
+    @property
+    def _has_too_many(self) -> bool:
+        return len(self.workers) > self.size and self._serving > self.size
+
     def resize(self, size: int, now: float) -> None:
         """Have another number of workers: `fill` forks what is missing, those too many finish once they are idle."""
         self.size = size
         for worker in self.workers.values():
-            if self._serving > size:
+            if self._has_too_many:
                 self._retire(worker, now)
 
     @property
@@ -223,7 +227,7 @@ class Pool:
         if worker.condemned:
             worker.child.crash_trace()  # it has come back after all: where it hung matters no more
         worker.done(now)
-        if self.closed or self._serving > self.size or self.limits.worn(worker.runs, worker.rss_bytes):
+        if self.closed or self._has_too_many or self.limits.worn(worker.runs, worker.rss_bytes):
             self._retire(worker, now)
 
     def _retire(self, worker: Worker, now: float) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from functools import partial
 from itertools import count
 from typing import NamedTuple
@@ -14,12 +13,12 @@ import msgspec
 
 from nerve import events
 from nerve.beats import stagger
-from nerve.clock import Clock
+from nerve.clock import Clock, Stamp
 from nerve.config import Config, ReflexConfig
 from nerve.events import LogEvent, Status
+from nerve.histories import Histories, History
 from nerve.ids import RunIds
 from nerve.messages import Outcome, Run
-from nerve.places import QUICK_MS, expected_ms
 from nerve.pool import Pool
 from nerve.recorder import Recorder
 from nerve.reloading import InForce
@@ -34,20 +33,6 @@ Announce = Callable[[str | None, Status], None]
 
 The id is None for a run that will never be, because the engine stops.
 """
-
-
-@dataclass(slots=True)
-class History:
-    """What `nerve status` tells of a sense: its last run that has ended, and the failures since the last good one.
-
-    `expected_ms` is how long its next run will take, as far as can be told; None before the first has ended.
-    """
-
-    last_run: str | None = None
-    last_status: Status | None = None
-    last_ts: int | None = None
-    failures: int = 0
-    expected_ms: float | None = None
 
 
 class _End(NamedTuple):
@@ -90,7 +75,7 @@ class Runs:
         self._tickets = count(1)
         self._announces: dict[int, Announce] = {}
         self._awaited: dict[str, tuple[int, ...]] = {}
-        self._history = {name: History() for name in in_force.config.senses}
+        self._histories = Histories(in_force.config)
 
     def advance(self, now: float) -> None:
         """Start everything that is due and has a worker."""
@@ -98,7 +83,7 @@ class Runs:
         self._take_returned()
         self._dispatch(now)
         if self._recorder.open and not self._held:
-            starts = self._schedule.take(now, self._pool.places(self._is_quick))
+            starts = self._schedule.take(now, self._pool.places(self._histories.is_quick))
             if starts:
                 self._begin(starts, now)
 
@@ -107,7 +92,7 @@ class Runs:
         before, self._in_force = self._in_force.config, in_force
         if in_force.config == before:
             return
-        self._history = {name: self._history.get(name) or History() for name in in_force.config.senses}
+        self._histories.follow(in_force.config)
         self._give_up(self._schedule.replace(*_rules(in_force.config), now))
 
     def next_moment(self) -> float | None:
@@ -134,15 +119,17 @@ class Runs:
 
     def ended(self, endings: Iterable[Ended], now: float) -> None:
         """Record the end of runs, and pass their signals on."""
-        self._record([self._end(ending, now) for ending in endings])
+        ended = list(endings)  # what has been heard by now was recorded before by those who did it
+        stamp = self._clock.stamp()
+        self._record([self._end(ending, now, stamp) for ending in ended])
 
     def halt(self, now: float) -> None:
         """Start nothing any more; runs that were recorded but not handed out yet end as cancelled."""
         self._give_up(self._schedule.halt())
         self._take_returned()
         held, self._held = self._held, deque()
-        cancelled = Outcome("", "cancelled", 0.0)
-        self._record([self._complete(run, cancelled, [], pid=None, now=now) for run in held])
+        stamp, cancelled = self._clock.stamp(), Outcome("", "cancelled", 0.0)
+        self._record([self._complete(run, cancelled, [], stamp, pid=None, now=now) for run in held])
 
     def _give_up(self, tickets: tuple[int, ...]) -> None:
         for ticket in tickets:
@@ -151,17 +138,18 @@ class Runs:
     def statuses(self, now: float) -> list[SenseStatus]:
         """Tell how every sense is."""
         wall = self._clock.stamp().ts
-        return [self._status(name, history, now, wall) for name, history in self._history.items()]
+        return [self._status(name, history, now, wall) for name, history in self._histories.all().items()]
 
     def _begin(self, starts: list[Start], now: float) -> None:
-        runs = [self._recorded(start) for start in starts]
+        stamp = self._clock.stamp()
+        runs = [self._recorded(start, stamp) for start in starts]
         self._recorder.submit([event for _run, event in runs])
         self._held += [run for run, _event in runs]
         self._dispatch(now)
 
-    def _recorded(self, start: Start) -> tuple[Run, LogEvent]:
+    def _recorded(self, start: Start, stamp: Stamp) -> tuple[Run, LogEvent]:
         config, version = self._in_force.config, self._in_force.versions[start.sense]
-        sense, stamp = config.senses[start.sense], self._clock.stamp()
+        sense = config.senses[start.sense]
         lateness_ms = max(0, round(stamp.mono / 1e6 - start.due * 1000))
         trigger = Trigger(start.kind, start.reflex, start.signal, start.coalesced, stamp.ts - lateness_ms)
         run = Run(
@@ -190,19 +178,12 @@ class Runs:
 
     def _dispatch(self, now: float) -> None:
         if self._held and self._recorder.open:
-            self._pool.dispatch(self._held, now, self._is_quick)
+            self._pool.dispatch(self._held, now, self._histories.is_quick)
 
     def _take_returned(self) -> None:
         """Hold what the pool has taken back: it is first in line, for its start is recorded already."""
         self._held.extendleft(reversed(self._pool.returned))
         self._pool.returned.clear()
-
-    def _is_quick(self, sense: str) -> bool:
-        """Tell whether others may wait behind a sense, and it behind them: a throttle counts from when it begins."""
-        history, config = self._history.get(sense), self._in_force.config.senses.get(sense)
-        if history is None or history.expected_ms is None or config is None or config.throttle is not None:
-            return False
-        return history.expected_ms <= QUICK_MS
 
     def _record(self, ends: list[_End]) -> None:
         """Record ends as one batch; whoever waits for one is told when it is committed."""
@@ -216,7 +197,7 @@ class Runs:
 
         self._recorder.submit([event for end in ends for event in end.entries], announce_all if announcements else None)
 
-    def _end(self, ending: Ended, now: float) -> _End:
+    def _end(self, ending: Ended, now: float, stamp: Stamp) -> _End:
         run, outcome = ending.open_run.run, ending.outcome
         errors = []
         backoff = self._schedule.finished(run.sense, now, died=ending.died)
@@ -224,11 +205,12 @@ class Runs:
             detail = outcome.error
             if backoff:
                 detail = msgspec.structs.replace(detail, backoff_ms=round(backoff * 1000))
-            errors = [events.error(self._clock.stamp(), run.run_id, detail)]
-        return self._complete(run, outcome, errors, pid=ending.pid, now=now)
+            errors = [events.error(stamp, run.run_id, detail)]
+        return self._complete(run, outcome, errors, stamp, pid=ending.pid, now=now)
 
-    def _complete(self, run: Run, outcome: Outcome, errors: list[LogEvent], *, pid: int | None, now: float) -> _End:
-        stamp = self._clock.stamp()
+    def _complete(
+        self, run: Run, outcome: Outcome, errors: list[LogEvent], stamp: Stamp, *, pid: int | None, now: float
+    ) -> _End:
         complete = events.run_complete(
             stamp,
             run.run_id,
@@ -238,7 +220,9 @@ class Runs:
             signal=outcome.signal is not None,
             worker=pid,
         )
-        self._remember(run, outcome, stamp.ts)
+        history = self._histories.of(run.sense)
+        if history:  # or else the sense was removed while it ran
+            history.ended(run, outcome, stamp.ts)
         if outcome.signal is not None:
             self._schedule.signalled(Signal(run.sense, outcome.signal, run.run_id, stamp.ts), now)
         return _End([*errors, complete], self._announcements(run.run_id, outcome.status))
@@ -246,21 +230,6 @@ class Runs:
     def _announcements(self, run_id: str, status: Status) -> list[Callable[[], None]]:
         tickets = self._awaited.pop(run_id, ())
         return [partial(self._announces.pop(ticket), run_id, status) for ticket in tickets if ticket in self._announces]
-
-    def _remember(self, run: Run, outcome: Outcome, ts: int) -> None:
-        history, status = self._history.get(run.sense), outcome.status
-        if history is None:  # the sense was removed while it ran
-            return
-        history.last_run, history.last_status, history.last_ts = run.run_id, status, ts
-        if status == "cancelled":
-            return  # that says nothing of the sense
-        # However soon it died: what waited behind it had to be taken back.
-        taken_ms = run.timeout * 1000 if status == "died" else outcome.duration_ms
-        history.expected_ms = expected_ms(history.expected_ms, taken_ms)
-        if status == "ok":
-            history.failures = 0
-        else:
-            history.failures += 1
 
     def _status(self, name: str, history: History, now: float, wall: int) -> SenseStatus:
         due = self._schedule.due(name)

@@ -48,7 +48,7 @@ def _signal(
     """Run the compute, and give the signal that it returns as JSON text; all of this is under its deadline."""
     compute = loader.load(run.sense)
     result = compute(context(_decoded(run.trigger)))
-    if inspect.isawaitable(result):
+    if result is not None and inspect.isawaitable(result):
         result = _complete(result, interrupter)
     return None if result is None else encode_payload(result, run.max_payload, redactor_of(run.redact))
 
