@@ -62,7 +62,7 @@ class Role:
 class ChildContext:
     """What one child is handed through the fork: who it is, its end of the link, and where a crash writes its trace.
 
-    `prefetched` has what it is to do next, for a role that prefetches on a system that can do it.
+    `prefetched` has what it is to do next, for a role that prefetches, on a system that can do it.
     """
 
     role: Role
@@ -70,7 +70,7 @@ class ChildContext:
     link: socket.socket
     crash: int
     kernel_pid: int
-    prefetched: socket.socket | None = None
+    prefetched: int | None = None
 
 
 class Child:

@@ -16,7 +16,7 @@ class Run(msgspec.Struct, frozen=True, tag=1):
     """Kernel to worker: run this compute now. The trigger's signal carries JSON text; times are seconds.
 
     `version` is None where the worker has run the same version of this sense before. `weigh` asks for the worker's
-    memory at the end.
+    memory at the end. `after` counts the runs that come by the link before this one, where it is prefetched.
     """
 
     run_id: str
@@ -28,6 +28,7 @@ class Run(msgspec.Struct, frozen=True, tag=1):
     max_payload: int
     redact: tuple[str, ...] = ()
     weigh: bool = False
+    after: int = 0
 
 
 class Finish(msgspec.Struct, frozen=True, tag=2):

@@ -1,13 +1,15 @@
 """Prefetch: runs that a busy worker finds the moment it is done, and that the kernel can take back until then.
 
 A worker that had to ask for each run would fall asleep after each, and waking it costs more than a short run takes.
-No run is stuck behind a long one all the same: each lies in a socket as one packet, which the worker or the kernel
+No run is stuck behind a long one all the same: each lies in a pipe as one packet, which the worker or the kernel
 takes, whoever comes first, in one system call. So there is no lock that the dead could hold.
 """
 
 from __future__ import annotations
 
-import socket
+import fcntl
+import os
+import select
 import sys
 from contextlib import suppress
 
@@ -16,50 +18,56 @@ import msgspec
 from nerve.messages import Run
 
 PREFETCHING = sys.platform == "linux"
-"""Whether the system has such sockets; macOS has none, and a worker there is handed one run after the other."""
+"""Whether pipes can keep packets apart; where they can't, a worker is handed one run after the other."""
 
-PACKET_BYTES = 256 * 1024
-"""A larger run is not put there; the system may have a smaller limit."""
+PACKET_BYTES = select.PIPE_BUF
+"""What is larger would be cut in two: such a run goes to an idle worker, by its link."""
+
+PIPE_BYTES = 128 * 1024
+"""Room for 32 packets: each takes a page."""
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Run).decode
 
 
 class Prefetch:
-    """The kernel's side of what one worker has before it."""
+    """The kernel's side of what one worker has before it; `theirs` is the descriptor that the worker takes from."""
 
     def __init__(self) -> None:
-        """OSError where the system has no such sockets, or no more of them."""
-        self._ours, self.theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._ours.settimeout(0)
-        self.theirs.settimeout(0)
+        """OSError where the system has no room for another pipe."""
+        flags = os.O_NONBLOCK | (os.O_DIRECT if sys.platform == "linux" else 0)
+        self.theirs, self._ours = os.pipe2(flags)
+        with suppress(OSError):  # a user can have only so much of it; then there is room for fewer
+            fcntl.fcntl(self._ours, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
 
     def put(self, run: Run) -> bool:
         """Put a run behind those that are there; False where it has no room."""
         packet = _encode(run)
-        try:
-            return len(packet) <= PACKET_BYTES and self._ours.send(packet) > 0
-        except OSError:
+        if len(packet) > PACKET_BYTES:
             return False
+        try:
+            os.write(self._ours, packet)
+        except BlockingIOError:
+            return False
+        return True
 
     def take_back(self) -> list[Run]:
         """Take all runs that the worker has not taken yet, and give them as they were put there."""
         runs = []
-        with suppress(BlockingIOError):
-            while True:
-                runs.append(_decode(self.theirs.recv(PACKET_BYTES)))
+        while run := take(self.theirs):
+            runs.append(run)
         return runs
 
     def close(self) -> None:
         """Close both ends; what the worker has inherited stays its own."""
-        self._ours.close()
-        self.theirs.close()
+        os.close(self._ours)
+        os.close(self.theirs)
 
 
-def take(end: socket.socket) -> Run | None:
-    """Take the next run, if there still is one (worker)."""
+def take(descriptor: int) -> Run | None:
+    """Take the next run, if there still is one (worker, and kernel)."""
     try:
-        packet = end.recv(PACKET_BYTES)
+        packet = os.read(descriptor, PACKET_BYTES)
     except BlockingIOError:
         return None
     return _decode(packet) if packet else None

@@ -50,6 +50,8 @@ class Worker:
     stopping: bool = False
     runs: int = 0
     rss_bytes: int | None = None
+    linked: int = 0
+    """How many runs it was sent by its link."""
     versions: dict[str, Version] = field(default_factory=dict)
     """What it was last sent of each sense."""
     condemned: Status | None = None
@@ -94,31 +96,40 @@ class Worker:
         Several are put where it prefetches from, before it is woken up: or else it would be done with the first,
         and asleep again, before it saw the second. Gives those that there was no room for.
         """
-        outgoing, self.outgoing = self.outgoing, []
-        begins = self.open_run is not None and outgoing[0] is self.open_run.run
-        if begins and len(outgoing) == 1:
-            self._send(outgoing[0])
-            return []
-        rest = deque(outgoing)
-        while rest and self._put(rest[0]):
-            rest.popleft()
-        if len(rest) < len(outgoing):
+        outgoing, self.outgoing = deque(self.outgoing), []
+        alone, put = len(outgoing) == 1, False
+        while outgoing:
+            run = outgoing[0]
+            begins = self.open_run is not None and run is self.open_run.run
+            if not (alone and begins) and self._put(run):
+                put = True
+            elif begins:
+                self._send(run)
+            else:
+                break
+            outgoing.popleft()
+        if put:
             self.child.send(Look())
-        elif begins:
-            self._send(rest.popleft())  # it is too large to be put there
-        for _ in rest:
+        for _ in outgoing:
             self.ahead.pop()
-        return list(rest)
+        return list(outgoing)
 
     def _send(self, run: Run) -> None:
-        self.child.send(self._without_known_code(run))
+        self.child.send(self._message(run))
         self._note_code(run)
+        self.linked += 1
 
     def _put(self, run: Run) -> bool:
-        if self.child.prefetch is None or not self.child.prefetch.put(self._without_known_code(run)):
+        if self.child.prefetch is None or not self.child.prefetch.put(self._message(run, self.linked)):
             return False
         self._note_code(run)
         return True
+
+    def _message(self, run: Run, after: int = 0) -> Run:
+        known = run.version is not None and self.versions.get(run.sense) is run.version
+        if not known and not after:
+            return run
+        return msgspec.structs.replace(run, version=None if known else run.version, after=after)
 
     def done(self, now: float) -> None:
         """Note that its run has ended: it does the next one, if it has prefetched any."""
@@ -173,10 +184,6 @@ class Worker:
     def _open(self, run: Run, now: float, *, quick: bool) -> None:
         self.open_run = OpenRun(run, now, now + run.timeout + run.grace_period, quick)
         self.runs += 1
-
-    def _without_known_code(self, run: Run) -> Run:
-        known = run.version is not None and self.versions.get(run.sense) is run.version
-        return msgspec.structs.replace(run, version=None) if known else run
 
     def _note_code(self, run: Run) -> None:
         if run.version is not None:

@@ -29,8 +29,8 @@ def enter(context: ChildContext) -> Channel[ToChild]:
         _die_with(context.kernel_pid)
     boot = context.boot
     keep = {context.link.fileno(), context.crash, boot.records} | context.role.inherits(boot)
-    if context.prefetched:
-        keep.add(context.prefetched.fileno())
+    if context.prefetched is not None:
+        keep.add(context.prefetched)
     _close_descriptors_except(keep)
     faulthandler.enable(file=context.crash)
     faulthandler.register(signal.SIGUSR2, file=context.crash, all_threads=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from collections import deque
 from types import TracebackType
 
 import msgspec
@@ -117,6 +118,8 @@ class ComputeWorker:
     def __init__(self, context: ChildContext, link: Channel[ToChild]) -> None:
         self._link = link
         self._prefetched = context.prefetched
+        self._linked = 0
+        self._heard: deque[ToChild] = deque()
         self._clock = SystemClock()
         self._process = psutil.Process()
         self._interrupter = Interrupter()
@@ -149,24 +152,41 @@ class ComputeWorker:
     def serve(self) -> None:
         """Perform runs until told to finish, or until a run has left no memory for the next."""
         self._link.send(Ready())
-        while not self._link.ended:
-            for message in self._link.wait(None):
-                match message:
-                    case Run():
-                        if not self._serve(message):
-                            return
-                    case Look():
-                        if not self._serve_prefetched():
-                            return
-                    case Finish():
-                        return
-                    case _:
-                        raise TypeError(f"the kernel sent a worker a {type(message).__name__}")
+        while message := self._next():
+            match message:
+                case Run():
+                    goes_on = self._serve_linked(message)
+                case Look():
+                    goes_on = self._serve_prefetched()
+                case Finish():
+                    goes_on = False
+                case _:
+                    raise TypeError(f"the kernel sent a worker a {type(message).__name__}")
+            if not goes_on:
+                return
+
+    def _next(self) -> ToChild | None:
+        """Wait for what the kernel says next; None when it is gone."""
+        while not self._heard and not self._link.ended:
+            self._heard.extend(self._link.wait(None))
+        return self._heard.popleft() if self._heard and not self._link.ended else None
+
+    def _serve_linked(self, run: Run) -> bool:
+        self._linked += 1
+        return self._serve(run)
 
     def _serve_prefetched(self) -> bool:
         """Perform what has been put there, until nothing is left or no further run can be."""
-        while self._prefetched and (run := take(self._prefetched)):
-            if not self._serve(run):
+        while self._prefetched is not None and (run := take(self._prefetched)):
+            if not self._catch_up(run.after) or not self._serve(run):
+                return False
+        return True
+
+    def _catch_up(self, linked: int) -> bool:
+        """Perform what has been sent by the link before: it can be overtaken by what is put where this worker looks."""
+        while self._linked < linked:
+            message = self._next()
+            if message is None or (isinstance(message, Run) and not self._serve_linked(message)):
                 return False
         return True
 
