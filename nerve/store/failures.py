@@ -16,7 +16,7 @@ _DISK_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}
 
 
 @contextmanager
-def sqlite_failures(path: Path) -> Iterator[None]:
+def sqlite_failures(path: str | Path) -> Iterator[None]:
     """Turn whatever SQLite (or its driver) raises about the database at `path` into a StoreError."""
     try:
         yield
@@ -27,7 +27,7 @@ def sqlite_failures(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def disk_failures(path: Path) -> Iterator[None]:
+def disk_failures(path: str | Path) -> Iterator[None]:
     """Turn an OSError about a file at `path`, or below it, into a StoreError."""
     try:
         yield
@@ -35,7 +35,7 @@ def disk_failures(path: Path) -> Iterator[None]:
         raise explain_os(error, path) from error
 
 
-def explain_os(error: OSError, path: Path) -> StoreError:
+def explain_os(error: OSError, path: str | Path) -> StoreError:
     """Say what went wrong with a file; a DiskError where trying again may help."""
     place = error.filename or path
     reason = error.strerror or str(error)
@@ -44,7 +44,7 @@ def explain_os(error: OSError, path: Path) -> StoreError:
     return StoreError(f"{place} can't be used: {reason}; check the folder and its permissions")
 
 
-def explain_sqlite(error: Exception, path: Path) -> StoreError:
+def explain_sqlite(error: Exception, path: str | Path) -> StoreError:
     """Say what went wrong with a database; a DiskError where trying again may help."""
     cause = getattr(error, "orig", error)
     code = getattr(cause, "sqlite_errorcode", None)
@@ -65,3 +65,8 @@ def explain_sqlite(error: Exception, path: Path) -> StoreError:
             return StoreError(f"{path} is damaged ({cause}): look at `nerve verify`, and restore a backup")
         case _:
             return StoreError(f"{path} refused: {cause}")
+
+
+def is_undecodable(error: sqlite3.OperationalError) -> bool:
+    """Tell whether a text that is no UTF-8 is what was wrong: the driver says so, of which SQLite knows nothing."""
+    return not hasattr(error, "sqlite_errorcode")

@@ -42,7 +42,8 @@ class Match:
         if self.field not in FIELDS and self.path is None:
             fields = "source, type, ref, sense, payload or payload.PATH"
             raise ValueError(f'{self.field!r} is no field: name {fields} (a key with odd characters as payload."a b")')
-        _ = self._patterns
+        if self.op == "~=":
+            _ = self._patterns
 
     @cached_property
     def path(self) -> tuple[str, ...] | None:
@@ -55,8 +56,6 @@ class Match:
 
     @cached_property
     def _patterns(self) -> tuple[re.Pattern[str], ...]:
-        if self.op != "~=":
-            return ()
         try:
             return tuple(re.compile(value) for value in self.values)
         except re.error as error:
@@ -76,7 +75,7 @@ class Match:
         return (text in self.values) == (self.op == "=")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Filter:
     """Which entries to give; everything that is set must hold, and nothing set gives all.
 
@@ -101,14 +100,18 @@ class Filter:
         if self.limit is not None and self.limit < 0:
             raise ValueError(f"limit is {self.limit}: it must be 0 or more, or None for all")
 
+    @cached_property
     def demands(self) -> tuple[Match, ...]:
-        """Give everything that is asked of single fields, each as a Match."""
+        """Everything that is asked of single fields, each as a Match."""
         simple = zip(FIELDS, (self.source, self.type, self.ref_id, self.sense), strict=True)
-        return (*(Match(field, "=", (value,)) for field, value in simple if value is not None), *self.matches)
+        return (*[Match(field, "=", (value,)) for field, value in simple if value is not None], *self.matches)
 
     def exact(self, field: str) -> Match | None:
         """Give a demand that names the values of `field`, if there is one."""
-        return next((demand for demand in self.demands() if demand.field == field and demand.op == "="), None)
+        for demand in self.demands:
+            if demand.field == field and demand.op == "=":
+                return demand
+        return None
 
 
 def parse_match(text: str) -> tuple[str, Op, str]:

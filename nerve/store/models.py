@@ -15,6 +15,8 @@ SCHEMA_VERSION = 1
 
 Row = tuple[Any, ...]
 
+_NOT_OURS = "is no log of nerve's: move it away"
+
 _schema = peewee.Table("sqlite_master")
 
 # An expression index serves only a query with the same expression: these two are written once, for both.
@@ -99,68 +101,97 @@ def create_schema(db: peewee.Database) -> None:
     """Make tables, indexes and triggers in an empty database; the caller holds the transaction."""
     for model in (Log, Meta):
         peewee.SchemaManager(model, database=db).create_all(safe=False)
+    connection: sqlite3.Connection = db.connection()  # type: ignore[no-untyped-call]  # Peewee's stubs
     for trigger in _TRIGGERS:
-        execute(db, peewee.SQL(trigger))
+        connection.execute(trigger)
     facts = [("schema_version", str(SCHEMA_VERSION)), ("log_id", uuid.uuid4().hex)]
-    execute(db, Meta.insert_many(facts, fields=[Meta.key, Meta.value]))
+    execute(connection, Meta.insert_many(facts, fields=[Meta.key, Meta.value]))
 
 
-def altered_parts(db: peewee.Database) -> list[str]:
+def altered_parts(db: sqlite3.Connection) -> list[str]:
     """Name the indexes and triggers that a log should have and this one has not, or not as they were made."""
     pattern = peewee.SqliteDatabase(":memory:")
     with pattern.connection_context():
         create_schema(pattern)
-        expected = _parts(pattern)
+        expected = _parts(pattern.connection())  # type: ignore[no-untyped-call]  # Peewee's stubs say nothing of it
     return sorted(name for name, sql in expected.items() - _parts(db).items())
 
 
-def _parts(db: peewee.Database) -> dict[str, str | None]:
+def _parts(db: sqlite3.Connection) -> dict[str, str | None]:
     """Give the SQL of each trigger by its name, and the names of the indexes: their SQL is Peewee's to write."""
     made = _schema.c.sql.is_null(is_null=False)
     rows = fetch(db, _schema.select(_schema.c.type, _schema.c.name, _schema.c.sql).where(made))
     return {f"{kind} {name}": sql if kind == "trigger" else None for kind, name, sql in rows if kind != "table"}
 
 
-def is_empty(db: peewee.Database) -> bool:
+def is_empty(db: sqlite3.Connection) -> bool:
     """Tell whether nothing has been made in this database yet."""
-    return not db.get_tables()
+    return not _tables(db)
 
 
-def check_schema(db: peewee.Database, name: str) -> None:
+def check_schema(db: sqlite3.Connection, name: str) -> None:
     """Raise StoreError unless this is a log of ours that we can use; `name` is what to call it."""
-    tables = db.get_tables()
-    version = get_meta(db, "schema_version") if {"logs", "meta"} <= set(tables) else None
+    check_tables(db, name)
+    check_version(db, name)
+
+
+def check_tables(db: sqlite3.Connection, name: str) -> None:
+    """Raise StoreError unless the tables of a log are there."""
+    if is_empty(db):
+        raise StoreError(f"{name} has no log in it yet: start nerve once")
+    if not {"logs", "meta"} <= _tables(db):
+        raise StoreError(f"{name} {_NOT_OURS}")
+
+
+def check_version(db: sqlite3.Connection, name: str) -> None:
+    """Raise StoreError unless the table `meta` names a version of the schema that we know."""
+    version = get_meta(db, "schema_version")
     if version is None or not version.isdecimal():
-        what = "has no log in it yet: start nerve once" if not tables else "is no log of nerve's: move it away"
-        raise StoreError(f"{name} {what}")
+        raise StoreError(f"{name} {_NOT_OURS}")
     if int(version) > SCHEMA_VERSION:
         known = f"has schema {version}, this nerve knows up to {SCHEMA_VERSION}"
         raise StoreError(f"{name} {known}: install a newer nerve")
 
 
-def get_meta(db: peewee.Database, key: str) -> str | None:
+def get_meta(db: sqlite3.Connection, key: str) -> str | None:
     """Give what is remembered under `key`."""
-    cursor: sqlite3.Cursor = db.execute_sql(_VALUE, (key,))  # type: ignore[no-untyped-call]  # as below
-    found = cursor.fetchone()
-    return found[0] if found else None
+    found: list[Row] = db.execute(_VALUE, {"key": key}).fetchall()
+    return found[0][0] if found else None
 
 
-def execute(db: peewee.Database, query: peewee.Node) -> sqlite3.Cursor:
+def execute(db: sqlite3.Connection, query: peewee.Node) -> sqlite3.Cursor:
     """Run a statement on `db`, whatever its model is bound to."""
-    cursor: sqlite3.Cursor = db.execute(query)  # type: ignore[no-untyped-call]  # Peewee's stubs say nothing of it
-    return cursor
+    return db.execute(*_written(query))
 
 
-def fetch(db: peewee.Database, query: peewee.Node) -> list[Row]:
+def fetch(db: sqlite3.Connection, query: peewee.Node) -> list[Row]:
     """Run a query on `db` and give all its rows, so that no read stays open."""
     return execute(db, query).fetchall()
 
 
-def sql_of(db: peewee.Database, query: peewee.Node) -> str:
+def sql_of(query: peewee.Node) -> str:
     """Give the SQL that Peewee makes of a query, to be run many times with parameters of one's own."""
-    sql: str = db.get_sql_context().sql(query).query()[0]  # type: ignore[no-untyped-call]  # as above
+    return _written(query)[0]
+
+
+def named_sql(query: peewee.Node) -> str:
+    """Do the same for a query whose values are all named parameters; ValueError where one is not."""
+    sql, values = _written(query)
+    if values:
+        raise ValueError(f"these values have no name: {values} in {sql}")
     return sql
 
 
-_VALUE = sql_of(peewee.SqliteDatabase(None), Meta.select(Meta.value).where(Meta.key == ""))
+def _tables(db: sqlite3.Connection) -> set[str]:
+    return {name for (name,) in fetch(db, _schema.select(_schema.c.name).where(_schema.c.type == "table"))}
+
+
+def _written(query: peewee.Node) -> tuple[str, list[Any]]:
+    sql, values = _DIALECT.get_sql_context().sql(query).query()  # type: ignore[no-untyped-call]  # as above
+    return sql, values
+
+
+_DIALECT = peewee.SqliteDatabase(None)  # opens nothing
+
+_VALUE = named_sql(Meta.select(Meta.value).where(Meta.key == peewee.SQL(":key")))
 """Made once: every reader asks for the version of the schema first, and Peewee takes longer to write it than SQLite."""

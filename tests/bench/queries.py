@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -31,7 +31,7 @@ class Question:
     """One question: as nerve is asked, and as someone who knows the table writes it in SQL."""
 
     what: str
-    wanted: Filter
+    wanted: dict[str, Any]
     sql: str
     parameters: tuple[object, ...]
 
@@ -46,30 +46,30 @@ def questions(db: Path, rows: int) -> list[Question]:
     return [
         Question(
             "source and type, newest 100",
-            Filter(source="sense", type="reading", limit=NEWEST),
+            {"source": "sense", "type": "reading", "limit": NEWEST},
             f"{COLUMNS} WHERE source = ? AND type = ? ORDER BY id DESC LIMIT {NEWEST}",
             ("sense", "reading"),
         ),
-        Question("one run", Filter(ref_id=run), f"{COLUMNS} WHERE ref_id = ? ORDER BY id DESC", (run,)),
+        Question("one run", {"ref_id": run}, f"{COLUMNS} WHERE ref_id = ? ORDER BY id DESC", (run,)),
         Question(
             "a time range with 1,000 rows",
-            Filter(since=since, until=until),
+            {"since": since, "until": until},
             f"{COLUMNS} WHERE ts BETWEEN ? AND ? ORDER BY id DESC",
             (since, until),
         ),
         Question(
             "one sense, newest 100",
-            Filter(sense="sense-07", limit=NEWEST),
+            {"sense": "sense-07", "limit": NEWEST},
             f"{COLUMNS} WHERE ref_id >= ? AND ref_id < ? ORDER BY id DESC LIMIT {NEWEST}",
             ("sense-07/", "sense-070"),
         ),
     ]
 
 
-def ask_nerve(db: Path, wanted: Filter) -> list[Entry]:
-    """Ask as `query_logs` does: open the log, ask, close it."""
+def ask_nerve(db: Path, wanted: Mapping[str, Any]) -> list[Entry]:
+    """Ask as `query_logs` does: make the filter, open the log, ask, close it."""
     with LogReader(db) as reader:
-        return [(e.id, e.source, e.type, e.ref_id or "", e.payload, e.ts) for e in reader.query(wanted)]
+        return [(e.id, e.source, e.type, e.ref_id or "", e.payload, e.ts) for e in reader.query(Filter(**wanted))]
 
 
 def ask_by_hand(db: Path, sql: str, parameters: Sequence[object]) -> list[Entry]:

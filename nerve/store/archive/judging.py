@@ -51,7 +51,7 @@ class Judge:
 
 def judge_of(wanted: Filter) -> Judge:
     """Make the judge for all that `wanted` asks of a row; its `limit` is no matter of a single row."""
-    demands = sorted(wanted.demands(), key=_column)  # those on the payload, which must be decoded, come last
+    demands = sorted(wanted.demands, key=_column)  # those on the payload, which must be decoded, come last
     tests = [*_ranges(wanted), *map(_test, demands)]
     marks = [_marks(demand) for demand in demands if demand.op == "=" and demand.field in _KEYS]
     if wanted.errors:

@@ -98,12 +98,12 @@ def _check_target(target: Path, *, force: bool) -> None:
 def _is_restored(path: Path) -> bool:
     try:
         database = ReadOnlyDatabase(path)
+        try:
+            return database.read(partial(get_meta, key=_MARK)) is not None
+        finally:
+            database.close()
     except StoreError:
         return False
-    try:
-        return database.read(partial(get_meta, key=_MARK)) is not None
-    finally:
-        database.close()
 
 
 def _check_file(shelf: Shelf, entry: ManifestEntry) -> None:
@@ -138,8 +138,9 @@ def _load(path: Path, entries: Sequence[ManifestEntry], files: ArchivedFiles, pr
     db = peewee.SqliteDatabase(str(path), pragmas={"journal_mode": "OFF", "synchronous": "OFF"}, autoconnect=False)
     with sqlite_failures(path), db.connection_context():
         create_schema(db)
-        execute(db, Meta.update(value=entries[0].log_id).where(Meta.key == "log_id"))
-        execute(db, Meta.insert(key=_MARK, value=entries[0].day))
+        connection: sqlite3.Connection = db.connection()  # type: ignore[no-untyped-call]  # Peewee's stubs
+        execute(connection, Meta.update(value=entries[0].log_id).where(Meta.key == "log_id"))
+        execute(connection, Meta.insert(key=_MARK, value=entries[0].day))
         for entry in entries:
             merge.add(entry.first_id, files.rows(entry, every))
         try:
@@ -150,9 +151,7 @@ def _load(path: Path, entries: Sequence[ManifestEntry], files: ArchivedFiles, pr
 
 
 def _insert(db: peewee.SqliteDatabase, rows: Iterator[Row], progress: Callable[[int], None]) -> int:
-    insert = sql_of(
-        db, Log.insert_many([_BLANK], fields=[Log.id, Log.source, Log.type, Log.ref_id, Log.payload, Log.ts])
-    )
+    insert = sql_of(Log.insert_many([_BLANK], fields=[Log.id, Log.source, Log.type, Log.ref_id, Log.payload, Log.ts]))
     connection: sqlite3.Connection = db.connection()  # type: ignore[no-untyped-call]  # Peewee's stubs
     done = 0
     while batch := list(islice(rows, BATCH)):

@@ -1,8 +1,11 @@
-"""What a Filter asks of a row, as SQL."""
+"""What a Filter asks of a row, as SQL: written for its form alone, with a named parameter for each of its values."""
 
 from __future__ import annotations
 
+import sqlite3
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
+from typing import NamedTuple
 
 import msgspec
 import peewee
@@ -19,39 +22,96 @@ _COLUMNS: dict[str, peewee.ColumnBase] = {
 }
 _PLAIN = ("source", "type", "ref")
 
-
-def conditions(wanted: Filter) -> dict[object, peewee.Node]:
-    """Give all that is asked of a row but its id, by what asks for it, in a form that no index serves."""
-    asked: dict[object, peewee.Node] = {demand: _condition(demand) for demand in wanted.demands()}
-    if wanted.errors:
-        asked["errors"] = unindexed(IS_ERROR) == 1
-    return {**asked, **times(wanted, unindexed(Log.ts))}
+Values = dict[str, object]
+"""The values of named parameters; there may be more of them than a statement names."""
 
 
-def times(wanted: Filter, ts: peewee.ColumnBase) -> dict[object, peewee.Node]:
-    """Give what is asked of the moment of a row."""
-    asked: dict[object, peewee.Node] = {}
-    if wanted.since is not None:
-        asked["since"] = ts >= wanted.since
-    if wanted.until is not None:
-        asked["until"] = ts <= wanted.until
-    return asked
+class Bounds(NamedTuple):
+    """Which bounds a filter has for the moment and the id of a row."""
+
+    since: bool
+    until: bool
+    after_id: bool
+    until_id: bool
+
+    @classmethod
+    def of(cls, wanted: Filter) -> Bounds:
+        """Tell which ones `wanted` has."""
+        return cls(
+            since=wanted.since is not None,
+            until=wanted.until is not None,
+            after_id=wanted.after_id is not None,
+            until_id=wanted.until_id is not None,
+        )
+
+    def times(self, ts: peewee.ColumnBase) -> list[peewee.Node]:
+        """Give what is asked of the moment of a row."""
+        asked: list[peewee.Node] = []
+        if self.since:
+            asked.append(ts >= named("since"))
+        if self.until:
+            asked.append(ts <= named("until"))
+        return asked
+
+    def ids(self, id: peewee.ColumnBase) -> list[peewee.Node]:
+        """Give what is asked of the id of a row."""
+        asked: list[peewee.Node] = []
+        if self.after_id:
+            asked.append(id > named("after_id"))
+        if self.until_id:
+            asked.append(id <= named("until_id"))
+        return asked
 
 
-def id_range(wanted: Filter, id: peewee.ColumnBase) -> list[peewee.Node]:
-    """Give what is asked of the id of a row."""
-    asked: list[peewee.Node] = []
-    if wanted.after_id is not None:
-        asked.append(id > wanted.after_id)
-    if wanted.until_id is not None:
-        asked.append(id <= wanted.until_id)
-    return asked
+class Demanded(NamedTuple):
+    """The form of a demand: its field, and how many values it may have; 0 where a function is to judge it."""
+
+    field: str
+    values: int
+
+    @classmethod
+    def of(cls, demand: Match) -> Demanded:
+        """Give the form of a demand; those on the payload are all alike."""
+        if demand.op == "=" and demand.field in _PLAIN:
+            return cls(demand.field, len(demand.values))
+        return cls(demand.field if demand.field in _COLUMNS else "payload", 0)
 
 
-def belongs_to(sense: str) -> peewee.Expression:
-    """Give the two ranges of the index on ref_id that hold what belongs to a sense."""
-    # A run id is the name of the sense, "/" and more; "0" is the character after "/".
-    return (Log.ref_id == sense) | ((Log.ref_id >= f"{sense}/") & (Log.ref_id < f"{sense}0"))
+def named(parameter: str) -> peewee.SQL:
+    """Give the place of a parameter in a statement that is written once, whatever its value will be."""
+    return peewee.SQL(f":{parameter}")
+
+
+def bound_values(wanted: Filter) -> Values:
+    """Give the values of what Bounds asks for, and of the limit."""
+    return {
+        "since": wanted.since,
+        "until": wanted.until,
+        "after_id": wanted.after_id,
+        "until_id": wanted.until_id,
+        "limit": wanted.limit,
+    }
+
+
+def conditions(demands: Sequence[Demanded]) -> list[peewee.Node]:
+    """Give what is demanded of a row, in a form that no index serves."""
+    return [_condition(place, demand) for place, demand in enumerate(demands)]
+
+
+def demand_values(demands: Iterable[Match]) -> Values:
+    """Give the values of what `conditions` asks for."""
+    values: Values = {}
+    for place, demand in enumerate(demands):
+        if Demanded.of(demand).values:
+            values |= {f"demand{place}_{n}": value for n, value in enumerate(demand.values)}
+        else:
+            values[f"demand{place}"] = msgspec.json.encode(demand).decode()
+    return values
+
+
+def is_error() -> peewee.Node:
+    """Ask for what a person on call wants to see, in a form that no index serves."""
+    return peewee.NodeList((unindexed(IS_ERROR), peewee.SQL("= 1")))
 
 
 def unindexed(node: peewee.Node) -> peewee.ColumnBase:
@@ -59,9 +119,9 @@ def unindexed(node: peewee.Node) -> peewee.ColumnBase:
     return peewee.NodeList((peewee.SQL("+"), node), glue="")
 
 
-def register_functions(db: peewee.SqliteDatabase) -> None:
+def register_functions(db: sqlite3.Connection) -> None:
     """Teach a database the function that these conditions call."""
-    db.register_function(_nerve_match, "nerve_match", 2, deterministic=True)
+    db.create_function("nerve_match", 2, _nerve_match, deterministic=True)
 
 
 def readable(text: bytes) -> str:
@@ -69,12 +129,12 @@ def readable(text: bytes) -> str:
     return text.decode("utf-8", "backslashreplace")
 
 
-def _condition(demand: Match) -> peewee.Node:
+def _condition(place: int, demand: Demanded) -> peewee.Node:
     column = _COLUMNS.get(demand.field, Log.payload)
-    if demand.op == "=" and demand.field in _PLAIN:
-        return unindexed(column).in_(demand.values)
+    if demand.values:
+        return unindexed(column).in_([named(f"demand{place}_{n}") for n in range(demand.values)])
     # As bytes: what a stranger wrote need not be text, and would fail here, before any function could look at it.
-    return fn.nerve_match(msgspec.json.encode(demand).decode(), peewee.Cast(column, "BLOB"))
+    return fn.nerve_match(named(f"demand{place}"), peewee.Cast(column, "BLOB"))
 
 
 def _nerve_match(demand: str, column: bytes | None) -> bool:

@@ -134,9 +134,9 @@ class WritableDatabase:
     def _prepare(self) -> None:
         with sqlite_failures(self._path):
             self._db.connect()
-            fresh = is_empty(self._db)
+            fresh = is_empty(self._connection)
             if not fresh:  # before anything is set: what is not ours stays as it is
-                check_schema(self._db, str(self._path))
+                check_schema(self._connection, str(self._path))
             for pragma, value in _PRAGMAS:
                 self._set(pragma, value)
             if self._connection.execute("PRAGMA journal_mode").fetchone() != ("wal",):

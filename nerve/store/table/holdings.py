@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import sqlite3
+
 import peewee
 
 from nerve.store.models import Log, execute, fetch, get_meta
 from nerve.store.table.conditions import unindexed
 
 
-def open_runs(db: peewee.Database, until_id: int) -> frozenset[str]:
+def open_runs(db: sqlite3.Connection, until_id: int) -> frozenset[str]:
     """Give the runs that have a `run_start` with an id up to `until_id`, and no `run_complete`."""
     settled_below = get_meta(db, "settled_below") or ""
     starts = Log.select(Log.ref_id).where(
@@ -25,7 +27,7 @@ def open_runs(db: peewee.Database, until_id: int) -> frozenset[str]:
     return frozenset(ref for (ref,) in fetch(db, starts.where(~peewee.fn.EXISTS(its_end))) if ref)
 
 
-def live_bytes(db: peewee.Database) -> int:
+def live_bytes(db: sqlite3.Connection) -> int:
     """Give the size of what the database holds, without the pages that it has free."""
     pages, free, page_bytes = (
         int(execute(db, peewee.SQL(f"PRAGMA {name}")).fetchone()[0])

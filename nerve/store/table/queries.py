@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -11,17 +12,17 @@ import msgspec
 import peewee
 from peewee import fn
 
+from nerve.store.failures import is_undecodable
 from nerve.store.filters import Filter
-from nerve.store.models import CAUSE, Log, Row, fetch
-from nerve.store.table.conditions import id_range, readable, times, unindexed
-from nerve.store.table.selecting import is_ordered, select_ids, select_recent_ids
+from nerve.store.models import CAUSE, Log, Row, fetch, named_sql
+from nerve.store.table.conditions import Bounds, bound_values, named, readable, unindexed
+from nerve.store.table.selecting import ENTRY, Statement, is_ordered, select_entries, select_ids, select_recent
 from nerve.store.table.surveying import Survey, existing_pairs, survey
 
 RECENT = 2_000
 """So many of the newest rows are looked through first when only a few are wanted: most often they are among them."""
 
 _AT_ONCE = 500
-_ENTRY = (Log.id, Log.source, Log.type, Log.ref_id, Log.payload, Log.ts)
 _sequence = peewee.Table("sqlite_sequence")
 
 
@@ -57,54 +58,55 @@ class ByteRow(NamedTuple):
         )
 
 
-def find(db: peewee.Database, wanted: Filter) -> list[Row]:
+def find(db: sqlite3.Connection, wanted: Filter) -> list[Row]:
     """Give the rows that `wanted` finds, in the order of their id."""
     if wanted.limit is not None and not is_ordered(wanted):
-        recent = _entries(db, select_recent_ids(wanted, last_id(db) - RECENT))
+        recent = _newest_entries(db, select_recent(wanted, last_id(db) - RECENT))
         if len(recent) == wanted.limit:
             return recent
-    found = select_ids(wanted, survey(db, wanted), newest=True)
-    return [] if found is None else _entries(db, found)
+    found = select_entries(wanted, survey(db, wanted))
+    return [] if found is None else _newest_entries(db, found)
 
 
-def find_ids(db: peewee.Database, wanted: Filter, known: Survey, *, newest: bool) -> list[int]:
+def find_ids(db: sqlite3.Connection, wanted: Filter, known: Survey, *, newest: bool) -> list[int]:
     """Give the ids of the `limit` newest (or oldest) rows that `wanted` finds, ascending."""
     found = select_ids(wanted, known, newest=newest)
-    return [] if found is None else sorted(row[0] for row in fetch(db, found))
+    return [] if found is None else sorted(row[0] for row in db.execute(*found))
 
 
-def rows(db: peewee.Database, ids: Sequence[int]) -> list[Row]:
+def rows(db: sqlite3.Connection, ids: Sequence[int]) -> list[Row]:
     """Give the rows with these ids, ascending; those that are gone are left out."""
-    return _entries(db, peewee.SQL("(SELECT value FROM json_each(?))", [_listed(ids)]))
+    return _readable_rows(db, Statement(_LISTED_ROWS, {"ids": _listed(ids)}))
 
 
-def byte_rows(db: peewee.Database, after_id: int, until_id: int, limit: int) -> list[ByteRow]:
+def byte_rows(db: sqlite3.Connection, after_id: int, until_id: int, limit: int) -> list[ByteRow]:
     """Give the first `limit` rows with after_id < id <= until_id, whatever their texts are."""
-    found = Log.select(*_ENTRY).where(Log.id > after_id, Log.id <= until_id)
-    return [ByteRow(*row) for row in _fetch_texts(db, found.order_by(Log.id).limit(limit), bytes)]
+    found = Log.select(*ENTRY).where(Log.id > after_id, Log.id <= until_id)
+    with _texts_made_by(db, bytes):
+        return [ByteRow(*row) for row in fetch(db, found.order_by(Log.id).limit(limit))]
 
 
-def as_of_now(db: peewee.Database, wanted: Filter) -> tuple[Filter, Survey]:
+def as_of_now(db: sqlite3.Connection, wanted: Filter) -> tuple[Filter, Survey]:
     """Limit `wanted` to what the log holds now, and look up what `find_ids` must know."""
     wanted = _until_now(db, wanted)
     return wanted, survey(db, wanted)
 
 
-def find_as_of_now(db: peewee.Database, wanted: Filter) -> tuple[Filter, list[Row]]:
+def find_as_of_now(db: sqlite3.Connection, wanted: Filter) -> tuple[Filter, list[Row]]:
     """Give the rows that `wanted` finds in what the log holds now, and `wanted` limited to that."""
     wanted = _until_now(db, wanted)
     return wanted, find(db, wanted)
 
 
-def caused_by(db: peewee.Database, runs: Sequence[str]) -> list[Row]:
+def caused_by(db: sqlite3.Connection, runs: Sequence[str]) -> list[Row]:
     """Give the `run_start` of each run that one of `runs` has caused, in the order of their id."""
     starts: list[Row] = []
     for at in range(0, len(runs), _AT_ONCE):
-        starts += fetch(db, Log.select(*_ENTRY).where(CAUSE.in_(runs[at : at + _AT_ONCE])))
+        starts += fetch(db, Log.select(*ENTRY).where(CAUSE.in_(runs[at : at + _AT_ONCE])))
     return sorted(starts)
 
 
-def count_caused(db: peewee.Database, runs: Sequence[str], at_most: int) -> int:
+def count_caused(db: sqlite3.Connection, runs: Sequence[str], at_most: int) -> int:
     """Count `runs` and all runs that came of them, directly or not; stops at `at_most`."""
     # UNION leaves out what is there already, so that not even a cycle could keep it going.
     statement = peewee.NodeList(
@@ -118,7 +120,7 @@ def count_caused(db: peewee.Database, runs: Sequence[str], at_most: int) -> int:
     return int(fetch(db, statement)[0][0])
 
 
-def counts_since(db: peewee.Database, id: int) -> list[Count]:
+def counts_since(db: sqlite3.Connection, id: int) -> list[Count]:
     """Count the rows with an id above `id`, for each source and type that has any."""
     counts = []
     for pair in existing_pairs(db):
@@ -127,43 +129,61 @@ def counts_since(db: peewee.Database, id: int) -> list[Count]:
     return [count for count in counts if count.n]
 
 
-def count_between(db: peewee.Database, wanted: Filter) -> int:
+def count_between(db: sqlite3.Connection, wanted: Filter) -> int:
     """Count the rows by what `wanted` asks of their ts and id alone."""
-    asked = [*times(wanted, Log.ts).values(), *id_range(wanted, unindexed(Log.id))]
-    return int(fetch(db, Log.select(fn.count(Log.id)).where(*asked))[0][0])
+    bounds = Bounds.of(wanted)
+    asked = [*bounds.times(Log.ts), *bounds.ids(unindexed(Log.id))]
+    return int(db.execute(named_sql(Log.select(fn.count(Log.id)).where(*asked)), bound_values(wanted)).fetchall()[0][0])
 
 
-def first_ts(db: peewee.Database, at_least: int) -> int | None:
+def first_ts(db: sqlite3.Connection, at_least: int) -> int | None:
     """Give the earliest ts that is not before `at_least`."""
     found = fetch(db, Log.select(Log.ts).where(Log.ts >= at_least).order_by(Log.ts).limit(1))
     return int(found[0][0]) if found else None
 
 
-def last_id(db: peewee.Database) -> int:
+def last_id(db: sqlite3.Connection) -> int:
     """Give the greatest id that any row was ever given; 0 for none."""
-    found = fetch(db, _sequence.select(_sequence.c.seq).where(_sequence.c.name == "logs"))
+    found = db.execute(_LAST_ID, {"table": "logs"}).fetchall()
     return int(found[0][0]) if found else 0
 
 
-def _until_now(db: peewee.Database, wanted: Filter) -> Filter:
+def _until_now(db: sqlite3.Connection, wanted: Filter) -> Filter:
     newest = last_id(db)
     return replace(wanted, until_id=newest if wanted.until_id is None else min(newest, wanted.until_id))
 
 
-def _entries(db: peewee.Database, ids: peewee.Node) -> list[Row]:
-    return _fetch_texts(db, Log.select(*_ENTRY).where(Log.id.in_(ids)).order_by(Log.id), readable)
+def _newest_entries(db: sqlite3.Connection, wanted: Statement) -> list[Row]:
+    """Give the rows of a query that has the newest first, ascending."""
+    return _readable_rows(db, wanted)[::-1]
 
 
-def _fetch_texts(db: peewee.Database, query: peewee.Node, factory: Callable[[bytes], object]) -> list[Row]:
-    """Run a query whose texts are made by `factory`: strangers can write what is no UTF-8, where `str` would fail."""
-    connection: sqlite3.Connection = db.connection()  # type: ignore[no-untyped-call]  # Peewee's stubs
-    usual, connection.text_factory = connection.text_factory, factory
+def _readable_rows(db: sqlite3.Connection, wanted: Statement) -> list[Row]:
+    """Run a query whose texts may be what strangers wrote, which need not be UTF-8."""
     try:
-        return fetch(db, query)
+        return db.execute(*wanted).fetchall()
+    except sqlite3.OperationalError as error:
+        if not is_undecodable(error):
+            raise
+        with _texts_made_by(db, readable):
+            return db.execute(*wanted).fetchall()
+
+
+@contextmanager
+def _texts_made_by(db: sqlite3.Connection, factory: Callable[[bytes], object]) -> Iterator[None]:
+    usual, db.text_factory = db.text_factory, factory
+    try:
+        yield
     finally:
-        connection.text_factory = usual
+        db.text_factory = usual
 
 
 def _listed(values: Sequence[int] | Sequence[str]) -> str:
     """Give one parameter where a list would be thousands."""
     return msgspec.json.encode(values).decode()
+
+
+_LISTED_ROWS = named_sql(
+    Log.select(*ENTRY).where(Log.id.in_(peewee.SQL("(SELECT value FROM json_each(:ids))"))).order_by(Log.id)
+)
+_LAST_ID = named_sql(_sequence.select(_sequence.c.seq).where(_sequence.c.name == named("table")))

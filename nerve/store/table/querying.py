@@ -44,9 +44,9 @@ class LogReader:
     """
 
     def __init__(self, path: str | Path, *, keep_damaged: bool = False) -> None:
-        self._path = Path(path)
+        self._path = path
         self._keep_damaged = keep_damaged
-        self._db = ReadOnlyDatabase(self._path)
+        self._db = ReadOnlyDatabase(path)
 
     def __enter__(self) -> LogReader:
         return self

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain, islice
@@ -48,7 +49,7 @@ class RunName:
         return f"{self.sense}/" * bool(self.sense) + "…" * self.is_ending + self.digits
 
 
-def find_runs(db: peewee.Database, name: RunName, at_most: int) -> list[str]:
+def find_runs(db: sqlite3.Connection, name: RunName, at_most: int) -> list[str]:
     """Give the ids of up to `at_most` runs that `name` can mean, the newest of each sense first.
 
     Bare digits are taken for the beginning of an id, or of its digits, and where none begins so, for the end of one.
@@ -63,7 +64,7 @@ def find_runs(db: peewee.Database, name: RunName, at_most: int) -> list[str]:
     return []
 
 
-def _readings(db: peewee.Database, name: RunName, at_most: int) -> Iterator[Iterator[Iterable[str]]]:
+def _readings(db: sqlite3.Connection, name: RunName, at_most: int) -> Iterator[Iterator[Iterable[str]]]:
     """Give, for one reading of the name after the other, the runs that it can mean, in several parts."""
     roots = _senses(db) if name.sense is None else iter([name.sense])
     if not name.is_ending:
@@ -74,7 +75,7 @@ def _readings(db: peewee.Database, name: RunName, at_most: int) -> Iterator[Iter
         yield iter([_ending(db, root, name.digits, at_most)])
 
 
-def _senses(db: peewee.Database) -> Iterator[str]:
+def _senses(db: sqlite3.Connection) -> Iterator[str]:
     """Give each name before a `/`, hopping through the index on ref_id from one to the next."""
     after = ""
     while (ref := _edge(db, fn.min, Log.ref_id > after)) is not None:
@@ -84,7 +85,7 @@ def _senses(db: peewee.Database) -> Iterator[str]:
             yield sense_of(ref)
 
 
-def _beginning(db: peewee.Database, start: str) -> Iterator[str]:
+def _beginning(db: sqlite3.Connection, start: str) -> Iterator[str]:
     """Give the runs whose id begins so, from the last one on, each found by one step through the index."""
     below = f"{start}{_AFTER_ALL}"
     while (ref := _edge(db, fn.max, Log.ref_id >= start, Log.ref_id < below)) is not None:
@@ -93,14 +94,14 @@ def _beginning(db: peewee.Database, start: str) -> Iterator[str]:
             yield ref
 
 
-def _ending(db: peewee.Database, root: str, digits: str, at_most: int) -> list[str]:
+def _ending(db: sqlite3.Connection, root: str, digits: str, at_most: int) -> list[str]:
     """Give the runs whose id begins and ends so; goes through the index of all that begin so."""
     where = [Log.ref_id >= root, Log.ref_id < f"{root}{_AFTER_ALL}", fn.substr(Log.ref_id, -len(digits)) == digits]
     runs = Log.select(Log.ref_id).distinct().where(*where, fn.instr(Log.ref_id, "/") > 0)
     return [ref for (ref,) in fetch(db, runs.order_by(Log.ref_id.desc()).limit(at_most))]
 
 
-def _edge(db: peewee.Database, edge: Callable[[peewee.Node], peewee.Node], *where: peewee.Node) -> str | None:
+def _edge(db: sqlite3.Connection, edge: Callable[[peewee.Node], peewee.Node], *where: peewee.Node) -> str | None:
     found: str | None = fetch(db, Log.select(edge(Log.ref_id)).where(*where))[0][0]
     return found
 

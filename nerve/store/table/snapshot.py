@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import sqlite3
 import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
-
-import peewee
+from urllib.parse import quote
 
 from nerve.errors import StoreError
-from nerve.store.failures import disk_failures, sqlite_failures
-from nerve.store.models import check_schema
+from nerve.store.failures import explain_os, explain_sqlite, sqlite_failures
+from nerve.store.models import check_tables, check_version
 from nerve.store.table.conditions import register_functions
 
 BUSY_SECONDS = 5
@@ -28,22 +29,24 @@ class ReadOnlyDatabase:
     a read-only disk too), and a read during which it did change is made again.
     """
 
-    def __init__(self, path: Path) -> None:
-        """Open the log at `path`; StoreError when there is none, or none that this nerve can read."""
-        self._path = path.absolute()
-        self._db, self._print = self._connected()
-        try:
-            self.read(self._check)
-        except BaseException:
-            self.close()
-            raise
+    def __init__(self, path: str | Path) -> None:
+        """Open the log at `path`; StoreError when there is none. The first read tells whether it is one of ours."""
+        # Texts, not Paths: to make some, and their URI, would be a tenth of what it takes to answer a small question.
+        self._path = os.path.join(os.getcwd(), path)  # noqa: PTH109, PTH118
+        self._uri = f"file://{quote(os.fsencode(self._path))}?mode=ro"
+        self._wal = f"{self._path}-wal"
+        self._is_checked = False
+        self._connect()
 
-    def read(self, work: Callable[[peewee.SqliteDatabase], T]) -> T:
-        """Run `work` in one read transaction; it may run more than once, and must fetch what it selects."""
+    def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Run `work` in one read transaction; it may run more than once, and must fetch what it selects.
+
+        StoreError, before it runs, for what is no log, or none that this nerve can read.
+        """
         while True:
             try:
-                with sqlite_failures(self._path), self._db.atomic():
-                    result = work(self._db)
+                with sqlite_failures(self._path):
+                    result = self._read(work)
             except StoreError:
                 if not self._has_changed():
                     raise
@@ -51,38 +54,51 @@ class ReadOnlyDatabase:
                 if not self._has_changed():
                     return result
             self._db.close()
-            self._db, self._print = self._connected()
+            self._connect()
 
     def close(self) -> None:
         """Close; may be called twice."""
         self._db.close()
 
-    def _check(self, db: peewee.SqliteDatabase) -> None:
-        check_schema(db, str(self._path))
+    def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        self._db.execute("BEGIN")
+        try:
+            if not self._is_checked:  # in this transaction, so that it is of the same state, and costs one look
+                check_version(self._db, self._path)
+                self._is_checked = True
+            return work(self._db)
+        except sqlite3.OperationalError:
+            check_tables(self._db, self._path)  # where one is missing, that is what to say
+            raise
+        finally:
+            if self._db.in_transaction:  # what failed may have ended it
+                self._db.execute("COMMIT")  # nothing has been written, whatever has failed
 
-    def _connected(self) -> tuple[peewee.SqliteDatabase, _Print | None]:
-        """Connect; for a file that can't change, also give what tells whether it has changed all the same."""
-        fingerprint = self._fingerprint()
-        live = self._has_wal()
-        uri = f"{self._path.as_uri()}?mode=ro{'' if live else '&immutable=1'}"
-        db = peewee.SqliteDatabase(uri, uri=True, timeout=BUSY_SECONDS, autoconnect=False, thread_safe=False)
-        register_functions(db)
-        with sqlite_failures(self._path):
-            db.connect()
-        return db, None if live else fingerprint
+    def _connect(self) -> None:
+        """Connect; of a file that can't change, remember what tells whether it has changed all the same."""
+        self._print = None if self._has_wal() else self._fingerprint()
+        uri = self._uri if self._print is None else f"{self._uri}&immutable=1"
+        try:
+            self._db = sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None)
+        except sqlite3.Error as error:
+            self._fingerprint()  # where there is no file, that is what to say
+            raise explain_sqlite(error, self._path) from error
+        register_functions(self._db)
+        self._is_checked = False
 
     def _has_changed(self) -> bool:
         return self._print is not None and (self._has_wal() or self._print != self._fingerprint())
 
     def _has_wal(self) -> bool:
-        return self._path.with_name(f"{self._path.name}-wal").exists()
+        return os.path.exists(self._wal)  # noqa: PTH110
 
     def _fingerprint(self) -> _Print:
-        with disk_failures(self._path):
-            try:
-                status = self._path.stat()
-            except FileNotFoundError:
-                raise StoreError(f"there is no log at {self._path}: check the path, or start nerve there") from None
+        try:
+            status = os.stat(self._path)  # noqa: PTH116
+        except FileNotFoundError:
+            raise StoreError(f"there is no log at {self._path}: check the path, or start nerve there") from None
+        except OSError as error:
+            raise explain_os(error, self._path) from error
         if stat.S_ISDIR(status.st_mode):
             raise StoreError(f"{self._path} is a folder: name the file of a log, such as data/logs.db")
         return status.st_ino, status.st_size, status.st_mtime_ns

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import product
 from typing import NamedTuple
 
@@ -11,8 +13,8 @@ import peewee
 from peewee import fn
 
 from nerve.store.filters import Filter, Match
-from nerve.store.models import Log, fetch
-from nerve.store.table.conditions import id_range, times, unindexed
+from nerve.store.models import Log, named_sql
+from nerve.store.table.conditions import Bounds, bound_values, named, unindexed
 
 
 class Pair(NamedTuple):
@@ -39,32 +41,30 @@ class Survey:
     period: Period | None = None
 
 
-def survey(db: peewee.Database, wanted: Filter) -> Survey:
+def survey(db: sqlite3.Connection, wanted: Filter) -> Survey:
     """Look up what there is to know for what is wanted."""
     if wanted.exact("ref"):
         return Survey()
-    named = [demand for demand in wanted.demands() if demand.field in ("source", "type")]
+    named = [demand for demand in wanted.demands if demand.field in ("source", "type")]
     by_pair = bool(named) and not wanted.errors and not wanted.exact("sense")
     return Survey(_pairs(db, wanted, named) if by_pair else None, _period(db, wanted))
 
 
-def existing_pairs(db: peewee.Database) -> Iterator[Pair]:
+def existing_pairs(db: sqlite3.Connection) -> Iterator[Pair]:
     """Give each pair that the log holds, in order, hopping through the index from one to the next."""
-    pair = _first_pair(db, Log.source >= "")
+    pair = _hop(db, _FIRST_PAIR, Pair("", ""))
     while pair:
         yield pair
         # Two hops, since SQLite would go through all rows of this pair to one with (source, type) > pair.
-        pair = _first_pair(db, Log.source == pair.source, Log.type > pair.type) or _first_pair(
-            db, Log.source > pair.source
-        )
+        pair = _hop(db, _NEXT_TYPE, pair) or _hop(db, _NEXT_SOURCE, pair)
 
 
-def _first_pair(db: peewee.Database, *where: peewee.Node) -> Pair | None:
-    found = fetch(db, Log.select(Log.source, Log.type).where(*where).order_by(Log.source, Log.type).limit(1))
+def _hop(db: sqlite3.Connection, sql: str, pair: Pair) -> Pair | None:
+    found = db.execute(sql, pair._asdict()).fetchall()
     return Pair(*found[0]) if found else None
 
 
-def _pairs(db: peewee.Database, wanted: Filter, named: Sequence[Match]) -> tuple[Pair, ...]:
+def _pairs(db: sqlite3.Connection, wanted: Filter, named: Sequence[Match]) -> tuple[Pair, ...]:
     """Give the pairs that are meant: of those that are spelt out, or else of those that exist."""
     sources, types = wanted.exact("source"), wanted.exact("type")
     candidates: Iterable[Pair] = existing_pairs(db)
@@ -77,17 +77,33 @@ def _accepts(demand: Match, pair: Pair) -> bool:
     return demand.accepts(pair.source if demand.field == "source" else pair.type)
 
 
-def _period(db: peewee.Database, wanted: Filter) -> Period | None:
+def _period(db: sqlite3.Connection, wanted: Filter) -> Period | None:
     if wanted.until is None and (wanted.since is None or wanted.after_id is not None):
         return None  # no period, or only what is new
-    oldest, newest = (fetch(db, Log.select(end(Log.ts)))[0][0] for end in (fn.min, fn.max))
+    oldest, newest = (db.execute(end).fetchall()[0][0] for end in (_OLDEST, _NEWEST))
     if oldest is None or _covers(wanted, oldest, newest):
         return None
-    numbers = Log.select(fn.min(Log.id), fn.max(Log.id), fn.count(Log.id))
-    where = [*times(wanted, Log.ts).values(), *id_range(wanted, unindexed(Log.id))]
-    first_id, last_id, count = fetch(db, numbers.where(*where))[0]
+    first_id, last_id, count = db.execute(_extent_sql(Bounds.of(wanted)), bound_values(wanted)).fetchall()[0]
     return Period(first_id or 0, last_id or 0, count)
 
 
 def _covers(wanted: Filter, oldest: int, newest: int) -> bool:
     return (wanted.since is None or wanted.since <= oldest) and (wanted.until is None or newest <= wanted.until)
+
+
+@lru_cache
+def _extent_sql(bounds: Bounds) -> str:
+    numbers = Log.select(fn.min(Log.id), fn.max(Log.id), fn.count(Log.id))
+    return named_sql(numbers.where(*bounds.times(Log.ts), *bounds.ids(unindexed(Log.id))))
+
+
+def _pair_sql(*where: peewee.Node) -> str:
+    return named_sql(
+        Log.select(Log.source, Log.type).where(*where).order_by(Log.source, Log.type).limit(peewee.SQL("1"))
+    )
+
+
+_FIRST_PAIR = _pair_sql(Log.source >= named("source"))
+_NEXT_TYPE = _pair_sql(Log.source == named("source"), Log.type > named("type"))
+_NEXT_SOURCE = _pair_sql(Log.source > named("source"))
+_OLDEST, _NEWEST = (named_sql(Log.select(end(Log.ts))) for end in (fn.min, fn.max))

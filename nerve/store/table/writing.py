@@ -55,12 +55,12 @@ class LogWriter(WritableDatabase):
     def __init__(self, path: Path, clock: Clock) -> None:
         super().__init__(path)
         self._clock = clock
-        self._insert_one = sql_of(self._db, Log.insert_many([_BLANK], fields=_FIELDS))
-        self._insert_many = sql_of(self._db, Log.insert_many([_BLANK] * MANY, fields=_FIELDS))
-        self._delete_listed = sql_of(self._db, Log.delete().where(Log.id.in_(_LISTED)))
+        self._insert_one = sql_of(Log.insert_many([_BLANK], fields=_FIELDS))
+        self._insert_many = sql_of(Log.insert_many([_BLANK] * MANY, fields=_FIELDS))
+        self._delete_listed = sql_of(Log.delete().where(Log.id.in_(_LISTED)))
         fact = Meta.insert_many([("", "")], fields=[Meta.key, Meta.value])
-        self._remember = sql_of(self._db, fact.on_conflict(conflict_target=[Meta.key], preserve=[Meta.value]))
-        self._forget_one = sql_of(self._db, Meta.delete().where(Meta.key == ""))
+        self._remember = sql_of(fact.on_conflict(conflict_target=[Meta.key], preserve=[Meta.value]))
+        self._forget_one = sql_of(Meta.delete().where(Meta.key == ""))
         self._committed = 0
         try:
             with sqlite_failures(self._path):
@@ -90,7 +90,7 @@ class LogWriter(WritableDatabase):
     def position(self, producer: str) -> int:
         """Give the last committed batch of a producer; 0 for one that is not known."""
         with sqlite_failures(self._path):
-            value = get_meta(self._db, _LANE + producer)
+            value = get_meta(self._connection, _LANE + producer)
         return 0 if value is None else self._lane(value).seq
 
     def forget(self, producer: str) -> None:
@@ -100,7 +100,7 @@ class LogWriter(WritableDatabase):
     def producers(self) -> list[str]:
         """Give the producers whose position is known."""
         with sqlite_failures(self._path):
-            lanes = fetch(self._db, Meta.select(Meta.key).where(Meta.key.startswith(_LANE)))
+            lanes = fetch(self._connection, Meta.select(Meta.key).where(Meta.key.startswith(_LANE)))
         return [key.removeprefix(_LANE) for (key,) in lanes]
 
     def begin_boot(self, boot_id: str, now: Stamp) -> int:
@@ -110,7 +110,7 @@ class LogWriter(WritableDatabase):
         already, whose writer was only restarted.
         """
         with sqlite_failures(self._path):
-            if get_meta(self._db, "boot_id") == boot_id:
+            if get_meta(self._connection, "boot_id") == boot_id:
                 return 0
         self._forget_lanes([_LANE + producer for producer in self.producers()])
         lost = list(self._open_runs)
@@ -128,7 +128,7 @@ class LogWriter(WritableDatabase):
         if open_runs:
             rows = rows.where(Log.ref_id.is_null() | Log.ref_id.not_in(open_runs))
         with self._transaction() as connection:
-            ids = fetch(self._db, rows.order_by(Log.ts, Log.id).limit(limit))
+            ids = fetch(connection, rows.order_by(Log.ts, Log.id).limit(limit))
             if ids:
                 self._raise_watermark(connection, end, max(ids)[0])
                 connection.execute(self._delete_listed, [_text([row_id for (row_id,) in ids])])
@@ -172,7 +172,7 @@ class LogWriter(WritableDatabase):
             connection.executemany(self._forget_one, [(key,) for key in keys])
 
     def _number(self, key: str, default: int) -> int:
-        value = get_meta(self._db, key)
+        value = get_meta(self._connection, key)
         try:
             return default if value is None else int(value)
         except ValueError:
@@ -188,7 +188,7 @@ class LogWriter(WritableDatabase):
         marks = Log.select(Log.id, Log.type, Log.ref_id).where(
             Log.source == "reflex", Log.type.in_(["run_start", "run_complete"]), Log.id >= self._settled_below
         )
-        return OpenRuns().after((row[0], row[1], row[2]) for row in fetch(self._db, marks.order_by(Log.id)))
+        return OpenRuns().after((row[0], row[1], row[2]) for row in fetch(self._connection, marks.order_by(Log.id)))
 
 
 def _values(events: Iterable[LogEvent]) -> list[str | int | None]:

@@ -187,14 +187,13 @@ class _Verification:
         )
 
 
-def _ask_sqlite(db: peewee.SqliteDatabase, pragma: str, tick: Callable[[], None]) -> list[str]:
+def _ask_sqlite(db: sqlite3.Connection, pragma: str, tick: Callable[[], None]) -> list[str]:
     """Have SQLite check the file, and call `tick` now and then; what that raises interrupts it."""
-    connection: sqlite3.Connection = db.connection()  # type: ignore[no-untyped-call]  # Peewee's stubs
-    connection.set_progress_handler(tick, TICK_STEPS)
+    db.set_progress_handler(tick, TICK_STEPS)
     try:
         return [said for (said,) in fetch(db, peewee.SQL(f"PRAGMA {pragma}"))]
     finally:
-        connection.set_progress_handler(None, 0)
+        db.set_progress_handler(None, 0)
 
 
 def _is_interruption(error: StoreError) -> bool:
@@ -207,9 +206,9 @@ def _reason(error: StoreError) -> str:
     return str(error.__cause__ or error)
 
 
-def _state(db: peewee.SqliteDatabase) -> _State:
+def _state(db: sqlite3.Connection) -> _State:
     return _State(last_id(db), get_meta(db, "settled_below"))
 
 
-def _marks(db: peewee.SqliteDatabase) -> Marks:
+def _marks(db: sqlite3.Connection) -> Marks:
     return get_meta(db, "watermark_ts"), get_meta(db, "watermark_id")

@@ -102,6 +102,18 @@ def test_a_negative_limit_is_refused(log: Path) -> None:
         query_logs(log, limit=-1)
 
 
+@pytest.mark.parametrize("text", ["x'ff'", "x'eda080'"], ids=["no UTF-8", "a lone surrogate"])
+def test_texts_that_are_no_text_are_shown_with_escapes(log: Path, text: str) -> None:
+    """Strangers can write them; what is beside them is as it was."""
+    columns = f"CAST({text} AS TEXT), 'tä', CAST({text} AS TEXT), json_quote('ö'), 1"
+    sql(log, f"INSERT INTO logs (source, type, ref_id, payload, ts) VALUES ({columns})")
+    expected = bytes.fromhex(text[2:-1]).decode("utf-8", "backslashreplace")
+    assert query_logs(log, limit=2)[0].id == 10
+    assert query_logs(log, limit=2)[1] == Log(11, expected, "tä", expected, "ö", 1)
+    with LogReader(log) as reader:
+        assert list(reader.stream(Filter(until=1))) == query_logs(log, until=1) == query_logs(log, limit=1)
+
+
 def test_a_payload_that_is_damaged_is_told_with_its_id(log: Path) -> None:
     """Somebody else's row with a payload that isn't JSON is a StoreError that names it."""
     sql(log, "INSERT INTO logs (source, type, payload, ts) VALUES ('x', 'y', '{oops', 1)")

@@ -151,6 +151,27 @@ def test_a_read_that_fails_by_itself_fails(closed: Path) -> None:
     database.close()
 
 
+def test_what_a_log_is_is_looked_up_in_the_first_read_of_a_connection(closed: Path) -> None:
+    """And in its transaction; once it is known, later reads don't ask again."""
+    statements: list[str] = []
+    database = ReadOnlyDatabase(closed)
+    database.read(lambda db: db.set_trace_callback(statements.append))
+    database.read(lambda db: fetch(db, peewee.SQL("SELECT 1")))
+    database.close()
+    assert statements == ["COMMIT", "BEGIN", "SELECT 1", "COMMIT"]
+
+
+def test_a_log_that_becomes_another_is_looked_at_again(closed: Path) -> None:
+    """A file that is replaced while nobody writes is opened anew, and may be none of ours."""
+    with LogReader(closed) as reader:
+        assert reader.last_id() == 1
+        other = closed.with_name("other.db")
+        sql(other, "CREATE TABLE meta (key, value)")
+        other.replace(closed)
+        with pytest.raises(StoreError, match="is no log of nerve's"):
+            reader.last_id()
+
+
 @pytest.mark.parametrize("live", [False, True])
 def test_a_reader_can_not_write(closed: Path, live: bool) -> None:
     """SQLite itself refuses."""
@@ -223,6 +244,21 @@ class TestWhatIsNoLog:
         """Tables alone don't make a log."""
         sql(db, "CREATE TABLE meta (key, value)")
         self.refused(db, "is no log of nerve's")
+
+    def test_facts_without_entries(self, closed: Path) -> None:
+        """Many programs keep a version in a table `meta`."""
+        sql(closed, "DROP TABLE logs")
+        self.refused(closed, "is no log of nerve's")
+
+    def test_entries_without_a_version(self, closed: Path) -> None:
+        """What it says is not known to be what it means."""
+        sql(closed, "DELETE FROM meta WHERE key = 'schema_version'")
+        self.refused(closed, "is no log of nerve's")
+
+    def test_a_log_that_is_gone_while_its_wal_is_there(self, db: Path) -> None:
+        """As if the WAL were not there."""
+        db.with_name("logs.db-wal").touch()
+        self.refused(db, "there is no log at .*: check the path, or start nerve there")
 
     def test_a_newer_schema(self, closed: Path) -> None:
         """It names both versions."""
