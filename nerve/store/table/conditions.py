@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 import sqlite3
 from collections.abc import Iterable, Sequence
-from functools import lru_cache
 from typing import NamedTuple
 
 import msgspec
 import peewee
 from peewee import fn
 
+from nerve.ids import sense_of
 from nerve.store.filters import Filter, Match
 from nerve.store.models import IS_ERROR, Log
 
@@ -64,7 +66,7 @@ class Bounds(NamedTuple):
 
 
 class Demanded(NamedTuple):
-    """The form of a demand: its field, and how many values it may have; 0 where a function is to judge it."""
+    """The form of a demand: its field, and how many parameters its values take; 0 where a function is to judge it."""
 
     field: str
     values: int
@@ -72,9 +74,7 @@ class Demanded(NamedTuple):
     @classmethod
     def of(cls, demand: Match) -> Demanded:
         """Give the form of a demand; those on the payload are all alike."""
-        if demand.op == "=" and demand.field in _PLAIN:
-            return cls(demand.field, len(demand.values))
-        return cls(demand.field if demand.field in _COLUMNS else "payload", 0)
+        return cls(demand.field if demand.field in _COLUMNS else "payload", len(_plain_values(demand)))
 
 
 def named(parameter: str) -> peewee.SQL:
@@ -102,11 +102,27 @@ def demand_values(demands: Iterable[Match]) -> Values:
     """Give the values of what `conditions` asks for."""
     values: Values = {}
     for place, demand in enumerate(demands):
-        if Demanded.of(demand).values:
-            values |= {f"demand{place}_{n}": value for n, value in enumerate(demand.values)}
-        else:
+        plain = _plain_values(demand)
+        values.update((f"demand{place}_{n}", value) for n, value in enumerate(plain))
+        if not plain:
             values[f"demand{place}"] = msgspec.json.encode(demand).decode()
     return values
+
+
+def sense_keys(demand: Match) -> tuple[str, ...]:
+    """Give what `belongs_to` takes for each sense that is demanded: none for what can't be the name of one."""
+    # A run id is the name of the sense, "/" and more; "0" is the character after "/".
+    names = [name for name in demand.values if name == sense_of(name)]
+    return tuple(key for name in names for key in (name, f"{name}/", f"{name}0"))
+
+
+def belongs_to(ref_id: peewee.ColumnBase, keys: Sequence[peewee.SQL]) -> peewee.Expression:
+    """Ask for what belongs to one of the senses that have these keys: to the two ranges of each."""
+    ranges = [
+        (ref_id == name) | ((ref_id >= begin) & (ref_id < end))
+        for name, begin, end in zip(keys[::3], keys[1::3], keys[2::3], strict=True)
+    ]
+    return functools.reduce(operator.or_, ranges)
 
 
 def is_error() -> peewee.Node:
@@ -131,16 +147,26 @@ def readable(text: bytes) -> str:
 
 def _condition(place: int, demand: Demanded) -> peewee.Node:
     column = _COLUMNS.get(demand.field, Log.payload)
-    if demand.values:
-        return unindexed(column).in_([named(f"demand{place}_{n}") for n in range(demand.values)])
+    values = [named(f"demand{place}_{n}") for n in range(demand.values)]
+    if values:
+        return belongs_to(unindexed(column), values) if demand.field == "sense" else unindexed(column).in_(values)
     # As bytes: what a stranger wrote need not be text, and would fail here, before any function could look at it.
     return fn.nerve_match(named(f"demand{place}"), peewee.Cast(column, "BLOB"))
+
+
+def _plain_values(demand: Match) -> tuple[str, ...]:
+    """Give what SQL itself compares the column with; nothing where that takes a function."""
+    if demand.op != "=":
+        return ()
+    if demand.field == "sense":
+        return sense_keys(demand)
+    return demand.values if demand.field in _PLAIN else ()
 
 
 def _nerve_match(demand: str, column: bytes | None) -> bool:
     return _demand(demand).accepts(None if column is None else readable(column))
 
 
-@lru_cache(maxsize=256)
+@functools.lru_cache(maxsize=256)
 def _demand(text: str) -> Match:
     return msgspec.json.decode(text, type=Match)

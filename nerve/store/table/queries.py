@@ -22,6 +22,12 @@ from nerve.store.table.surveying import Survey, existing_pairs, survey
 RECENT = 2_000
 """So many of the newest rows are looked through first when only a few are wanted: most often they are among them."""
 
+MARGIN = 1.5
+"""So much further than its share in the newest rows suggests are the newest of a sense looked for."""
+
+ENTRY_IN_ROWS = 2
+"""To take an entry from an index, and sort it by id, takes at least as long as to look at so many rows in a row."""
+
 _AT_ONCE = 500
 _sequence = peewee.Table("sqlite_sequence")
 
@@ -61,9 +67,12 @@ class ByteRow(NamedTuple):
 def find(db: sqlite3.Connection, wanted: Filter) -> list[Row]:
     """Give the rows that `wanted` finds, in the order of their id."""
     if wanted.limit is not None and not is_ordered(wanted):
-        recent = _newest_entries(db, select_recent(wanted, last_id(db) - RECENT))
-        if len(recent) == wanted.limit:
-            return recent
+        newest, span = last_id(db), RECENT
+        while span:
+            recent = _newest_entries(db, select_recent(wanted, newest - span))
+            if len(recent) == wanted.limit:
+                return recent
+            span = _wider(wanted, newest, len(recent)) if span == RECENT else 0
     found = select_entries(wanted, survey(db, wanted))
     return [] if found is None else _newest_entries(db, found)
 
@@ -151,6 +160,20 @@ def last_id(db: sqlite3.Connection) -> int:
 def _until_now(db: sqlite3.Connection, wanted: Filter) -> Filter:
     newest = last_id(db)
     return replace(wanted, until_id=newest if wanted.until_id is None else min(newest, wanted.until_id))
+
+
+def _wider(wanted: Filter, newest: int, found: int) -> int:
+    """Give how many rows to look through, since `found` of the RECENT were wanted; 0 to have an index find all.
+
+    The index on ref_id holds what belongs to a sense in the order of names, not of ids: its newest entries are found
+    by going through all of its entries, which get more and more. Where the log is large, and the sense not rare, it is
+    fewer rows to the last of the newest.
+    """
+    if wanted.limit is None or not found or wanted.since is not None or wanted.until is not None:
+        return 0
+    rows = int(RECENT * wanted.limit / found * MARGIN)
+    entries = newest * found / RECENT
+    return rows if rows < entries * ENTRY_IN_ROWS else 0
 
 
 def _newest_entries(db: sqlite3.Connection, wanted: Statement) -> list[Row]:

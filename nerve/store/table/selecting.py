@@ -10,25 +10,25 @@ to answer most questions; the values are put in afterwards, by name.
 from __future__ import annotations
 
 import functools
-import operator
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Literal, NamedTuple
 
 import peewee
 
-from nerve.ids import sense_of
 from nerve.store.filters import Filter, Match
 from nerve.store.models import IS_ERROR, Log, named_sql
 from nerve.store.table.conditions import (
     Bounds,
     Demanded,
     Values,
+    belongs_to,
     bound_values,
     conditions,
     demand_values,
     is_error,
     named,
+    sense_keys,
     unindexed,
 )
 from nerve.store.table.surveying import Period, Survey
@@ -123,8 +123,8 @@ def choose_way(wanted: Filter, known: Survey) -> Way | None:
     if wanted.errors:
         return Way("errors")
     if sense := wanted.exact("sense"):
-        names = [name for name in sense.values if name == sense_of(name)]
-        return Way("sense", tuple(key for name in names for key in _sense_keys(name)), (sense,)) if names else None
+        keys = sense_keys(sense)
+        return Way("sense", keys, (sense,)) if keys else None
     if known.period and known.period.last_id - known.period.first_id >= SPARSE * known.period.count:
         return Way("ts")
     if known.pairs is not None and len(known.pairs) <= MOST_PAIRS:
@@ -193,8 +193,7 @@ def _keys(shape: Shape) -> list[Key]:
         case "errors":
             return [(peewee.NodeList((IS_ERROR, peewee.SQL("= 1"))),)]
         case "sense":
-            ranges = map(_belongs_to, keys[::3], keys[1::3], keys[2::3])
-            return [(functools.reduce(operator.or_, ranges),)]
+            return [(belongs_to(Log.ref_id, keys),)]
         case "ts":
             return [tuple(shape.bounds.times(Log.ts))]
         case "pairs":
@@ -203,16 +202,6 @@ def _keys(shape: Shape) -> list[Key]:
             ]
         case "id":
             return [_ALL]
-
-
-def _sense_keys(sense: str) -> tuple[str, str, str]:
-    # A run id is the name of the sense, "/" and more; "0" is the character after "/".
-    return sense, f"{sense}/", f"{sense}0"
-
-
-def _belongs_to(name: peewee.Node, begin: peewee.Node, end: peewee.Node) -> peewee.Expression:
-    """Give the two ranges of the index on ref_id that hold what belongs to a sense."""
-    return (Log.ref_id == name) | ((Log.ref_id >= begin) & (Log.ref_id < end))
 
 
 def _direction(column: str, shape: Shape) -> peewee.SQL:

@@ -160,6 +160,30 @@ def test_the_newest_are_found_without_sorting(reader: LogReader, explained: Expl
     assert "TEMP B-TREE" not in "\n".join(explained.plans)
 
 
+def test_the_newest_of_a_frequent_sense_are_among_the_newest_of_all(
+    reader: LogReader, explained: Explained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So far back as its share in the newest suggests; the index has all of it, in the order of names."""
+    monkeypatch.setattr(queries, "RECENT", 10)
+    everything = reader.query(Filter(sense="cpu"))
+    explained.plans.clear()
+    assert reader.query(Filter(sense="cpu", limit=30)) == everything[-30:]
+    assert explained.plans == ["SEARCH t1 USING INTEGER PRIMARY KEY (rowid>?)"] * 2
+
+
+@pytest.mark.parametrize("wanted", [Filter(sense="disk", limit=3), Filter(sense="cpu", until=NOON, limit=50)], ids=repr)
+def test_what_is_rare_is_looked_for_once_among_the_newest(
+    reader: LogReader, explained: Explained, monkeypatch: pytest.MonkeyPatch, wanted: Filter
+) -> None:
+    """Then it is up to the index; so it is in a time, which may be over."""
+    monkeypatch.setattr(queries, "RECENT", 10)
+    reader.query(wanted)
+    assert [plan for plan in explained.plans if plan.startswith("SEARCH t1 USING INTEGER PRIMARY KEY (rowid>?)")] == [
+        explained.plans[0]
+    ]
+    assert "logs_ref_id" in explained.plans[-1]
+
+
 def test_what_a_run_caused_is_found_by_an_index(reader: LogReader, explained: Explained) -> None:
     """So is the start of each run that a signal of several runs has fired."""
     assert len(reader.caused_by(["disk/1", "none/2"])) == 20
