@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import cache
 from typing import NamedTuple
 
 import msgspec
@@ -85,7 +86,7 @@ def find_ids(db: sqlite3.Connection, wanted: Filter, known: Survey, *, newest: b
 
 def rows(db: sqlite3.Connection, ids: Sequence[int]) -> list[Row]:
     """Give the rows with these ids, ascending; those that are gone are left out."""
-    return _readable_rows(db, Statement(_LISTED_ROWS, {"ids": _listed(ids)}))
+    return _readable_rows(db, Statement(_listed_rows_sql(), {"ids": _listed(ids)}))
 
 
 def byte_rows(db: sqlite3.Connection, after_id: int, until_id: int, limit: int) -> list[ByteRow]:
@@ -153,7 +154,7 @@ def first_ts(db: sqlite3.Connection, at_least: int) -> int | None:
 
 def last_id(db: sqlite3.Connection) -> int:
     """Give the greatest id that any row was ever given; 0 for none."""
-    found = db.execute(_LAST_ID, {"table": "logs"}).fetchall()
+    found = db.execute(_last_id_sql(), {"table": "logs"}).fetchall()
     return int(found[0][0]) if found else 0
 
 
@@ -206,7 +207,12 @@ def _listed(values: Sequence[int] | Sequence[str]) -> str:
     return msgspec.json.encode(values).decode()
 
 
-_LISTED_ROWS = named_sql(
-    Log.select(*ENTRY).where(Log.id.in_(peewee.SQL("(SELECT value FROM json_each(:ids))"))).order_by(Log.id)
-)
-_LAST_ID = named_sql(_sequence.select(_sequence.c.seq).where(_sequence.c.name == named("table")))
+@cache
+def _listed_rows_sql() -> str:
+    listed = peewee.SQL("(SELECT value FROM json_each(:ids))")
+    return named_sql(Log.select(*ENTRY).where(Log.id.in_(listed)).order_by(Log.id))
+
+
+@cache
+def _last_id_sql() -> str:
+    return named_sql(_sequence.select(_sequence.c.seq).where(_sequence.c.name == named("table")))

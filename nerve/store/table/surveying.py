@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import peewee
 from peewee import fn
@@ -15,6 +15,10 @@ from peewee import fn
 from nerve.store.filters import Filter, Match
 from nerve.store.models import Log, named_sql
 from nerve.store.table.conditions import Bounds, bound_values, named, unindexed
+
+Hop = Literal["first", "next type", "next source"]
+
+_ENDS: tuple[Literal["min", "max"], ...] = ("min", "max")
 
 
 class Pair(NamedTuple):
@@ -52,15 +56,15 @@ def survey(db: sqlite3.Connection, wanted: Filter) -> Survey:
 
 def existing_pairs(db: sqlite3.Connection) -> Iterator[Pair]:
     """Give each pair that the log holds, in order, hopping through the index from one to the next."""
-    pair = _hop(db, _FIRST_PAIR, Pair("", ""))
+    pair = _hop(db, "first", Pair("", ""))
     while pair:
         yield pair
         # Two hops, since SQLite would go through all rows of this pair to one with (source, type) > pair.
-        pair = _hop(db, _NEXT_TYPE, pair) or _hop(db, _NEXT_SOURCE, pair)
+        pair = _hop(db, "next type", pair) or _hop(db, "next source", pair)
 
 
-def _hop(db: sqlite3.Connection, sql: str, pair: Pair) -> Pair | None:
-    found = db.execute(sql, pair._asdict()).fetchall()
+def _hop(db: sqlite3.Connection, to: Hop, pair: Pair) -> Pair | None:
+    found = db.execute(_hop_sql(to), pair._asdict()).fetchall()
     return Pair(*found[0]) if found else None
 
 
@@ -80,7 +84,7 @@ def _accepts(demand: Match, pair: Pair) -> bool:
 def _period(db: sqlite3.Connection, wanted: Filter) -> Period | None:
     if wanted.until is None and (wanted.since is None or wanted.after_id is not None):
         return None  # no period, or only what is new
-    oldest, newest = (db.execute(end).fetchall()[0][0] for end in (_OLDEST, _NEWEST))
+    oldest, newest = (db.execute(_ts_sql(end)).fetchall()[0][0] for end in _ENDS)
     if oldest is None or _covers(wanted, oldest, newest):
         return None
     first_id, last_id, count = db.execute(_extent_sql(Bounds.of(wanted)), bound_values(wanted)).fetchall()[0]
@@ -97,13 +101,21 @@ def _extent_sql(bounds: Bounds) -> str:
     return named_sql(numbers.where(*bounds.times(Log.ts), *bounds.ids(unindexed(Log.id))))
 
 
-def _pair_sql(*where: peewee.Node) -> str:
+@lru_cache
+def _hop_sql(to: Hop) -> str:
+    source = named("source")
+    match to:
+        case "first":
+            where = [Log.source >= source]
+        case "next type":
+            where = [Log.source == source, Log.type > named("type")]
+        case "next source":
+            where = [Log.source > source]
     return named_sql(
         Log.select(Log.source, Log.type).where(*where).order_by(Log.source, Log.type).limit(peewee.SQL("1"))
     )
 
 
-_FIRST_PAIR = _pair_sql(Log.source >= named("source"))
-_NEXT_TYPE = _pair_sql(Log.source == named("source"), Log.type > named("type"))
-_NEXT_SOURCE = _pair_sql(Log.source > named("source"))
-_OLDEST, _NEWEST = (named_sql(Log.select(end(Log.ts))) for end in (fn.min, fn.max))
+@lru_cache
+def _ts_sql(end: Literal["min", "max"]) -> str:
+    return named_sql(Log.select(peewee.Function(end, (Log.ts,))))
