@@ -76,7 +76,7 @@ class ReadOnlyDatabase:
 
     def _connect(self) -> None:
         """Connect; of a file that can't change, remember what tells whether it has changed all the same."""
-        self._print = None if self._has_wal() else self._fingerprint()
+        self._print = self._print_while_still()
         uri = self._uri if self._print is None else f"{self._uri}&immutable=1"
         try:
             self._db = sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None)
@@ -85,6 +85,14 @@ class ReadOnlyDatabase:
             raise explain_sqlite(error, self._path) from error
         register_functions(self._db)
         self._is_checked = False
+
+    def _print_while_still(self) -> _Print | None:
+        """Give what tells whether the file has changed; None while it may at any time, since there is a WAL."""
+        if self._has_wal():
+            return None
+        fingerprint = self._fingerprint()
+        # Looked for again: of a file that a writer was just changing, the print would not tell what came after it.
+        return None if self._has_wal() else fingerprint
 
     def _has_changed(self) -> bool:
         return self._print is not None and (self._has_wal() or self._print != self._fingerprint())
