@@ -7,6 +7,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import TracebackType
 
 from peewee import PeeweeException
 
@@ -15,15 +16,24 @@ from nerve.errors import DiskError, StoreError
 _DISK_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}
 
 
-@contextmanager
-def sqlite_failures(path: str | Path) -> Iterator[None]:
+class sqlite_failures:  # noqa: N801 - a context manager, and no generator: each read and each commit goes through it
     """Turn whatever SQLite (or its driver) raises about the database at `path` into a StoreError."""
-    try:
-        yield
-    except (sqlite3.Error, PeeweeException) as error:
-        raise explain_sqlite(error, path) from error
-    except (OverflowError, UnicodeEncodeError) as error:
-        raise StoreError(f"{path} can't hold a value: {error}") from error
+
+    __slots__ = ("_path",)
+
+    def __init__(self, path: str | Path) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        """Begin."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if isinstance(error, (sqlite3.Error, PeeweeException)):
+            raise explain_sqlite(error, self._path) from error
+        if isinstance(error, (OverflowError, UnicodeEncodeError)):
+            raise StoreError(f"{self._path} can't hold a value: {error}") from error
 
 
 @contextmanager

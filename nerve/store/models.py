@@ -145,8 +145,9 @@ def check_tables(db: sqlite3.Connection, name: str) -> None:
 
 def check_version(db: sqlite3.Connection, name: str) -> None:
     """Raise StoreError unless the table `meta` names a version of the schema that we know."""
-    version = get_meta(db, "schema_version")
-    if version is None or not version.isdecimal():
+    found: list[Row] = db.execute(_VERSION).fetchall()
+    version = found[0][0] if found else ""
+    if not version.isdecimal():
         raise StoreError(f"{name} {_NOT_OURS}")
     if int(version) > SCHEMA_VERSION:
         known = f"has schema {version}, this nerve knows up to {SCHEMA_VERSION}"
@@ -193,5 +194,7 @@ def _written(query: peewee.Node) -> tuple[str, list[Any]]:
 
 _DIALECT = peewee.SqliteDatabase(None)  # opens nothing
 
-_VALUE = named_sql(Meta.select(Meta.value).where(Meta.key == peewee.SQL(":key")))
-"""Made once: every reader asks for the version of the schema first, and Peewee takes longer to write it than SQLite."""
+# Made once: every reader asks for the version of the schema first, and Peewee takes longer to write it than SQLite.
+_VALUE, _VERSION = (
+    named_sql(Meta.select(Meta.value).where(Meta.key == peewee.SQL(key))) for key in (":key", "'schema_version'")
+)

@@ -151,9 +151,10 @@ def _statement(sql: _Writer, wanted: Filter, way: Way, *, newest: bool) -> State
         is_limited=wanted.limit is not None,
         newest_first=newest,
     )
-    values = bound_values(wanted) | demand_values(rest)
-    values.update((f"key{n}", key) for n, key in enumerate(way.keys))
-    return Statement(sql(shape), values)
+    values = bound_values(wanted)
+    for n, key in enumerate(way.keys):
+        values[f"key{n}"] = key
+    return Statement(sql(shape), values | demand_values(rest) if rest else values)
 
 
 @functools.lru_cache(_SHAPES)

@@ -33,7 +33,7 @@ class ReadOnlyDatabase:
         """Open the log at `path`; StoreError when there is none. The first read tells whether it is one of ours."""
         # Texts, not Paths: to make some, and their URI, would be a tenth of what it takes to answer a small question.
         self._path = os.path.join(os.getcwd(), path)  # noqa: PTH109, PTH118
-        self._uri = f"file://{quote(os.fsencode(self._path))}?mode=ro"
+        self._uri = f"file://{quote(self._path, errors='surrogateescape')}?mode=ro"
         self._wal = f"{self._path}-wal"
         self._is_checked = False
         self._connect()
@@ -71,8 +71,7 @@ class ReadOnlyDatabase:
             check_tables(self._db, self._path)  # where one is missing, that is what to say
             raise
         finally:
-            if self._db.in_transaction:  # what failed may have ended it
-                self._db.execute("COMMIT")  # nothing has been written, whatever has failed
+            self._db.commit()  # nothing has been written, whatever has failed
 
     def _connect(self) -> None:
         """Connect; of a file that can't change, remember what tells whether it has changed all the same."""
