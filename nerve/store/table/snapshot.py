@@ -32,7 +32,9 @@ class ReadOnlyDatabase:
     def __init__(self, path: str | Path) -> None:
         """Open the log at `path`; StoreError when there is none. The first read tells whether it is one of ours."""
         # Texts, not Paths: to make some, and their URI, would be a tenth of what it takes to answer a small question.
-        self._path = os.path.join(os.getcwd(), path)  # noqa: PTH109, PTH118
+        self._path = os.fspath(path)
+        if not os.path.isabs(self._path):  # noqa: PTH117
+            self._path = os.path.join(os.getcwd(), self._path)  # noqa: PTH109, PTH118
         self._uri = f"file://{quote(self._path, errors='surrogateescape')}?mode=ro"
         self._wal = f"{self._path}-wal"
         self._is_checked = False
