@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 from datetime import datetime
-from typing import NamedTuple, Protocol
+from typing import Protocol
+
+import msgspec
 
 
-class Stamp(NamedTuple):
+class Stamp(msgspec.Struct, frozen=True, gc=False):
     """A moment: `ts` in unix ms for people, `mono` in monotonic ns for order (comparable across processes)."""
 
     ts: int

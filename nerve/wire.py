@@ -25,20 +25,18 @@ SEND_BUFFER_BYTES = 1024 * 1024
 
 # The frame format of multiprocessing.connection: any process can join with the stdlib's Client and send_bytes.
 _HEADER = struct.Struct("!i")
-_encoder = msgspec.msgpack.Encoder()
+_encode = msgspec.msgpack.Encoder().encode
 
 In = TypeVar("In")
 
 
 def pack(message: msgspec.Struct) -> bytearray:
     """Encode one message as a frame: 4 bytes of length, then MessagePack; WireError for more than MAX_FRAME bytes."""
-    frame = bytearray(_HEADER.size)
-    _encoder.encode_into(message, frame, _HEADER.size)
-    length = len(frame) - _HEADER.size
+    body = _encode(message)
+    length = len(body)
     if length > MAX_FRAME:
         raise WireError(f"a {type(message).__name__} of {length} bytes is too large to send (at most {MAX_FRAME})")
-    _HEADER.pack_into(frame, 0, length)
-    return frame
+    return bytearray(_HEADER.pack(length) + body)
 
 
 class FrameReader(Generic[In]):
