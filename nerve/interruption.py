@@ -6,6 +6,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from threading import get_ident
 from types import FrameType, TracebackType
 from typing import Literal, TypeVar
 
@@ -68,19 +69,19 @@ class Interrupter:
 
     def check(self) -> None:
         """Raise the interruption that has arrived inside a protected block, if one has."""
-        if self._pending and self._armed and threading.get_ident() == self._main:
+        if self._pending and self._armed and get_ident() == self._main:
             self._raise(self._pending)
 
     def __enter__(self) -> None:
-        if threading.get_ident() == self._main:
+        if get_ident() == self._main:
             self._depth += 1
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if threading.get_ident() == self._main:
+        if get_ident() == self._main:
             self._depth -= 1
-            if self._depth == 0:
+            if self._pending and self._depth == 0:
                 self.check()
 
     def _interrupt(self, reason: Reason, frame: FrameType | None) -> None:

@@ -34,7 +34,7 @@ class Lane:
         self._connections = 0
         self._welcomed = False
         self._last_seq = 0
-        self._unacked: deque[tuple[int, bytearray]] = deque()
+        self._unacked: deque[bytearray] = deque()
         self._unacked_bytes = 0
 
     @property
@@ -45,7 +45,7 @@ class Lane:
     @property
     def clear(self) -> bool:
         """Every batch is out of this process: its death would lose nothing."""
-        return self._welcomed and not self.unsent
+        return self._welcomed and self._channel is not None and not self._channel.unsent
 
     @property
     def unsent(self) -> bool:
@@ -75,7 +75,7 @@ class Lane:
     @property
     def committed_seq(self) -> int:
         """The number of the last batch known to be committed."""
-        return self._unacked[0][0] - 1 if self._unacked else self._last_seq
+        return self._last_seq - len(self._unacked)
 
     @property
     def connections(self) -> int:
@@ -113,11 +113,12 @@ class Lane:
             self.submit(events[:half])
             return self.submit(events[half:])
         self._last_seq += 1
-        self._unacked.append((self._last_seq, frame))
+        self._unacked.append(frame)
         self._unacked_bytes += len(frame)
         if self._welcomed and self._channel:
             self._channel.send_frame(frame)
-            self._drop_if_ended()
+            if self._channel.broken:
+                self._drop_if_ended()
         return self._last_seq
 
     def order(self, order: Order) -> bool:
@@ -166,12 +167,12 @@ class Lane:
         self._forget_up_to(seq)
         self._welcomed = True
         if self._channel:
-            for _seq, frame in self._unacked:
+            for frame in self._unacked:
                 self._channel.send_frame(frame)
 
     def _forget_up_to(self, seq: int) -> None:
-        while self._unacked and self._unacked[0][0] <= seq:
-            self._unacked_bytes -= len(self._unacked.popleft()[1])
+        while self._unacked and self.committed_seq < seq:
+            self._unacked_bytes -= len(self._unacked.popleft())
 
     def _drop_if_ended(self) -> None:
         if self._channel and (self._channel.ended or self._channel.broken):

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from threading import get_ident
 from typing import Protocol
 
 from nerve.eventqueue.lane import LIMIT_BYTES, Lane
@@ -68,6 +69,7 @@ class EventSender:
         self._wake_in, self._wake_out = socket.socketpair()
         self._wake_out.settimeout(0)
         self._thread = threading.Thread(target=self._serve, name="nerve-lane", daemon=True)
+        self._own_ident: int | None = None
 
     def start(self) -> None:
         """Connect and start the thread; made and started after the fork."""
@@ -82,14 +84,20 @@ class EventSender:
         if os.getpid() != self._pid:
             raise RuntimeError("events can't be logged from a process that a compute has forked: log in the compute")
         with self._guard, self._lock:
-            if self._busy or threading.get_ident() == self._thread.ident:
+            if self._busy or get_ident() == self._own_ident:
                 # A finalizer that logs has cut into the sender itself, which can't wait for itself.
                 self._late.append(events)
                 self._wake()
                 return
             while self._lane.full or self._closing:
                 self._pause()
-            self._submit(events)
+            self._busy = True
+            try:
+                self._lane.submit(events)
+            finally:
+                self._busy = False
+            if self._late:
+                self._submit_late()
             if not self._lane.clear:
                 self._wake()
                 while not self._lane.clear:
@@ -146,12 +154,8 @@ class EventSender:
             self._done.remove(done)
         return done
 
-    def _submit(self, events: Sequence[LogEvent]) -> None:
-        self._late.append(events)
-        self._submit_late()
-
     def _submit_late(self) -> None:
-        """Submit what waits, in order, and what is logged in the middle of that."""
+        """Submit in order what was logged in the middle of something else, or now is in the middle of this."""
         self._busy = True
         try:
             while self._late:
@@ -184,6 +188,7 @@ class EventSender:
             return  # it has not even noticed the last one yet
 
     def _serve(self) -> None:
+        self._own_ident = get_ident()
         while not self._closing:
             ready = self._poll()
             for descriptor in self._hangups.keys() & ready:
