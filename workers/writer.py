@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import select
 import selectors
@@ -43,6 +44,9 @@ LANE_MEMORY_SECONDS = 60 * 60.0
 """How long a producer that vanished without a goodbye is remembered: if it lived, it would have been back long ago."""
 
 RATE_SECONDS = 5.0
+
+GARBAGE_THRESHOLD = 100_000
+"""So many objects more than at the last collection make the next: batches that wait for their commit are no garbage."""
 
 
 def commit_due(oldest: float, last_commit: float, waiting: int) -> float:
@@ -285,6 +289,7 @@ class Writer:
 def main(context: ChildContext) -> None:
     """Open the log, settle what an earlier boot left open, and write until told to finish (child)."""
     link = bootstrap.enter(context)
+    gc.set_threshold(GARBAGE_THRESHOLD)
     clock = SystemClock()
     try:
         store = LogWriter.open(context.boot.workspace.logs_db)

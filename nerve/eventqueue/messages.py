@@ -21,7 +21,7 @@ class Hello(msgspec.Struct, frozen=True, tag=1, array_like=True):
     last: Annotated[int, msgspec.Meta(ge=0, le=2**53)] = 0
 
 
-class Batch(msgspec.Struct, frozen=True, tag=2, array_like=True):
+class Batch(msgspec.Struct, frozen=True, tag=2, array_like=True, gc=False):
     """Events in order; `seq` counts the batches of one producer from 1 on, without a gap."""
 
     seq: int

@@ -8,9 +8,11 @@ import re
 import selectors
 import socket
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import groupby
 from operator import attrgetter, itemgetter
+from typing import cast
 
 from nerve.clock import Clock
 from nerve.errors import WireError
@@ -198,11 +200,12 @@ class EventReceiver:
         try:
             messages = inlet.channel.receive()
             now = self._clock.stamp().mono
-            for message in messages:
-                if type(message) is Batch and inlet.producer:  # nearly all are, and each costs
-                    self._accept_batch(inlet.producer, message, now)
+            for kind, alike in groupby(messages, type):
+                if kind is Batch and inlet.producer:
+                    self._accept_batches(inlet.producer, cast("Iterator[Batch]", alike), now)
                 else:
-                    self._handle(inlet, message)
+                    for message in alike:
+                        self._handle(inlet, message)
         except WireError as error:
             self._offended(f"a producer ({inlet.producer or 'unknown'}) was disconnected: {error}")
             inlet.channel.ended = True
@@ -239,19 +242,21 @@ class EventReceiver:
     def _is_behind(self, inlet: _Inlet) -> bool:
         return inlet.producer is not None and self._progress[inlet.producer].seq < inlet.announced
 
-    def _accept_batch(self, producer: str, batch: Batch, now: int) -> None:
+    def _accept_batches(self, producer: str, batches: Iterator[Batch], now: int) -> None:
         progress = self._progress[producer]
-        if batch.seq <= progress.seq:
-            return  # sent again after a reconnect, though it had arrived
-        if batch.seq != progress.seq + 1:
-            raise WireError(f"batch {batch.seq} follows batch {progress.seq}")
-        progress.seq = batch.seq
-        # Stamps may be out of order (threads race for the lane, and any clock may join), batches never are.
-        stamp = batch.events[-1].mono
-        if stamp > progress.place:
-            progress.place = min(stamp, now)
-        self._waiting.append((progress.place, producer, batch))
-        self._events += len(batch.events)
+        for batch in batches:
+            seq, events = batch.seq, batch.events
+            if seq <= progress.seq:
+                continue  # sent again after a reconnect, though it had arrived
+            if seq != progress.seq + 1:
+                raise WireError(f"batch {seq} follows batch {progress.seq}")
+            progress.seq = seq
+            # Stamps may be out of order (threads race for the lane, and any clock may join), batches never are.
+            stamp = events[-1].mono
+            if stamp > progress.place:
+                progress.place = min(stamp, now)
+            self._waiting.append((progress.place, producer, batch))
+            self._events += len(events)
 
     def _send(self, inlet: _Inlet, message: FromWriter) -> None:
         inlet.channel.send(message)

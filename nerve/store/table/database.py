@@ -18,12 +18,19 @@ BUSY_SECONDS = 5
 CHECKPOINT_WAIT_MS = 500
 """How long a checkpoint waits for readers to get out of its way; there will be another one."""
 
+CHECKPOINT_PAGES = 3_000
+"""How large the WAL grows before a commit empties it: the pages of the indexes are written to the file less often.
+
+A reader finds a page as fast among up to 4,000; and with a large commit on top it is not what `nerve.wal` calls large.
+"""
+
 _PRAGMAS = (
     ("auto_vacuum", "INCREMENTAL"),  # counts only before the first table is made
     ("journal_mode", "WAL"),
     ("synchronous", "FULL"),
     ("fullfsync", "ON"),  # or else macOS leaves it to the drive's cache; elsewhere it changes nothing
     ("recursive_triggers", "ON"),
+    ("wal_autocheckpoint", CHECKPOINT_PAGES),
     ("journal_size_limit", 64 * 1024 * 1024),
     ("temp_store", "MEMORY"),
 )
