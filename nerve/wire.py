@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import select
+import selectors
 import socket
 import struct
 import sys
 from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -79,6 +83,7 @@ class FrameReader(Generic[In]):
 class Channel(Generic[In]):
     """Typed messages both ways over a connected socket; it never blocks, unless asked to wait.
 
+    A pipe may take the place of the socket in either direction, from any moment between two frames on.
     `incoming` is the type (a union of tagged structs) that the other end may send.
     """
 
@@ -87,6 +92,10 @@ class Channel(Generic[In]):
         with suppress(OSError):  # macOS refuses when the other end has gone: then there will be nothing to send
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
         self._sock = sock
+        self._send: Callable[[bytes | bytearray | memoryview], int] = sock.send
+        self._recv: Callable[[int], bytes] = sock.recv
+        self._pipes: list[int] = []
+        self._inlet = self._outlet = sock.fileno()
         self._reader: FrameReader[In] = FrameReader(incoming)
         self._outbox: deque[memoryview] = deque()
         self.ended = False
@@ -95,8 +104,27 @@ class Channel(Generic[In]):
         """The other end takes nothing any more; what it sent before can still be received."""
 
     def fileno(self) -> int:
-        """The socket's descriptor, for a selector."""
-        return self._sock.fileno()
+        """The descriptor of what it receives from, for a selector; -1 once it is closed."""
+        return self._inlet
+
+    def interests(self) -> dict[int, int]:
+        """What a selector should wait for, by descriptor: for room as well, while something is unsent."""
+        found = {self._inlet: selectors.EVENT_READ}
+        if self._outbox:
+            found[self._outlet] = found.get(self._outlet, 0) | selectors.EVENT_WRITE
+        return found
+
+    def send_through(self, pipe: int) -> None:
+        """Send through this end of a pipe from now on, in place of the socket; it is closed with the channel."""
+        os.set_blocking(pipe, False)
+        self._send, self._outlet = partial(os.write, pipe), pipe
+        self._pipes.append(pipe)
+
+    def receive_from(self, pipe: int) -> None:
+        """Receive from this end of a pipe from now on, in place of the socket; it is closed with the channel."""
+        os.set_blocking(pipe, False)
+        self._recv, self._inlet = partial(os.read, pipe), pipe
+        self._pipes.append(pipe)
 
     @property
     def unsent(self) -> bool:
@@ -115,7 +143,7 @@ class Channel(Generic[In]):
             self._outbox.append(memoryview(frame))
             return
         try:
-            sent = self._sock.send(frame)
+            sent = self._send(frame)
         except BlockingIOError:
             sent = 0
         except OSError:
@@ -129,7 +157,7 @@ class Channel(Generic[In]):
         while self._outbox:
             head = self._outbox[0]
             try:
-                sent = self._sock.send(head)
+                sent = self._send(head)
             except BlockingIOError:
                 return False
             except OSError:
@@ -162,7 +190,8 @@ class Channel(Generic[In]):
     def wait(self, timeout: float | None) -> list[In]:
         """Block until messages have arrived, the stream has ended, or `timeout` seconds have passed."""
         poller = select.poll()
-        poller.register(self._sock, select.POLLIN | (select.POLLOUT if self._outbox else 0))
+        for descriptor, events in self.interests().items():
+            poller.register(descriptor, poll_events(events))
         poller.poll(None if timeout is None else max(0, timeout * 1000))
         self.flush()
         return self.receive()
@@ -172,12 +201,15 @@ class Channel(Generic[In]):
         self.ended = self.broken = True
         self._outbox.clear()
         self._sock.close()
+        while self._pipes:
+            os.close(self._pipes.pop())
+        self._inlet = self._outlet = -1
 
     def _read(self) -> bytes:
         if self.ended:
             return b""
         try:
-            data = self._sock.recv(READ_BYTES)
+            data = self._recv(READ_BYTES)
         except BlockingIOError:
             self.ended = self.broken  # who takes nothing any more has sent all there is
             return b""
@@ -185,6 +217,13 @@ class Channel(Generic[In]):
             data = b""
         self.ended = not data
         return data
+
+
+def poll_events(events: int) -> int:
+    """Give the events of a selector as those of `select.poll`."""
+    return (select.POLLIN if events & selectors.EVENT_READ else 0) | (
+        select.POLLOUT if events & selectors.EVENT_WRITE else 0
+    )
 
 
 def same_user(sock: socket.socket, uid: int) -> bool:

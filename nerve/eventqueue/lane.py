@@ -10,6 +10,7 @@ from pathlib import Path
 
 from nerve.errors import WireError
 from nerve.eventqueue.messages import Ack, Batch, Done, FromWriter, Goodbye, Hello, Order, Welcome
+from nerve.eventqueue.pipe import PipedChannel
 from nerve.events import LogEvent
 from nerve.wire import Channel, pack
 
@@ -26,8 +27,10 @@ class Lane:
     begins with the writer saying where it stands, and the rest is sent again: so each batch is committed exactly once.
     """
 
-    def __init__(self, address: Path, producer: str, limit_bytes: int = LIMIT_BYTES) -> None:
+    def __init__(self, address: Path, producer: str, limit_bytes: int = LIMIT_BYTES, *, piped: bool = False) -> None:
+        """Make a lane without a connection; `piped` is for an owner that logs much, and waits for its `interests`."""
         self._address = str(address)
+        self._piped = piped
         self._producer = producer
         self._limit = limit_bytes
         self._channel: Channel[FromWriter] | None = None
@@ -86,14 +89,20 @@ class Lane:
         """The descriptor of the connection; -1 while there is none."""
         return self._channel.fileno() if self._channel else -1
 
+    def interests(self) -> dict[int, int]:
+        """What a selector should wait for, by descriptor; nothing while there is no connection."""
+        return self._channel.interests() if self._channel else {}
+
     def connect(self) -> bool:
         """Connect and introduce ourselves; False when nobody listens (yet)."""
+        hello = Hello(self._producer, self.committed_seq, self._last_seq)
         try:
             sock = _connected(self._address)
+            self._channel = PipedChannel(sock, hello) if self._piped else Channel(sock, FromWriter)
         except OSError:
             return False
-        self._channel = Channel(sock, FromWriter)
-        self._channel.send(Hello(self._producer, self.committed_seq, self._last_seq))
+        if not self._piped:
+            self._channel.send(hello)
         self._connections += 1
         return True
 

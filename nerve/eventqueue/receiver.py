@@ -9,7 +9,8 @@ import selectors
 import socket
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from itertools import groupby
 from operator import attrgetter, itemgetter
 from typing import cast
@@ -30,8 +31,9 @@ from nerve.eventqueue.messages import (
     Vacuum,
     Welcome,
 )
+from nerve.eventqueue.pipe import WriterChannel
 from nerve.events import LogEvent
-from nerve.wire import Channel, same_user
+from nerve.wire import same_user
 
 logger = logging.getLogger("nerve.writer")
 
@@ -42,10 +44,10 @@ _PID = re.compile(r"-([1-9][0-9]{0,9})/")
 class _Inlet:
     """One producer's connection; `announced` is the last batch it had at its start, `watched` what is waited for."""
 
-    channel: Channel[ToWriter]
+    channel: WriterChannel
     producer: str | None = None
     announced: int = 0
-    watched: int = selectors.EVENT_READ
+    watched: dict[int, int] = field(default_factory=dict)
 
 
 @dataclass(slots=True, eq=False)
@@ -192,9 +194,9 @@ class EventReceiver:
                 sock.close()
                 self._offended("a process of another user tried to join the event queue; it was refused")
                 continue
-            inlet = _Inlet(Channel(sock, ToWriter))
+            inlet = _Inlet(WriterChannel(sock))
             self._inlets.append(inlet)
-            self._selector.register(inlet.channel, selectors.EVENT_READ, lambda inlet=inlet: self._read(inlet))
+            self._rewatch(inlet)
 
     def _read(self, inlet: _Inlet) -> None:
         try:
@@ -263,17 +265,24 @@ class EventReceiver:
         self._rewatch(inlet)
 
     def _rewatch(self, inlet: _Inlet) -> None:
-        """Have the selector wait for room as well, while something is unsent."""
-        wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if inlet.channel.unsent else 0)
+        """Have the selector wait for what the connection waits for."""
+        wanted = inlet.channel.interests()
         if wanted != inlet.watched and not inlet.channel.ended:
-            self._selector.modify(inlet.channel, wanted, self._selector.get_key(inlet.channel).data)
+            self._unwatch(inlet)
+            for descriptor, events in wanted.items():
+                self._selector.register(descriptor, events, partial(self._read, inlet))
             inlet.watched = wanted
+
+    def _unwatch(self, inlet: _Inlet) -> None:
+        for descriptor in inlet.watched:
+            self._selector.unregister(descriptor)
+        inlet.watched = {}
 
     def _drop(self, inlet: _Inlet) -> None:
         """Close a connection, if that has not been done, and forget the orders that came through it."""
         if inlet in self._inlets:
             self._inlets.remove(inlet)
-            self._selector.unregister(inlet.channel)
+            self._unwatch(inlet)
             inlet.channel.close()
             if inlet.producer is not None:
                 self._absent[inlet.producer] = self._clock.now()

@@ -17,6 +17,7 @@ from typing import Protocol
 from nerve.eventqueue.lane import LIMIT_BYTES, Lane
 from nerve.eventqueue.messages import Done, Order
 from nerve.events import LogEvent
+from nerve.wire import poll_events
 
 RECONNECT_MS = 20
 """How often a lane without a connection tries to get one: in less time than a new writer gives the lanes to return."""
@@ -56,7 +57,7 @@ class EventSender:
         limit_bytes: int = LIMIT_BYTES,
         hangups: Mapping[int, Callable[[], None]] | None = None,
     ) -> None:
-        self._lane = Lane(address, producer, limit_bytes)
+        self._lane = Lane(address, producer, limit_bytes, piped=True)
         self._guard = guard
         self._hangups = dict(hangups or {})
         self._lock = threading.RLock()
@@ -201,11 +202,11 @@ class EventSender:
 
     def _poll(self) -> set[int]:
         with self._changed:
-            descriptor, unsent = self._lane.fileno(), self._lane.unsent
+            interests = self._lane.interests()
         poller = select.poll()
         poller.register(self._wake_in, select.POLLIN)
-        if descriptor >= 0:
-            poller.register(descriptor, select.POLLIN | (select.POLLOUT if unsent else 0))
+        for descriptor, events in interests.items():
+            poller.register(descriptor, poll_events(events))
         for hangup in self._hangups:
             poller.register(hangup, select.POLLHUP)  # Linux tells it unasked, macOS does not
-        return {fd for fd, _event in poller.poll(None if descriptor >= 0 else RECONNECT_MS)}
+        return {fd for fd, _event in poller.poll(None if interests else RECONNECT_MS)}

@@ -29,13 +29,13 @@ def writer(folder: Path) -> Iterator[StepWriter]:
 MakeLane = Callable[..., Lane]
 
 
-@pytest.fixture
-def make_lane(folder: Path) -> Iterator[MakeLane]:
-    """Make lanes to the writer, by the name of their producer; they are closed afterwards."""
+@pytest.fixture(params=[False, True], ids=["socket", "pipe"])
+def make_lane(folder: Path, request: pytest.FixtureRequest) -> Iterator[MakeLane]:
+    """Make lanes to the writer, by the name of their producer, of each kind; they are closed afterwards."""
     with ExitStack() as stack:
 
         def make(producer: str = "p", limit_bytes: int = 1024 * 1024) -> Lane:
-            lane = Lane(folder / "events", producer, limit_bytes)
+            lane = Lane(folder / "events", producer, limit_bytes, piped=request.param)
             stack.callback(lane.close)
             return lane
 

@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from support.eventqueue import CountingClock, StepWriter, event, names, short_folder, tend
 
 from nerve import wire
-from nerve.eventqueue import Lane
+from nerve.eventqueue import Lane, pipe
 from nerve.eventqueue.messages import Batch, Hello
 from nerve.wire import pack
 
@@ -43,6 +43,7 @@ class Queue(RuleBasedStateMachine):
         self.stack = ExitStack()
         patch = self.stack.enter_context(pytest.MonkeyPatch.context())
         patch.setattr(wire, "SEND_BUFFER_BYTES", 1)
+        patch.setattr(pipe, "PIPE_BYTES", 1)
         folder = self.stack.enter_context(short_folder())
         self.writer = StepWriter(folder, CountingClock())
         self.stack.callback(self.writer.close)
@@ -51,8 +52,9 @@ class Queue(RuleBasedStateMachine):
 
     def born(self) -> Life:
         """A new process, with a name of its own."""
-        producer = f"producer-{len(self.lives)}"
-        lane = Lane(self.writer.address, producer, 2 * LARGEST)
+        number = len(self.lives)
+        producer = f"producer-{number}"
+        lane = Lane(self.writer.address, producer, 2 * LARGEST, piped=number % 2 == 0)
         self.stack.callback(lane.close)
         self.lives.append(Life(lane, producer))
         return self.lives[-1]
@@ -159,19 +161,28 @@ TestQueue.settings = settings(max_examples=40, stateful_step_count=40, deadline=
 
 SENDER = """
 import os, signal, socket, sys
+path, hello_bytes, by = sys.argv[1:]
+hello, rest = sys.stdin.buffer.read(int(hello_bytes)), sys.stdin.buffer.read()
 lane = socket.socket(socket.AF_UNIX)
-lane.connect(sys.argv[1])
-lane.sendall(sys.stdin.buffer.read())
+lane.connect(path)
+if by == "socket":
+    lane.sendall(hello + rest)
+else:
+    reading, writing = os.pipe()
+    socket.send_fds(lane, [hello], [reading])
+    os.write(writing, rest)
 os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
+@pytest.mark.parametrize("by", ["socket", "pipe"])
 @pytest.mark.parametrize("part", ["half a header", "a header", "half a body", "all but a byte"])
-def test_a_producer_killed_in_the_middle_of_a_frame_wedges_nobody(part: str) -> None:
+def test_a_producer_killed_in_the_middle_of_a_frame_wedges_nobody(part: str, by: str) -> None:
     """What it had sent before is committed, its half frame is thrown away, and the others never notice."""
     frame = pack(Batch(2, [event("half")]))
     cut = {"half a header": 2, "a header": 4, "half a body": len(frame) // 2, "all but a byte": len(frame) - 1}[part]
-    stream = pack(Hello("killed")) + pack(Batch(1, [event("whole")])) + frame[:cut]
+    hello = pack(Hello("killed"))
+    stream = hello + pack(Batch(1, [event("whole")])) + frame[:cut]
     with ExitStack() as stack:
         folder = stack.enter_context(short_folder())
         writer = StepWriter(folder, CountingClock())
@@ -182,9 +193,11 @@ def test_a_producer_killed_in_the_middle_of_a_frame_wedges_nobody(part: str) -> 
         writer.receiver.drain()
         tend(other)
         other.submit([event("before")])
-        killed = subprocess.run([sys.executable, "-IS", "-c", SENDER, str(writer.address)], input=stream, check=False)
+        arguments = [str(writer.address), str(len(hello)), by]
+        killed = subprocess.run([sys.executable, "-IS", "-c", SENDER, *arguments], input=stream, check=False)
         assert killed.returncode == -9
         other.submit([event("after")])
+        writer.receiver.drain()  # accepts it, and takes its pipe
         assert sorted(names(writer.commit().events)) == ["after", "before", "whole"]
         writer.turn()
         assert writer.receiver.producers == 1

@@ -17,15 +17,15 @@ from nerve import wire
 from nerve.errors import WireError
 from nerve.eventqueue import Done, Lane, Purge
 from nerve.eventqueue.messages import Ack, Batch, Goodbye, Hello, ToWriter, Welcome
-from nerve.wire import Channel
+from nerve.eventqueue.pipe import WriterChannel
 
 MakeLane = Callable[..., Lane]
 
 
-def accepted(listener: socket.socket) -> closing[Channel[ToWriter]]:
+def accepted(listener: socket.socket) -> closing[WriterChannel]:
     """Give the writer's end of a lane that has connected; it is closed at the end of its block."""
     sock, _address = listener.accept()
-    return closing(Channel(sock, ToWriter))
+    return closing(WriterChannel(sock))
 
 
 def seqs(messages: list[ToWriter]) -> list[int]:
