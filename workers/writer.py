@@ -45,9 +45,6 @@ LANE_MEMORY_SECONDS = 60 * 60.0
 
 RATE_SECONDS = 5.0
 
-GARBAGE_THRESHOLD = 100_000
-"""So many objects more than at the last collection make the next: batches that wait for their commit are no garbage."""
-
 
 def commit_due(oldest: float, last_commit: float, waiting: int) -> float:
     """Decide when to commit: at once after a pause, or for a large group; else GROUP_SECONDS after the last commit."""
@@ -130,9 +127,8 @@ class Writer:
         if self._deadline is not None and self._clock.now() >= self._deadline:
             return True
         nothing_waits = self._oldest is None and not self._receiver.requests
-        if self._finishing:
-            return nothing_waits
-        return self._deadline is not None and nothing_waits and self._receiver.producers == 0
+        nobody_sends = self._finishing or (self._deadline is not None and self._receiver.producers == 0)
+        return nothing_waits and nobody_sends
 
     def _commit_at(self) -> float:
         if self._finishing or self._oldest is None:
@@ -194,8 +190,7 @@ class Writer:
             self._append(gathered)
             self._receiver.acknowledge(gathered.positions)
         self._receiver.forget_absent(LANE_MEMORY_SECONDS)
-        now = self._clock.now()
-        self._last_commit = now
+        now = self._last_commit = self._clock.now()
         self._wal.committed()
         self._rate.add(now, len(gathered.events))
         if gathered.events:
@@ -289,7 +284,7 @@ class Writer:
 def main(context: ChildContext) -> None:
     """Open the log, settle what an earlier boot left open, and write until told to finish (child)."""
     link = bootstrap.enter(context)
-    gc.set_threshold(GARBAGE_THRESHOLD)
+    gc.set_threshold(100_000)  # batches that wait for their commit are many objects, and none of them garbage
     clock = SystemClock()
     try:
         store = LogWriter.open(context.boot.workspace.logs_db)
