@@ -19,8 +19,8 @@ from nerve.store.models import Log, Meta, fetch, get_meta, sql_of
 from nerve.store.table.database import WritableDatabase
 from nerve.store.table.openruns import OpenRuns
 
-MANY = 50
-"""Rows of one INSERT: a statement costs more than a row does, the more so with a trigger on the table."""
+INSERT_SIZES = (250, 10, 1)
+"""Rows of one INSERT, the most first: a statement costs more than a row, the more so with a trigger on the table."""
 
 _FIELDS = (Log.source, Log.type, Log.ref_id, Log.payload, Log.ts)
 _LISTED = peewee.SQL("(SELECT value FROM json_each(?))", ["[]"])
@@ -55,8 +55,7 @@ class LogWriter(WritableDatabase):
     def __init__(self, path: Path, clock: Clock) -> None:
         super().__init__(path)
         self._clock = clock
-        self._insert_one = sql_of(Log.insert_many([_BLANK], fields=_FIELDS))
-        self._insert_many = sql_of(Log.insert_many([_BLANK] * MANY, fields=_FIELDS))
+        self._inserts = [(n, sql_of(Log.insert_many([_BLANK] * n, fields=_FIELDS))) for n in INSERT_SIZES]
         self._delete_listed = sql_of(Log.delete().where(Log.id.in_(_LISTED)))
         fact = Meta.insert_many([("", "")], fields=[Meta.key, Meta.value])
         self._remember = sql_of(fact.on_conflict(conflict_target=[Meta.key], preserve=[Meta.value]))
@@ -155,10 +154,11 @@ class LogWriter(WritableDatabase):
 
     def _insert(self, connection: sqlite3.Connection, events: Sequence[LogEvent]) -> int:
         """Insert events and give the id of the first; the others follow, since nobody else inserts."""
-        whole = len(events) - len(events) % MANY
-        chunks = (events[at : at + MANY] for at in range(0, whole, MANY))
-        connection.executemany(self._insert_many, map(_values, chunks))
-        connection.executemany(self._insert_one, (_values([event]) for event in events[whole:]))
+        start = 0
+        for size, insert in self._inserts:
+            end = len(events) - (len(events) - start) % size
+            connection.executemany(insert, (_values(events[at : at + size]) for at in range(start, end, size)))
+            start = end
         (last_id,) = connection.execute("SELECT last_insert_rowid()").fetchone()
         return int(last_id) - len(events) + 1
 

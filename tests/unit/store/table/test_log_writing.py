@@ -14,7 +14,9 @@ from support.entries import NOON, completed, event, sql, started
 from nerve.clock import Stamp
 from nerve.errors import DiskError, StoreError
 from nerve.store.table import database
-from nerve.store.table.writing import MANY, ArchiveRun, LogWriter
+from nerve.store.table.writing import INSERT_SIZES, ArchiveRun, LogWriter
+
+MANY, FEW, _ = INSERT_SIZES
 
 ROWS = "SELECT id, source, type, ref_id, payload, ts FROM logs ORDER BY id"
 
@@ -45,7 +47,7 @@ def reopened(writer: LogWriter, db: Path) -> LogWriter:
     return LogWriter.open(db)
 
 
-@pytest.mark.parametrize("count", [1, MANY - 1, MANY, MANY + 1, 3 * MANY + 7])
+@pytest.mark.parametrize("count", [1, FEW - 1, FEW, FEW + 1, MANY - 1, MANY, MANY + 1, 3 * MANY + 2 * FEW + 7])
 def test_events_are_appended_in_order(db: Path, writer: LogWriter, count: int) -> None:
     """Each event becomes a row as it is; ids follow each other, however the rows are put into statements."""
     events = [event(f"t{n}", ref_id=None if n % 3 else f"r/{n}", payload={"n": n}, ts=NOON - n) for n in range(count)]
