@@ -15,6 +15,7 @@ from nerve.clock import Stamp
 from nerve.errors import DiskError, StoreError
 from nerve.store.table import database
 from nerve.store.table.writing import INSERT_SIZES, ArchiveRun, LogWriter
+from nerve.wal import is_large
 
 MANY, FEW, _ = INSERT_SIZES
 
@@ -56,6 +57,17 @@ def test_events_are_appended_in_order(db: Path, writer: LogWriter, count: int) -
     as_rows = [(e.source, e.type, e.ref_id, e.payload, e.ts) for e in [*events, events[0]]]
     assert sql(db, ROWS) == [(n, *row) for n, row in enumerate(as_rows, 1)]
     assert writer.committed == count + 1
+
+
+def test_commits_alone_never_make_the_wal_large(writer: LogWriter) -> None:
+    """SQLite empties it by itself in time, though not at each commit: it need not be looked after for that."""
+    group = [event("reading", ref_id=f"r/{n}", payload={"n": n}) for n in range(10_000)]
+    sizes = []
+    for _ in range(8):
+        writer.append(group, {})
+        sizes.append(writer.wal_bytes())
+    assert sizes[1] > sizes[0]
+    assert not is_large(max(sizes))
 
 
 def test_positions_are_committed_with_their_events(db: Path) -> None:
