@@ -120,7 +120,7 @@ def test_the_vocabulary(event: LogEvent, head: tuple[object, ...], fields: dict[
     """Each kind of event has its source, type, reference and payload, and bears the moment that it was given."""
     assert (event.source, event.type, event.ref_id) == head
     assert payload_of(event) == fields
-    assert (event.ts, event.mono) == NOW
+    assert Stamp(event.ts, event.mono) == NOW
 
 
 def test_a_run_fired_by_a_signal_names_the_run_that_signalled() -> None:
