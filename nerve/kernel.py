@@ -41,6 +41,9 @@ from nerve.workspace import CONFIG_NAME
 
 logger = logging.getLogger("nerve.kernel")
 
+RECORD_BYTES = 4 * 1024 * 1024
+"""How much the kernel may have recorded that is not committed yet; then it starts no further run."""
+
 LAST_SECONDS = 0.5
 """How long the diagnostics process has for printing what is left, after everybody else has ended."""
 
@@ -58,7 +61,7 @@ class Kernel:
         self._started = clock.now()
         self._loop = Loop()
         config = boot.in_force.config
-        lane = Lane(boot.workspace.event_socket, f"kernel-{os.getpid()}/{boot.boot_id}")
+        lane = Lane(boot.workspace.event_socket, f"kernel-{os.getpid()}/{boot.boot_id}", RECORD_BYTES)
         self._recorder = Recorder(lane, self._loop, clock)
         self._services = Services(roles, self._fork, self._loop, self._heed)
         self._pool = Pool(

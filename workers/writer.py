@@ -17,6 +17,7 @@ from nerve.clock import Clock, SystemClock
 from nerve.errors import DiskError, NerveError, StoreError
 from nerve.eventqueue import Done, EventReceiver, Gathered, Request
 from nerve.events import ErrorDetail
+from nerve.grouping import MAX_GROUP_EVENTS, commit_due, group_seconds
 from nerve.messages import Failed, Finish, Ready, Report, ToChild, WriterReport
 from nerve.store import LogWriter
 from nerve.upkeep import Upkeep
@@ -26,16 +27,12 @@ from workers import bootstrap
 
 logger = logging.getLogger("nerve.writer")
 
-GROUP_SECONDS = 0.01
-"""Commits follow each other no closer than this while events keep coming, so that each one carries many."""
-
 FIRST_COMMIT_SECONDS = 0.05
 """How long a new writer only reads, from when all who know its predecessor are back: they send again what they hold."""
 
 PATIENCE_SECONDS = 1.0
 """How long it waits for them at most: one may be stopped, or have been killed."""
 
-MAX_GROUP_EVENTS = 10_000
 DISK_RETRY_SECONDS = 0.25
 ORPHAN_SECONDS = 1.5
 """How long the writer goes on draining after the kernel has died."""
@@ -44,13 +41,6 @@ LANE_MEMORY_SECONDS = 60 * 60.0
 """How long a producer that vanished without a goodbye is remembered: if it lived, it would have been back long ago."""
 
 RATE_SECONDS = 5.0
-
-
-def commit_due(oldest: float, last_commit: float, waiting: int) -> float:
-    """Decide when to commit: at once after a pause, or for a large group; else GROUP_SECONDS after the last commit."""
-    if waiting >= MAX_GROUP_EVENTS:
-        return oldest
-    return max(oldest, last_commit + GROUP_SECONDS)
 
 
 class Rate:
@@ -90,6 +80,7 @@ class Writer:
         self._own: list[events.LogEvent] = []
         self._oldest: float | None = None
         self._last_commit = 0.0
+        self._gather = 0.0
         self._hold_until = clock.now() + FIRST_COMMIT_SECONDS
         self._patient_until = clock.now() + PATIENCE_SECONDS
         self._lag_ms = 0.0
@@ -135,7 +126,7 @@ class Writer:
             return 0.0
         if self._clock.now() < self._hold_until:
             return self._hold_until
-        return commit_due(self._oldest, self._last_commit, self._receiver.waiting)
+        return commit_due(self._oldest, self._last_commit, self._gather, self._receiver.waiting)
 
     def _wait(self) -> None:
         upkeep = self._wal.look_at if self._deadline is None else self._deadline
@@ -182,6 +173,7 @@ class Writer:
 
     def _commit(self, *, last: bool = False) -> None:
         """Commit everything stamped up to now; what arrives meanwhile belongs to the next commit, if there is one."""
+        began = self._clock.now()
         cutoff, most = (sys.maxsize, sys.maxsize) if last else (self._clock.stamp().mono, MAX_GROUP_EVENTS)
         self._receiver.drain()
         gathered = self._receiver.take(cutoff, most)
@@ -191,6 +183,7 @@ class Writer:
             self._receiver.acknowledge(gathered.positions)
         self._receiver.forget_absent(LANE_MEMORY_SECONDS)
         now = self._last_commit = self._clock.now()
+        self._gather = group_seconds(now - began)
         self._wal.committed()
         self._rate.add(now, len(gathered.events))
         if gathered.events:

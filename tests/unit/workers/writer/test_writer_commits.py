@@ -8,27 +8,10 @@ import pytest
 from support.eventqueue import event, names
 from support.writer import A_WHILE, Stage
 
+from nerve import grouping
+from nerve.grouping import GROUP_SECONDS, group_seconds
 from workers import writer as writer_module
-from workers.writer import GROUP_SECONDS, MAX_GROUP_EVENTS, RATE_SECONDS, Rate, commit_due
-
-# Decisions.
-
-
-@pytest.mark.parametrize(
-    ("oldest", "last_commit", "waiting", "due"),
-    [
-        (100.0, 50.0, 1, 100.0),
-        (100.0, 100.0 - GROUP_SECONDS, 1, 100.0),
-        (100.0, 99.999, 1, 99.999 + GROUP_SECONDS),
-        (100.0, 100.0, 1, 100.0 + GROUP_SECONDS),
-        (100.0, 100.0, MAX_GROUP_EVENTS - 1, 100.0 + GROUP_SECONDS),
-        (100.0, 100.0, MAX_GROUP_EVENTS, 100.0),
-    ],
-    ids=["after a pause", "after just the pause", "soon after a commit", "at a commit", "almost full", "a full group"],
-)
-def test_when_to_commit(oldest: float, last_commit: float, waiting: int, due: float) -> None:
-    """At once after a pause or with a full group, and else with what comes in the next moments."""
-    assert commit_due(oldest, last_commit, waiting) == due
+from workers.writer import RATE_SECONDS, Rate
 
 
 def test_the_rate_is_that_of_the_last_seconds() -> None:
@@ -41,9 +24,6 @@ def test_the_rate_is_that_of_the_last_seconds() -> None:
     assert rate.per_second(10 + RATE_SECONDS) == 500 / RATE_SECONDS
     assert rate.per_second(11 + RATE_SECONDS) == 400 / RATE_SECONDS
     assert rate.per_second(13 + RATE_SECONDS) == 0
-
-
-# Turns.
 
 
 def test_after_a_pause_it_commits_at_once(stage: Stage) -> None:
@@ -70,9 +50,20 @@ def test_under_load_commits_carry_many(stage: Stage) -> None:
     assert [names(commit) for commit in stage.store.commits] == [["a"], ["b", "c", "d"]]
 
 
+def test_after_a_long_commit_more_is_gathered_for_the_next(stage: Stage) -> None:
+    """Its pages are then written once for many rows."""
+    lane = stage.lane()
+    stage.store.before_append = lambda: setattr(stage.clock, "time", stage.clock.time + 0.008)
+    for name in "abc":
+        lane.submit([event(name)])
+        stage.turns(1)
+    assert stage.timeouts[-1] == pytest.approx(group_seconds(0.008))
+
+
 def test_a_full_group_does_not_wait(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     """With a long backlog each turn commits one group, the earliest first."""
     monkeypatch.setattr(writer_module, "MAX_GROUP_EVENTS", 2)
+    monkeypatch.setattr(grouping, "MAX_GROUP_EVENTS", 2)
     lane = stage.lane()
     for n in range(7):
         lane.submit([event(str(n), n)])

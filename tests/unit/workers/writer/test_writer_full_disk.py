@@ -10,9 +10,10 @@ from support.eventqueue import event, names
 from support.writer import A_WHILE, Stage
 
 from nerve.errors import StoreError
+from nerve.grouping import GROUP_SECONDS
 from nerve.messages import Finish, Report, WriterReport
 from workers import writer as writer_module
-from workers.writer import DISK_RETRY_SECONDS, GROUP_SECONDS, ORPHAN_SECONDS
+from workers.writer import DISK_RETRY_SECONDS, ORPHAN_SECONDS
 
 
 def test_producers_wait_for_a_full_disk(stage: Stage, naps: list[Callable[[], object]]) -> None:

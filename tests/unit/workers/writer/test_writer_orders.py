@@ -7,9 +7,10 @@ from support.eventqueue import event, names
 from support.writer import A_WHILE, Stage
 
 from nerve.eventqueue import Conclude, Done, Purge, Vacuum
+from nerve.grouping import GROUP_SECONDS
 from nerve.messages import ArchiveNow, Report, WriterReport
 from nerve.upkeep import Stride
-from workers.writer import GROUP_SECONDS, RATE_SECONDS
+from workers.writer import RATE_SECONDS
 
 
 def test_a_purge_goes_in_chunks_between_commits(stage: Stage) -> None:
