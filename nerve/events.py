@@ -10,7 +10,7 @@ from nerve.clock import Stamp
 from nerve.errors import PayloadError
 from nerve.payload import DEFAULT_MAX_BYTES, PREVIEW_CHARS, encode_payload, printable
 from nerve.redaction import Redactor
-from nerve.trigger import Trigger
+from nerve.trigger import Trigger, TriggerKind
 
 Status = Literal["ok", "error", "timeout", "died", "lost", "cancelled"]
 ErrorKind = Literal[
@@ -127,21 +127,45 @@ def scale(now: Stamp, boot_id: str, *, before: int, after: int, by: str) -> LogE
     return _event(now, "system", "scale", boot_id, {"from": before, "to": after, "by": by})
 
 
+class RunStart(msgspec.Struct, frozen=True, gc=False):
+    """The payload of a `run_start`; `cause` is the run whose signal fired this one, times are ms."""
+
+    sense: str
+    reflex: str | None
+    trigger: TriggerKind
+    cause: str | None
+    scheduled_ts: int
+    lateness_ms: int
+    skipped: int
+    coalesced: int
+    digest: str
+
+
+class RunComplete(msgspec.Struct, frozen=True, gc=False):
+    """The payload of a `run_complete`; `duration_ms` and `worker` (its pid) are None where nobody is left who knew."""
+
+    sense: str
+    status: Status
+    duration_ms: float | None
+    signal: bool
+    worker: int | None
+
+
 def run_start(
     now: Stamp, run_id: str, sense: str, trigger: Trigger, *, digest: str, lateness_ms: int, skipped: int
 ) -> LogEvent:
     """A reflex has fired, or a hand has: this run starts now, with the code of this digest."""
-    payload = {
-        "sense": sense,
-        "reflex": trigger.reflex,
-        "trigger": trigger.kind,
-        "cause": trigger.signal.run_id if trigger.signal else None,
-        "scheduled_ts": trigger.scheduled_ts,
-        "lateness_ms": lateness_ms,
-        "skipped": skipped,
-        "coalesced": trigger.coalesced,
-        "digest": digest,
-    }
+    payload = RunStart(
+        sense,
+        trigger.reflex,
+        trigger.kind,
+        trigger.signal.run_id if trigger.signal else None,
+        trigger.scheduled_ts,
+        lateness_ms,
+        skipped,
+        trigger.coalesced,
+        digest,
+    )
     return _event(now, "reflex", "run_start", run_id, payload)
 
 
@@ -149,8 +173,7 @@ def run_complete(
     now: Stamp, run_id: str, sense: str, *, status: Status, duration_ms: float | None, signal: bool, worker: int | None
 ) -> LogEvent:
     """A run has ended, in whatever way; `duration_ms` and `worker` are None where nobody is left who knew them."""
-    payload = {"sense": sense, "status": status, "duration_ms": duration_ms, "signal": signal, "worker": worker}
-    return _event(now, "reflex", "run_complete", run_id, payload)
+    return _event(now, "reflex", "run_complete", run_id, RunComplete(sense, status, duration_ms, signal, worker))
 
 
 def from_sense(

@@ -55,7 +55,10 @@ class Interrupter:
         sys.unraisablehook = self._retry
 
     def run(self, function: Callable[[], T], timeout: float) -> T:
-        """Call `function`, interrupting it after `timeout` seconds or when the kernel says so."""
+        """Call `function`, interrupting it after `timeout` seconds or when the kernel says so.
+
+        The alarm is left set: the next run sets it anew, and `rest` stops it where none follows at once.
+        """
         self._pending = self.reason = None
         self._raised = False
         self._armed = True
@@ -64,8 +67,11 @@ class Interrupter:
             return function()
         finally:
             self._armed = False
-            signal.setitimer(signal.ITIMER_REAL, 0)
             self.deliver = None
+
+    def rest(self) -> None:
+        """Stop the alarm of the last run: this process is about to sleep, and must not be woken up for nothing."""
+        signal.setitimer(signal.ITIMER_REAL, 0)
 
     def check(self) -> None:
         """Raise the interruption that has arrived inside a protected block, if one has."""

@@ -70,6 +70,9 @@ class HelperFinder(MetaPathFinder):
         previous, self._version = self._version, version
         if previous is version:
             return
+        if not (version.helpers or self._modules or self._loaded):
+            self._generation = max(self._generation, version.generation)
+            return  # so it is for most senses, and they take turns
         self._modules = {module.name: module for module in version.helpers}
         self._packages = frozenset(parent for name in self._modules for parent in _parents(name))
         anew = version.generation > self._generation

@@ -168,6 +168,7 @@ class ComputeWorker:
     def _next(self) -> ToChild | None:
         """Wait for what the kernel says next; None when it is gone."""
         while not self._heard and not self._link.ended:
+            self._interrupter.rest()
             self._heard.extend(self._link.wait(None))
         return self._heard.popleft() if self._heard and not self._link.ended else None
 

@@ -42,6 +42,7 @@ def raise_stop() -> None:
 
 def assert_quiet(interrupter: Interrupter) -> None:
     """Check that no interruption is left: neither an armed timer, nor anything that a signal or a block would raise."""
+    interrupter.rest()
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
     signal.raise_signal(signal.SIGALRM)
     raise_stop()

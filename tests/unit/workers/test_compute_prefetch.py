@@ -11,6 +11,7 @@ import msgspec
 import pytest
 from support.pool import run_of
 
+from nerve.interruption import Interrupter
 from nerve.messages import Finish, FromChild, Look, Ready, Run, ToChild
 from nerve.prefetch import Prefetch
 from nerve.wire import Channel
@@ -30,6 +31,7 @@ class Bench:
         self.worker._link = Channel(theirs, ToChild)
         self.worker._prefetched = self.prefetch.theirs
         self.worker._linked = 0
+        self.worker._interrupter = Interrupter()
         self.worker._heard = deque()
         self.worker._serve = self._note  # type: ignore[method-assign]
         self.done: list[str] = []
