@@ -11,7 +11,7 @@ from bench.samples import Samples, interleaved
 from bench.watching import LogEye
 
 SENSES = 100
-INTERVALS_MS = (10, 11, 12, 13, 14, 15)
+INTERVALS_MS = (10, 11, 12, 13, 14, 15, 16, 17)
 """Each sense has a reflex with each: together they ask for more than there can be; measured is how many are had.
 
 APScheduler has as many jobs as there are senses, all with the first of these; with more of them it does less.
