@@ -33,7 +33,7 @@ from nerve.store.archive.manifest import FileName
 from nerve.store.archive.shelf import MANIFEST, Shelf, read_manifest
 from nerve.store.days import DAY_MS
 from nerve.store.filters import Filter
-from nerve.store.lines import from_line, to_line
+from nerve.store.lines import from_line, to_line, to_lines
 from nerve.store.table.querying import LogReader
 from nerve.store.table.writing import LogWriter
 
@@ -75,7 +75,8 @@ class Bomb:
         for name in LOG_STEPS:
             patch.setattr(LogWriter, name, self._guarded(getattr(LogWriter, name), self._cut_into))
         # These are in the middle of something themselves: of a file, and of a transaction.
-        patch.setattr(archive_module, "to_line", self._guarded(to_line))
+        patch.setattr(archive_module, "ROWS_AT_ONCE", 1)
+        patch.setattr(archive_module, "to_lines", self._guarded(to_lines))
         patch.setattr(LogWriter, "_raise_watermark", self._guarded(LogWriter._raise_watermark))
 
     def set(self, at: int | None, when: When = "before") -> None:
