@@ -17,11 +17,12 @@ from nerve.store.archive.adoption import examine
 from nerve.store.archive.compression import Stored
 from nerve.store.archive.due import count_rows, due_days
 from nerve.store.archive.manifest import FileName, ManifestEntry, Tally
-from nerve.store.archive.shelf import Shelf
+from nerve.store.archive.shelf import Shelf, read_manifest
 from nerve.store.days import day_end, day_start
 from nerve.store.filters import Filter
 from nerve.store.lines import to_lines
 from nerve.store.table.querying import LogReader
+from nerve.store.table.writing import RECORDED_FILES
 
 ROWS_AT_ONCE = 200
 """So many rows are written at once, and then a word on the progress."""
@@ -36,9 +37,10 @@ class PurgeOrder(msgspec.Struct, frozen=True):
 
 
 class Filed(NamedTuple):
-    """A file that has come into the archive, and why now."""
+    """A file that has come into the archive, the `number`-th of this log, and why now."""
 
     entry: ManifestEntry
+    number: int
     reason: ArchiveReason
 
 
@@ -66,6 +68,13 @@ class Archive:
         self._db = db
         self._host = host
 
+    def unrecorded(self) -> list[Filed]:
+        """Give the files that the log has not been told of, since an archiver died when the manifest had just been."""
+        with LogReader(self._db) as reader:
+            log_id, recorded = reader.meta("log_id"), int(reader.meta(RECORDED_FILES) or 0)
+        files = [entry for entry in read_manifest(self._folder) if entry.log_id == log_id]
+        return [Filed(entry, number, "interrupted") for number, entry in enumerate(files, 1) if number > recorded]
+
     def run_once(self, now_ms: int, logs: LogsConfig) -> Generator[Filed, None, None]:
         """Archive every day that is due, and give each file that has come into the archive.
 
@@ -77,12 +86,12 @@ class Archive:
             work = _Work(shelf, reader, self._host, now_ms)
             for name in shelf.strays():
                 if adopted := work.adopt(name):
-                    yield Filed(adopted, "interrupted")
+                    yield work.filed(adopted, "interrupted")
             for day, reason in due_days(reader, now_ms, logs):
                 work.begin(day)
                 work.purge(day)
                 if entry := work.export(day, compressed=logs.compress == "zstd"):
-                    yield Filed(entry, reason)
+                    yield work.filed(entry, reason)
                     work.purge(day)
 
 
@@ -134,6 +143,10 @@ class _Work:
         except StoreError as why:
             self._host.refused(str(why))
             return None
+
+    def filed(self, entry: ManifestEntry, reason: ArchiveReason) -> Filed:
+        """Tell of the file that has just come into the archive."""
+        return Filed(entry, self._shelf.count(self._log_id), reason)
 
     def _rows_left(self, day: str, last_id: int) -> Iterator[Log]:
         """Give the rows of `day` with id <= `last_id` that are not archived, with raw payloads."""
