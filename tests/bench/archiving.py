@@ -60,14 +60,14 @@ class Archivings:
     def by_nerve(self, lab: Lab, old: Path, rows: int) -> float:
         """Have a running engine archive all old rows while others come in, and give the seconds that it took."""
         with lab.engine() as engine:
-            _prepare(engine, old, "[{sense: incoming, interval: 1h}]")
+            prepare(engine, old, "[{sense: incoming, interval: 1h}]")
             engine.start()
             wait_for_file(engine.home / "incoming")
             with Bystander(engine) as bystander, LogEye(engine.db) as eye:
                 wait_until(lambda: bystander.sent > 3, "events are committed")
                 self.quiet_ms.append(_longest_ms(bystander, rows / QUIET_ROWS_A_SECOND))
                 bystander.longest_ms, before = 0.0, eye.last_id()
-                seconds = _archive(engine, rows)
+                seconds = archive_old(engine, rows)
                 self.commits_ms.append(bystander.longest_ms)
                 self.incoming.append((eye.last_id() - before) / seconds)
             (engine.home / "stop").touch()
@@ -89,7 +89,8 @@ def _longest_ms(bystander: Bystander, seconds: float) -> float:
     return bystander.longest_ms
 
 
-def _prepare(engine: Engine, old: Path, reflexes: str) -> None:
+def prepare(engine: Engine, old: Path, reflexes: str) -> None:
+    """Give an engine that log, a sense `incoming`, and a retention within which it has nothing to archive."""
     (engine.home / "data").mkdir(mode=0o700)
     copy_log(old, engine.db)
     engine.sense("incoming", INCOMING.format(folder=str(engine.home), rate=EVENTS_A_SECOND))
@@ -99,7 +100,7 @@ def _prepare(engine: Engine, old: Path, reflexes: str) -> None:
     )
 
 
-def _archive(engine: Engine, rows: int) -> float:
+def archive_old(engine: Engine, rows: int) -> float:
     """Have all old rows archived, and give the seconds that it took."""
     began = time.monotonic()
     with ControlClient(Workspace(engine.home).control_socket, engine.home) as client:
@@ -159,10 +160,10 @@ def archive_growth(lab: Lab) -> Found:
 
 def _quiet_seconds(lab: Lab, rows: int) -> float:
     with lab.engine() as engine:
-        _prepare(engine, _old_log(lab, rows), "[]")
+        prepare(engine, _old_log(lab, rows), "[]")
         engine.start()
         wait_until(lambda: titled(engine, "archiver"), "there is an archiver")
-        seconds = _archive(engine, rows)
+        seconds = archive_old(engine, rows)
         engine.stop(timeout=60)
     return seconds
 
