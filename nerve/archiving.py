@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
+from itertools import chain
 from typing import Protocol
 
 import msgspec
@@ -41,6 +42,9 @@ class LogOwner(Protocol):
     def record(self, event: LogEvent) -> None:
         """Append an event."""
 
+    def record_file(self, event: LogEvent, number: int) -> None:
+        """Append the event of the archive's file with this number, unless that has been done."""
+
     def purge(self, order: PurgeOrder) -> Iterator[int]:
         """Delete archived rows, and give the number of each chunk that has gone."""
 
@@ -75,10 +79,10 @@ class Archiving:
         early: list[str] = []
         self.problems = ()
         try:
-            for filed in self._archive.run_once(self._clock.stamp().ts, logs):
+            for filed in chain(self._archive.unrecorded(), self._archive.run_once(self._clock.stamp().ts, logs)):
+                self._record(filed)
                 files, rows = files + 1, rows + filed.entry.rows
                 early += [filed.entry.day] if filed.reason == "max_size" else []
-                self._record(filed)
             self._owner.conclude(ArchiveRun(self._clock.stamp().ts, files, rows))
             self._note_early(early)
             self._note_oversize(logs)
@@ -103,12 +107,11 @@ class Archiving:
         self._note("archive", reason)
 
     def _record(self, filed: Filed) -> None:
-        entry, reason = filed
-        self._owner.record(
-            events.archive(
-                self._clock.stamp(), entry.day, rows=entry.rows, file=entry.file, sha256=entry.sha256, reason=reason
-            )
+        entry, number, reason = filed
+        event = events.archive(
+            self._clock.stamp(), entry.day, rows=entry.rows, file=entry.file, sha256=entry.sha256, reason=reason
         )
+        self._owner.record_file(event, number)
 
     def _note_early(self, days: Sequence[str]) -> None:
         """Say it where days had to go for the size of the log; that is recorded with each of them."""
@@ -152,6 +155,10 @@ class SoleOwner:
     def record(self, event: LogEvent) -> None:
         """Append an event."""
         self._writer.append([event], {})
+
+    def record_file(self, event: LogEvent, number: int) -> None:
+        """Append the event of a file, unless that has been done."""
+        self._writer.record_file(event, number)
 
     def purge(self, order: PurgeOrder) -> Iterator[int]:
         """Delete archived rows, a chunk at a time."""

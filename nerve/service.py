@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from nerve.children import Child, Role, describe_exit, restart_delay
+from nerve.children import LONGEST_DELAY_SECONDS, Child, Role, describe_exit, restart_delay
 from nerve.messages import Finish
 
 logger = logging.getLogger("nerve.kernel")
@@ -33,6 +33,7 @@ class Service:
     fork: Callable[[Role, float], Child]
     watch: Callable[[Child], None]
     forget: Callable[[Child], None]
+    longest_delay: float = LONGEST_DELAY_SECONDS
     child: Child | None = None
     finishing: bool = False
     gave_up: str | None = None
@@ -125,7 +126,7 @@ class Service:
 
     def _failed(self, now: float, reason: str) -> float | None:
         self._deaths = [*self._deaths[-50:], now]
-        delay = restart_delay(self._deaths, self._failed_starts, now)
+        delay = restart_delay(self._deaths, self._failed_starts, now, self.longest_delay)
         self._start_at = None if delay is None else now + delay
         if delay is None:
             self.gave_up = reason

@@ -7,7 +7,7 @@ import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from nerve.children import Child, Role
+from nerve.children import LONGEST_DELAY_SECONDS, PATIENT_DELAY_SECONDS, Child, Role
 from nerve.errors import WireError
 from nerve.logs_config import LogsConfig
 from nerve.loop import Loop
@@ -39,7 +39,7 @@ class Services:
         self._heed = heed
         self.diagnostics = self._service(roles.diagnostics)
         self.writer = self._service(roles.writer)
-        self.archiver = self._service(roles.archiver)
+        self.archiver = self._service(roles.archiver, PATIENT_DELAY_SECONDS)
         self.watcher = self._service(roles.watcher)
         self._all = (self.diagnostics, self.writer, self.archiver, self.watcher)
         self._first = (self.diagnostics, self.writer)
@@ -96,11 +96,11 @@ class Services:
     def _startable(self) -> tuple[Service, ...]:
         return self._all if self.writer.ever_ready else self._first
 
-    def _service(self, role: Role) -> Service:
+    def _service(self, role: Role, longest_delay: float = LONGEST_DELAY_SECONDS) -> Service:
         def watch(child: Child) -> None:
             self._loop.watch(child.link, lambda: self._hear(service))
 
-        service = Service(role, self._fork, watch, lambda child: self._loop.forget(child.link))
+        service = Service(role, self._fork, watch, lambda child: self._loop.forget(child.link), longest_delay)
         return service
 
     def _hear(self, service: Service) -> None:

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from nerve.clock import Clock
-from nerve.eventqueue import Conclude, Done, Purge, Request, Vacuum
+from nerve.eventqueue import Conclude, Done, Purge, Record, Request, Vacuum
+from nerve.events import LogEvent
 from nerve.store import ArchiveRun
 
 STEP_SECONDS = 0.02
@@ -43,6 +44,9 @@ class UpkeepStore(Protocol):
     def vacuum(self, is_over: Callable[[], bool]) -> None:
         """Rebuild the file, unless `is_over` says that there is no time for it."""
 
+    def record_file(self, event: LogEvent, number: int) -> None:
+        """Append the event of the archive's file with this number, unless that has been done."""
+
     def note_archive_run(self, run: ArchiveRun) -> None:
         """Remember the archiver's last run."""
 
@@ -67,6 +71,8 @@ class Upkeep:
             case Purge():
                 if not self._purge(request, order):
                     return None
+            case Record(event=event, number=number):
+                self._store.record_file(event, number)
             case Vacuum():
                 self._store.vacuum(self._is_over)
             case Conclude(ts=ts, files=files, rows=rows):

@@ -13,7 +13,7 @@ from nerve.archiving import Archiving, archived_up_to, last_run
 from nerve.children import ChildContext
 from nerve.clock import Clock, SystemClock
 from nerve.errors import NerveError, StoreError
-from nerve.eventqueue import Conclude, EventSender, Order, Purge, Unguarded, Vacuum
+from nerve.eventqueue import Conclude, EventSender, Order, Purge, Record, Unguarded, Vacuum
 from nerve.events import LogEvent
 from nerve.ids import uuid7_hex
 from nerve.logs_config import LogsConfig
@@ -79,6 +79,10 @@ class Archiver:
     def record(self, event: LogEvent) -> None:
         """Send an event to the writer."""
         self._queue.send([event])
+
+    def record_file(self, event: LogEvent, number: int) -> None:
+        """Have the writer append the event of a file, once."""
+        self._order(Record(next(self._requests), event, number))
 
     def purge(self, order: PurgeOrder) -> Iterator[int]:
         """Have the writer delete archived rows."""
@@ -150,7 +154,7 @@ class Archiver:
                 raise StoreError(done.error)
             if done:
                 return done.rows
-        raise StoreError("the writer went away again and again while it was to delete archived rows; the next run will")
+        raise StoreError("the writer went away again and again in the middle of an order; the next run makes up for it")
 
     def _report(self) -> ArchiverReport:
         wait_ms = round((self._next - self._clock.now()) * 1000)

@@ -1,7 +1,7 @@
 """The event queue: a lane per producer to the one writer, exactly once across the death of any one process."""
 
 from nerve.eventqueue.lane import Lane
-from nerve.eventqueue.messages import Conclude, Done, Order, Purge, Vacuum
+from nerve.eventqueue.messages import Conclude, Done, Order, Purge, Record, Vacuum
 from nerve.eventqueue.receiver import EventReceiver, Gathered, Request
 from nerve.eventqueue.sender import EventSender, Unguarded
 
@@ -14,6 +14,7 @@ __all__ = [
     "Lane",
     "Order",
     "Purge",
+    "Record",
     "Request",
     "Unguarded",
     "Vacuum",

@@ -51,6 +51,14 @@ class Vacuum(msgspec.Struct, frozen=True, tag=5, array_like=True):
     request: int
 
 
+class Record(msgspec.Struct, frozen=True, tag=7, array_like=True):
+    """The archiver's order: append the event of the archive's file with this number, unless that has been done."""
+
+    request: int
+    event: LogEvent
+    number: Annotated[int, msgspec.Meta(ge=1, le=2**53)]
+
+
 class Conclude(msgspec.Struct, frozen=True, tag=6, array_like=True):
     """The archiver's order: remember its run, and give unused space back whenever there is time for it.
 
@@ -83,6 +91,6 @@ class Done(msgspec.Struct, frozen=True, tag=3, array_like=True):
     error: str | None = None
 
 
-Order = Purge | Vacuum | Conclude
-ToWriter = Hello | Batch | Goodbye | Purge | Vacuum | Conclude
+Order = Record | Purge | Vacuum | Conclude
+ToWriter = Hello | Batch | Goodbye | Record | Purge | Vacuum | Conclude
 FromWriter = Welcome | Ack | Done

@@ -27,6 +27,7 @@ from nerve.eventqueue.messages import (
     Hello,
     Order,
     Purge,
+    Record,
     ToWriter,
     Vacuum,
     Welcome,
@@ -221,7 +222,7 @@ class EventReceiver:
         match message:
             case Hello() if not inlet.producer:
                 self._welcome(inlet, message)
-            case Purge() | Vacuum() | Conclude() if inlet.producer:
+            case Record() | Purge() | Vacuum() | Conclude() if inlet.producer:
                 self.requests.append(Request(message, inlet))
             case Goodbye() if inlet.producer:
                 self._forget(inlet.producer)

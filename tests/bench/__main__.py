@@ -13,14 +13,14 @@ from pathlib import Path
 
 import click
 
-from bench import archiving, commands, computes, idle, ingest, latency, plots, queries
+from bench import archiveday, archiving, commands, computes, idle, ingest, latency, plots, queries
 from bench.lab import Lab
 from bench.machine import this_machine
 from bench.measurement import Measurement
 from bench.report import Report, to_json, to_markdown, to_text
 from bench.results import Found
 
-MODULES = (ingest, computes, latency, idle, queries, commands, archiving)
+MODULES = (ingest, computes, latency, idle, queries, commands, archiving, archiveday)
 MEASUREMENTS: dict[str, Measurement] = {
     found.name: found for module in MODULES for found in vars(module).values() if isinstance(found, Measurement)
 }

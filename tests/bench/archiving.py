@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import statistics
 import time
 from dataclasses import dataclass, field
@@ -12,7 +11,7 @@ from support.engine import Engine
 from support.waiting import wait_until
 from torture.bystander import Bystander
 
-from bench.filling import drop_triggers, fill
+from bench.filling import copy_log, drop_triggers, fill
 from bench.lab import Lab
 from bench.measurement import measurement
 from bench.results import Curve, Found, Goal, Row
@@ -27,6 +26,8 @@ OLDEST_DAYS, SPAN_DAYS = 20, 10
 """Where the old entries lie: on ten days, all of them older than the retention."""
 
 LONGEST_SECONDS = 600.0
+QUIET_ROWS_A_SECOND = 100_000
+"""The same engine is measured without archiving for about as long as it takes to archive: at this rate."""
 
 # Ten at a time, every 2 ms, until the file `stop` is there: a producer that is steady, and not the measured work.
 INCOMING = """
@@ -47,21 +48,26 @@ def compute(ctx):
 
 @dataclass(slots=True)
 class Archivings:
-    """Some archivings: for each the longest time meanwhile from an event to its commit (ms), and events/s that came."""
+    """Some archivings: for each the longest time meanwhile from an event to its commit (ms), and events/s that came.
+
+    `quiet_ms` are the longest times without archiving, as the disk and the machine alone have them.
+    """
 
     commits_ms: list[float] = field(default_factory=list)
+    quiet_ms: list[float] = field(default_factory=list)
     incoming: list[float] = field(default_factory=list)
 
     def by_nerve(self, lab: Lab, old: Path, rows: int) -> float:
         """Have a running engine archive all old rows while others come in, and give the seconds that it took."""
         with lab.engine() as engine:
-            _prepare(engine, old, "[{sense: incoming, interval: 1h}]")
+            prepare(engine, old, "[{sense: incoming, interval: 1h}]")
             engine.start()
             wait_for_file(engine.home / "incoming")
             with Bystander(engine) as bystander, LogEye(engine.db) as eye:
                 wait_until(lambda: bystander.sent > 3, "events are committed")
+                self.quiet_ms.append(_longest_ms(bystander, rows / QUIET_ROWS_A_SECOND))
                 bystander.longest_ms, before = 0.0, eye.last_id()
-                seconds = _archive(engine, rows)
+                seconds = archive_old(engine, rows)
                 self.commits_ms.append(bystander.longest_ms)
                 self.incoming.append((eye.last_id() - before) / seconds)
             (engine.home / "stop").touch()
@@ -76,9 +82,17 @@ class Archivings:
         return seconds
 
 
-def _prepare(engine: Engine, old: Path, reflexes: str) -> None:
+def _longest_ms(bystander: Bystander, seconds: float) -> float:
+    """Give the longest time that an event takes to be committed while nothing is archived."""
+    bystander.longest_ms = 0.0
+    time.sleep(seconds)
+    return bystander.longest_ms
+
+
+def prepare(engine: Engine, old: Path, reflexes: str) -> None:
+    """Give an engine that log, a sense `incoming`, and a retention within which it has nothing to archive."""
     (engine.home / "data").mkdir(mode=0o700)
-    shutil.copyfile(old, engine.db)
+    copy_log(old, engine.db)
     engine.sense("incoming", INCOMING.format(folder=str(engine.home), rate=EVENTS_A_SECOND))
     # The archiver does a run when it starts, and must find nothing to do then.
     engine.config(
@@ -86,7 +100,7 @@ def _prepare(engine: Engine, old: Path, reflexes: str) -> None:
     )
 
 
-def _archive(engine: Engine, rows: int) -> float:
+def archive_old(engine: Engine, rows: int) -> float:
     """Have all old rows archived, and give the seconds that it took."""
     began = time.monotonic()
     with ControlClient(Workspace(engine.home).control_socket, engine.home) as client:
@@ -103,7 +117,7 @@ def archive(lab: Lab) -> Found:
     """Archiving 1 million rows while 5,000 events/s come in, beside a SELECT to JSON lines and one DELETE."""
     rows = lab.size(1_000_000, 100_000)
     old, plain = _old_log(lab, rows), lab.new_folder() / "plain.db"
-    shutil.copyfile(old, plain)
+    copy_log(old, plain)
     drop_triggers(plain)
     nerve, by_hand = Archivings(), Archivings()
     ways = {"nerve": lambda: nerve.by_nerve(lab, old, rows), "hand": lambda: by_hand.by_hand(lab, plain)}
@@ -124,7 +138,13 @@ def archive(lab: Lab) -> Found:
                 nerve=Samples("nerve", "ms", tuple(nerve.commits_ms)),
                 other=Samples(other, "ms", tuple(by_hand.commits_ms)),
                 goal=Goal("at most", 100),
-                note=f"handed over to acknowledged; {rates[0]:.0f} events/s did come in, {rates[1]:.0f} of the other's",
+                note=f"handed over to acknowledged, highest of all {max(nerve.commits_ms):.0f} ms;"
+                f" {rates[0]:.0f} events/s did come in, {rates[1]:.0f} of the other's",
+            ),
+            Row(
+                what="the longest commit of the same engine, as long, without archiving",
+                nerve=Samples("nerve", "ms", tuple(nerve.quiet_ms)),
+                note=f"what the disk and the machine do by themselves, highest of all {max(nerve.quiet_ms):.0f} ms",
             ),
         ]
     )
@@ -140,10 +160,10 @@ def archive_growth(lab: Lab) -> Found:
 
 def _quiet_seconds(lab: Lab, rows: int) -> float:
     with lab.engine() as engine:
-        _prepare(engine, _old_log(lab, rows), "[]")
+        prepare(engine, _old_log(lab, rows), "[]")
         engine.start()
         wait_until(lambda: titled(engine, "archiver"), "there is an archiver")
-        seconds = _archive(engine, rows)
+        seconds = archive_old(engine, rows)
         engine.stop(timeout=60)
     return seconds
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import sqlite3
 import time
 from contextlib import closing
@@ -14,14 +16,16 @@ DAY_MS = 86_400_000
 
 _FAST = "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA cache_size = -262144;"
 
-# Three rows a run, as an engine leaves them; runs of SENSES senses take turns.
+RUN_ROWS = 3
+
+# RUN_ROWS rows a run, as an engine leaves them, and ids that tell the time; runs of SENSES senses take turns.
 _ROWS = """
 WITH RECURSIVE numbers(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM numbers WHERE i + 1 < :rows)
 INSERT INTO logs(source, type, ref_id, payload, ts)
 SELECT
     CASE i % 3 WHEN 1 THEN 'sense' ELSE 'reflex' END,
     CASE i % 3 WHEN 0 THEN 'run_start' WHEN 1 THEN 'reading' ELSE 'run_complete' END,
-    printf('sense-%02d/%032x', i / 3 % :senses, i / 3),
+    printf('sense-%02d/%012x7%019x', i / 3 % :senses, :first_ts + i / 3 * 3 * :span_ms / :rows, i / 3),
     CASE i % 3
         WHEN 0 THEN printf('{"sense":"sense-%02d","reflex":"each","trigger":"interval","cause":null,'
                            || '"scheduled_ts":%d,"lateness_ms":0,"skipped":0,"coalesced":0}', i / 3 % :senses, i)
@@ -55,6 +59,13 @@ def fill(path: Path, rows: int, *, oldest_days: float = 30, span_days: float = 3
         connection.execute("INSERT INTO meta(key, value) VALUES ('settled_below', ?)", (str(rows + 1),))
         connection.execute("COMMIT")
         connection.execute("PRAGMA journal_mode = WAL")
+
+
+def copy_log(source: Path, target: Path) -> None:
+    """Copy a log that nobody uses, and bring it to the disk: the first checkpoint would have to, otherwise."""
+    shutil.copyfile(source, target)
+    with target.open("rb") as file:
+        os.fsync(file.fileno())
 
 
 def make_plain(path: Path) -> None:

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bench.filling import SENSES, fill
+from bench.filling import fill
 from bench.lab import Lab
 from bench.measurement import measurement
 from bench.results import Curve, Found, Goal, Row
@@ -38,11 +38,11 @@ class Question:
 
 def questions(db: Path, rows: int) -> list[Question]:
     """Make the questions for a log with so many rows; each finds some hundred at most, wherever they lie."""
-    run = f"sense-{rows // 6 % SENSES:02d}/{rows // 6:032x}"  # in the middle
     with closing(sqlite3.connect(f"file:{db}?mode=ro", uri=True)) as connection:
         at = rows // 3
         bounds = connection.execute("SELECT ts FROM logs WHERE id IN (?, ?) ORDER BY id", (at, at + RANGE_ROWS))
         (since,), (until,) = bounds.fetchall()
+        (run,) = connection.execute("SELECT ref_id FROM logs WHERE id = ?", (rows // 2,)).fetchone()
     return [
         Question(
             "source and type, newest 100",

@@ -91,6 +91,16 @@ def titled(engine: Engine, title: str) -> list[psutil.Process]:
     return [process for process in engine.processes() if " ".join(process.cmdline()).strip() == f"nerve: {title}"]
 
 
+def peak_rss_mb(process: psutil.Process) -> float:
+    """Give the most memory (RSS) that a process has had so far; 0 for one that has ended."""
+    status = Path(f"/proc/{process.pid}/status")
+    try:
+        lines = status.read_text().splitlines() if status.exists() else [f"VmHWM: {process.memory_info().rss // 1024}"]
+    except (OSError, psutil.Error):  # it has ended just now
+        return 0.0
+    return sum(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) * 1024 / 1e6
+
+
 def _cpu_seconds(process: psutil.Process) -> float:
     threads = list(Path(f"/proc/{process.pid}/task").glob("*/schedstat"))
     if threads:

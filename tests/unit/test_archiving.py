@@ -52,6 +52,11 @@ class Owner(SoleOwner):
         """Note an event."""
         self.recorded.append(event)
 
+    def record_file(self, event: LogEvent, number: int) -> None:
+        """Note it, and have it done."""
+        self.recorded.append(event)
+        super().record_file(event, number)
+
     def vacuum(self) -> None:
         """Count it."""
         self.vacuums += 1

@@ -23,6 +23,7 @@ from nerve.children import (
     FAILED_STARTS_LIMIT,
     FIRST_DELAY_SECONDS,
     LONGEST_DELAY_SECONDS,
+    PATIENT_DELAY_SECONDS,
     RECENT_SECONDS,
     Boot,
     Child,
@@ -323,6 +324,18 @@ def test_each_further_death_doubles_the_delay_up_to_the_longest() -> None:
     delays = [restart_delay([7.0] * deaths, 0, 7.0) for deaths in range(1, 40)]
     assert delays[:4] == [0.0, FIRST_DELAY_SECONDS, 2 * FIRST_DELAY_SECONDS, 4 * FIRST_DELAY_SECONDS]
     assert delays[-1] == LONGEST_DELAY_SECONDS
+
+
+def test_what_can_wait_is_soon_restarted_once_a_minute() -> None:
+    """One that dies at each start, all day long, does so no more than that; the first times are as quick as ever."""
+    now, deaths = 0.0, list[float]()
+    while now < 86_400:
+        deaths = [*deaths[-50:], now]
+        delay = restart_delay(deaths, 0, now, PATIENT_DELAY_SECONDS)
+        assert delay is not None
+        now += delay
+    assert deaths[-1] - deaths[-2] == PATIENT_DELAY_SECONDS
+    assert restart_delay([now] * 4, 0, now, PATIENT_DELAY_SECONDS) == 4 * FIRST_DELAY_SECONDS
 
 
 def test_deaths_are_forgotten_after_a_while() -> None:

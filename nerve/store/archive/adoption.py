@@ -38,7 +38,7 @@ def examine(shelf: Shelf, name: FileName, archived: tuple[Stretch, ...], rows: I
         entry = _entry_of(name.day, tally.last_id, line, f"{shelf.path(name)}, line {number}")
         if any(stretch.holds(entry.id, entry.ref_id) for stretch in archived):
             raise StoreError(f"{shelf.path(name)}, line {number}: entry {entry.id} is archived already; {_MOVE_AWAY}")
-        tally.add(entry.id)
+        tally.add([entry.id])
     open_runs = _left_out(shelf, name, (row for row in rows if row.id <= tally.last_id))
     if not tally.rows or open_runs is None or not _has_nothing_of(shelf, name, open_runs):
         raise StoreError(f"{shelf.path(name)} is not of this archive: it lacks rows that the log has; {_MOVE_AWAY}")

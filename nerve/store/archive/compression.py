@@ -30,7 +30,7 @@ class Stored(NamedTuple):
 
 
 def write_lines(file: BinaryIO, lines: Iterable[bytes], *, compressed: bool) -> Stored:
-    """Write lines to a file, and tell what has been stored; in as little memory as one line takes.
+    """Write lines, one or many at a time, to a file, and tell what has been stored.
 
     On return most of it is on the disk, and the rest is for the caller to bring there.
     """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -17,14 +17,15 @@ from nerve.store.archive.adoption import examine
 from nerve.store.archive.compression import Stored
 from nerve.store.archive.due import count_rows, due_days
 from nerve.store.archive.manifest import FileName, ManifestEntry, Tally
-from nerve.store.archive.shelf import Shelf
+from nerve.store.archive.shelf import Shelf, read_manifest
 from nerve.store.days import day_end, day_start
 from nerve.store.filters import Filter
-from nerve.store.lines import to_line
+from nerve.store.lines import to_lines
 from nerve.store.table.querying import LogReader
+from nerve.store.table.writing import RECORDED_FILES
 
-PROGRESS_ROWS = 1_000
-"""So many rows are written between one word on the progress and the next."""
+ROWS_AT_ONCE = 200
+"""So many rows are written at once, and then a word on the progress."""
 
 
 class PurgeOrder(msgspec.Struct, frozen=True):
@@ -36,9 +37,10 @@ class PurgeOrder(msgspec.Struct, frozen=True):
 
 
 class Filed(NamedTuple):
-    """A file that has come into the archive, and why now."""
+    """A file that has come into the archive, the `number`-th of this log, and why now."""
 
     entry: ManifestEntry
+    number: int
     reason: ArchiveReason
 
 
@@ -66,6 +68,13 @@ class Archive:
         self._db = db
         self._host = host
 
+    def unrecorded(self) -> list[Filed]:
+        """Give the files that the log has not been told of, since an archiver died when the manifest had just been."""
+        with LogReader(self._db) as reader:
+            log_id, recorded = reader.meta("log_id"), int(reader.meta(RECORDED_FILES) or 0)
+        files = [entry for entry in read_manifest(self._folder) if entry.log_id == log_id]
+        return [Filed(entry, number, "interrupted") for number, entry in enumerate(files, 1) if number > recorded]
+
     def run_once(self, now_ms: int, logs: LogsConfig) -> Generator[Filed, None, None]:
         """Archive every day that is due, and give each file that has come into the archive.
 
@@ -77,12 +86,12 @@ class Archive:
             work = _Work(shelf, reader, self._host, now_ms)
             for name in shelf.strays():
                 if adopted := work.adopt(name):
-                    yield Filed(adopted, "interrupted")
+                    yield work.filed(adopted, "interrupted")
             for day, reason in due_days(reader, now_ms, logs):
                 work.begin(day)
                 work.purge(day)
                 if entry := work.export(day, compressed=logs.compress == "zstd"):
-                    yield Filed(entry, reason)
+                    yield work.filed(entry, reason)
                     work.purge(day)
 
 
@@ -135,22 +144,26 @@ class _Work:
             self._host.refused(str(why))
             return None
 
+    def filed(self, entry: ManifestEntry, reason: ArchiveReason) -> Filed:
+        """Tell of the file that has just come into the archive."""
+        return Filed(entry, self._shelf.count(self._log_id), reason)
+
     def _rows_left(self, day: str, last_id: int) -> Iterator[Log]:
         """Give the rows of `day` with id <= `last_id` that are not archived, with raw payloads."""
         archived = self._shelf.archived(day, self._log_id)
         done = max((stretch.last_id for stretch in archived if not stretch.open_runs), default=0)
         period = Filter(since=day_start(day), until=day_end(day) - 1, after_id=done, until_id=last_id)
-        for row in self._reader.stream_raw(period):
-            if not any(stretch.holds(row.id, row.ref_id) for stretch in archived):
-                yield row
+        rows = self._reader.stream_raw(period)
+        if not archived:
+            return rows
+        return (row for row in rows if not any(stretch.holds(row.id, row.ref_id) for stretch in archived))
 
     def _lines(self, rows: Iterator[Log], tally: Tally) -> Iterator[bytes]:
-        for row in rows:
-            tally.add(row.id)
-            if not tally.rows % PROGRESS_ROWS:
-                self._tell(archived=self._progress.archived + PROGRESS_ROWS)
-            yield to_line(row)
-        self._tell(archived=self._progress.archived + tally.rows % PROGRESS_ROWS)
+        """Give the lines of many rows at a time: to pass each on by itself would take most of the time."""
+        while batch := list(islice(rows, ROWS_AT_ONCE)):
+            tally.add([row.id for row in batch])
+            yield to_lines(batch)
+            self._tell(archived=self._progress.archived + len(batch))
 
     def _add(self, name: FileName, stored: Stored, tally: Tally, open_runs: Iterable[str]) -> ManifestEntry:
         entry = tally.entry(name, stored, self._now_ms, self._log_id, open_runs)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -63,11 +63,11 @@ class Tally:
     first_id: int = 0
     last_id: int = 0
 
-    def add(self, id: int) -> None:
-        """Count the entry with this id; they come in the order of their ids."""
-        self.first_id = self.first_id or id
-        self.last_id = id
-        self.rows += 1
+    def add(self, ids: Sequence[int]) -> None:
+        """Count the entries with these ids (one at least); all come in the order of their ids."""
+        self.first_id = self.first_id or ids[0]
+        self.last_id = ids[-1]
+        self.rows += len(ids)
 
     def entry(self, name: FileName, stored: Stored, ts: int, log_id: str, open_runs: Iterable[str]) -> ManifestEntry:
         """Give the manifest's entry of the file that holds them."""

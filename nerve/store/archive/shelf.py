@@ -70,6 +70,10 @@ class Shelf:
         """Say which entries of `day` are archived: those that any of these stretches holds."""
         return archived_stretches(self._entries, day, log_id)
 
+    def count(self, log_id: str) -> int:
+        """Give how many files of a log the manifest names."""
+        return sum(1 for entry in self._entries if entry.log_id == log_id)
+
     def next_name(self, day: str, *, compressed: bool = False) -> FileName:
         """Name the next file of `day`, so that it is in the way of no file that is there."""
         known = (FileName.parse(entry.file) for entry in self._entries)

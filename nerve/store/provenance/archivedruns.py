@@ -16,34 +16,37 @@ from nerve.store.provenance.tracedruns import read_start
 from nerve.store.table.runids import RunName
 
 STARTS = Filter("reflex", "run_start")
+REMEMBERED = 100_000
+"""So many starts before that of a run are kept when it is looked for: most often its causes are among them."""
+
 SIGNALLED = replace(STARTS, matches=(Match("payload.cause", "!=", ("null",)),))
 
 
 class ArchivedRuns:
     """Reads runs from the table and the archive.
 
-    What came of a run is recorded after it, so one pass from the day of the run on finds all of it.
+    What came of a run is recorded after it, so one pass from the day of the run on finds all of it. What caused it is
+    recorded before it: each pass that looks for a cause goes back by REMEMBERED starts at least.
     """
 
     def __init__(self, log: WholeLog) -> None:
         self._log = log
         self._caused: dict[str, list[Log]] = {}
+        self._causes: dict[str, str | None] = {}
 
     def find(self, name: str, at_most: int) -> list[str]:
         """Give the ids of up to `at_most` runs that `name` can mean; ValueError for no part of an id."""
         wanted = RunName.parse(name)
-        if self.start_of(str(wanted)):
+        if self._is_there(str(wanted)):
             return [str(wanted)]
         starts = (start.ref_id for start in self._log.stream(STARTS))
         return list(islice((run for run in starts if run and wanted.fits(run)), at_most))
 
-    def start_of(self, run_id: str) -> Log | None:
-        """Give the `run_start` of a run, if it is there."""
-        made = time_of(run_id)
-        if made is None:
-            return None
-        wanted = replace(STARTS, ref_id=run_id, since=made - DAY_MS, until=made + DAY_MS, limit=1)
-        return next(iter(self._log.query(wanted)), None)
+    def cause_of(self, run_id: str) -> str | None:
+        """Give the run whose signal has fired this one; None where there is none, or where its start is not there."""
+        if run_id not in self._causes:
+            self._causes = self._causes_up_to(run_id)
+        return self._causes.get(run_id)
 
     def caused_by(self, runs: Sequence[str]) -> list[Log]:
         """Give the `run_start` of each run that a signal of one of `runs` has fired, in the order of their id."""
@@ -68,6 +71,22 @@ class ArchivedRuns:
         del run_id
         return False
 
+    def _is_there(self, run_id: str) -> bool:
+        near = _starts_near(run_id)
+        return near is not None and bool(self._log.query(replace(near, ref_id=run_id, limit=1)))
+
+    def _causes_up_to(self, run_id: str) -> dict[str, str | None]:
+        """Give the cause of each run that started before this one, if not long before, and its own; of none without."""
+        near, older, newer = _starts_near(run_id), dict[str, str | None](), dict[str, str | None]()
+        for start in self._log.stream(near) if near else ():
+            if start.ref_id:
+                newer[start.ref_id] = read_start(start).cause
+            if start.ref_id == run_id:
+                return older | newer
+            if len(newer) >= REMEMBERED:
+                older, newer = newer, {}
+        return {}
+
     def _look_for_all_below(self, runs: Sequence[str]) -> None:
         fresh: dict[str, list[Log]] = {run: [] for run in runs}
         for start in self._log.stream(replace(SIGNALLED, since=_day_of_first(runs))):
@@ -76,6 +95,12 @@ class ArchivedRuns:
                 fresh[cause].append(start)
                 fresh.setdefault(start.ref_id, [])
         self._caused |= fresh
+
+
+def _starts_near(run_id: str) -> Filter | None:
+    """Ask for the starts of the days about a run, even if the clock was set; None for what is no run id of ours."""
+    made = time_of(run_id)
+    return None if made is None else replace(STARTS, since=made - DAY_MS, until=made + DAY_MS)
 
 
 def _day_of_first(runs: Sequence[str]) -> int | None:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from nerve.events import Log
 from nerve.ids import time_of
 from nerve.store.filters import Filter, Match
+from nerve.store.provenance.tracedruns import read_start
 from nerve.store.table.querying import LogReader
 
 
@@ -21,9 +22,10 @@ class LoggedRuns:
         """Give the ids of up to `at_most` runs that `name` can mean, newest first; ValueError for no part of an id."""
         return self._reader.find_runs(name, at_most)
 
-    def start_of(self, run_id: str) -> Log | None:
-        """Give the `run_start` of a run, if it is there."""
-        return next(iter(self._reader.query(Filter("reflex", "run_start", run_id, limit=1))), None)
+    def cause_of(self, run_id: str) -> str | None:
+        """Give the run whose signal has fired this one; None where there is none, or where its start is not there."""
+        start = next(iter(self._reader.query(Filter("reflex", "run_start", run_id, limit=1))), None)
+        return read_start(start).cause if start else None
 
     def caused_by(self, runs: Sequence[str]) -> list[Log]:
         """Give the `run_start` of each run that a signal of one of `runs` has fired, in the order of their id."""

@@ -22,8 +22,8 @@ class Runs(Protocol):
     def find(self, name: str, at_most: int) -> list[str]:
         """Give the ids of up to `at_most` runs that `name` can mean; ValueError for no part of an id."""
 
-    def start_of(self, run_id: str) -> Log | None:
-        """Give the `run_start` of a run, if it is there."""
+    def cause_of(self, run_id: str) -> str | None:
+        """Give the run whose signal has fired this one; None where there is none, or where its start is not there."""
 
     def caused_by(self, runs: Sequence[str]) -> list[Log]:
         """Give the `run_start` of each run that a signal of one of `runs` has fired, in the order of their id."""
@@ -90,8 +90,7 @@ def _causes(runs: Runs, asked: str) -> Iterator[str]:
     while run is not None and run not in seen and len(seen) <= MOST_STEPS:
         seen.add(run)
         yield run
-        start = runs.start_of(run)
-        run = read_start(start).cause if start else None
+        run = runs.cause_of(run)
 
 
 def _counted(runs: Runs, left_out: Mapping[str, Sequence[str]]) -> dict[str, int]:

@@ -31,6 +31,7 @@ _PRAGMAS = (
     ("fullfsync", "ON"),  # or else macOS leaves it to the drive's cache; elsewhere it changes nothing
     ("recursive_triggers", "ON"),
     ("wal_autocheckpoint", CHECKPOINT_PAGES),
+    ("secure_delete", "FAST"),  # some builds of SQLite have it on, and overwrite what is in the archive anyway
     ("journal_size_limit", 64 * 1024 * 1024),
     ("temp_store", "MEMORY"),
 )

@@ -31,6 +31,9 @@ _LANE = "lane:"
 ARCHIVE_RUN = "archive_run"
 """What the archiver's last run is remembered under, in the table meta."""
 
+RECORDED_FILES = "recorded_files"
+"""Under this, for how many files of the archive the log has the entry that says so."""
+
 _LOST = ErrorDetail(kind="lost", message="the engine died while this run was open")
 
 
@@ -132,6 +135,14 @@ class LogWriter(WritableDatabase):
                 self._raise_watermark(connection, end, max(ids)[0])
                 connection.execute(self._delete_listed, [_text([row_id for (row_id,) in ids])])
         return len(ids)
+
+    def record_file(self, event: LogEvent, number: int) -> None:
+        """Append what is to be said of the archive's file with this number, unless that has been done.
+
+        They are numbered from 1 on, and told in that order: so each is told once, however often an archiver dies.
+        """
+        if number > self._number(RECORDED_FILES, 0):
+            self._write([event], {RECORDED_FILES: str(number)})
 
     def note_archive_run(self, run: ArchiveRun) -> None:
         """Remember the archiver's last run."""

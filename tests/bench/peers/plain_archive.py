@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
-import shutil
 import sqlite3
 import sys
 import time
@@ -17,6 +16,8 @@ from contextlib import closing
 from multiprocessing.connection import Connection
 from multiprocessing.synchronize import Event
 from pathlib import Path
+
+from bench.filling import copy_log
 
 BATCH = 10
 INSERT = "INSERT INTO logs(source, type, ref_id, payload, ts) VALUES ('sense', 'incoming', 'incoming/1', ?, ?)"
@@ -87,7 +88,7 @@ def archive(db: Path, cutoff: int) -> None:
 def main(db: str, retention: str, rate: str) -> None:
     """Archive a copy of the database, and print the figures."""
     copy = Path("copy.db").absolute()
-    shutil.copyfile(db, copy)
+    copy_log(Path(db), copy)
     cutoff = time.time_ns() // 1_000_000 - round(float(retention) * 1000)
     with Incoming(copy, int(rate)) as incoming:
         began = time.monotonic()

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from nerve.events import Log
-from nerve.store.lines import from_line, to_line
+from nerve.store.lines import from_line, to_line, to_lines
 
 LINE = b'{"id":1,"source":"reflex","type":"run_start","ref_id":"a/1","payload":{"n":1.50},"ts":1700000000000}\n'
 
@@ -23,6 +23,12 @@ def test_a_line_is_read_back(payload: object) -> None:
     entry = Log(7, "sense", "x", None, payload, 5)
     assert to_line(entry).count(b"\n") == 1
     assert from_line(to_line(entry)) == entry
+
+
+def test_many_lines_are_those_of_each() -> None:
+    """One after the other, and each with its end."""
+    entries = [Log(n, "sense", "x", None, {"n": n}, 5) for n in range(3)]
+    assert to_lines(entries) == b"".join(map(to_line, entries))
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ from nerve.messages import (
 )
 from nerve.progress import ArchiveProgress
 from nerve.store import LogWriter
-from nerve.store.archive.filing import PROGRESS_ROWS
+from nerve.store.archive.filing import ROWS_AT_ONCE
 from nerve.store.days import DAY_MS, day_start
 from nerve.upkeep import Upkeep
 from nerve.wire import Channel
@@ -183,7 +183,7 @@ def test_a_restarted_archiver_knows_the_last_run(stage: Stage) -> None:
 
 def test_the_kernel_is_heard_in_the_middle_of_a_run(stage: Stage) -> None:
     """It is told how far the run is, gets its report, and what it asks for besides comes next."""
-    stage.log(3 * PROGRESS_ROWS)
+    stage.log(3 * ROWS_AT_ONCE)
     stage.clock.tick = PROGRESS_SECONDS
     stage.kernel.send(ArchiveNow(LOGS.retention, vacuum=False))
     stage.archiver._hear(0.0)
@@ -194,14 +194,17 @@ def test_the_kernel_is_heard_in_the_middle_of_a_run(stage: Stage) -> None:
     kinds = [type(message) for message in said]
     assert kinds.count(ArchiverReport) == 1
     assert kinds.index(ArchiverReport) < kinds.index(Archived)
-    assert [message for message in said if isinstance(message, Archived)] == [Archived(1, 3000), Archived(0, 0)]
-    assert [message.archived for message in said if isinstance(message, ArchiveProgress)][:2] == [0, PROGRESS_ROWS]
+    assert [message for message in said if isinstance(message, Archived)] == [
+        Archived(1, 3 * ROWS_AT_ONCE),
+        Archived(0, 0),
+    ]
+    assert [message.archived for message in said if isinstance(message, ArchiveProgress)][:2] == [0, ROWS_AT_ONCE]
 
 
 @pytest.mark.parametrize("end", [lambda kernel: kernel.send(Finish()), lambda kernel: kernel.close()])
 def test_a_run_ends_in_the_middle_when_the_engine_does(stage: Stage, end: Callable[[Channel[Any]], None]) -> None:
     """Nothing half done is left, and nothing is deleted."""
-    stage.log(3 * PROGRESS_ROWS)
+    stage.log(3 * ROWS_AT_ONCE)
     stage.clock.time += LOGS.archive_interval
     stage.clock.tick = PROGRESS_SECONDS
     end(stage.kernel)
@@ -230,7 +233,7 @@ def test_an_order_is_given_again_when_the_writer_has_died(stage: Stage) -> None:
     stage.queue.deaths = ORDER_ATTEMPTS
     stage.tell(ArchiveNow(LOGS.retention, vacuum=False), ArchiveNow(LOGS.retention, vacuum=False))
     first, failed, last = stage.kernel.receive()
-    assert (first, last) == (Archived(1, 3), Archived(0, 0))
+    assert (first, last) == (Archived(1, 3), Archived(1, 2))
     assert isinstance(failed, Archived)
     assert failed.error is not None
     assert "the writer went away again and again" in failed.error

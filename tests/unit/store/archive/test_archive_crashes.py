@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Literal
 
 import pytest
@@ -22,20 +23,20 @@ from hypothesis import strategies as st
 from support.entries import completed, event, sql, started
 
 from nerve import archiving
-from nerve.archiving import SoleOwner
+from nerve.archiving import Archiving, SoleOwner
+from nerve.clock import Stamp
 from nerve.events import Log, LogEvent
 from nerve.logs_config import LogsConfig
-from nerve.progress import ArchiveProgress
-from nerve.store import ArchiveRun
 from nerve.store.archive import filing as archive_module
 from nerve.store.archive.filing import Archive
 from nerve.store.archive.manifest import FileName
 from nerve.store.archive.shelf import MANIFEST, Shelf, read_manifest
 from nerve.store.days import DAY_MS
 from nerve.store.filters import Filter
-from nerve.store.lines import from_line, to_line
+from nerve.store.lines import from_line, to_line, to_lines
 from nerve.store.table.querying import LogReader
 from nerve.store.table.writing import LogWriter
+from nerve.workspace import Workspace
 
 NOW = 10 * DAY_MS
 LOGS = LogsConfig(retention=DAY_MS / 1000)
@@ -44,7 +45,7 @@ ZSTD = LogsConfig(retention=DAY_MS / 1000, compress="zstd")
 When = Literal["before", "in the middle", "after"]
 
 FILE_STEPS = ("open", "fsync", "rename", "unlink", "mkdir")
-LOG_STEPS = ("purge_chunk", "note_archive_run", "incremental_vacuum")
+LOG_STEPS = ("record_file", "purge_chunk", "note_archive_run", "incremental_vacuum")
 
 
 class Killed(BaseException):
@@ -75,7 +76,8 @@ class Bomb:
         for name in LOG_STEPS:
             patch.setattr(LogWriter, name, self._guarded(getattr(LogWriter, name), self._cut_into))
         # These are in the middle of something themselves: of a file, and of a transaction.
-        patch.setattr(archive_module, "to_line", self._guarded(to_line))
+        patch.setattr(archive_module, "ROWS_AT_ONCE", 1)
+        patch.setattr(archive_module, "to_lines", self._guarded(to_lines))
         patch.setattr(LogWriter, "_raise_watermark", self._guarded(LogWriter._raise_watermark))
 
     def set(self, at: int | None, when: When = "before") -> None:
@@ -113,12 +115,25 @@ class Bomb:
         writer._connection.set_progress_handler(kill, 150)
 
 
+class Today:
+    """A clock that stands still."""
+
+    def now(self) -> float:
+        """Monotonic seconds."""
+        return 0.0
+
+    def stamp(self) -> Stamp:
+        """The moment."""
+        return Stamp(NOW, 0)
+
+
 class House:
     """A log and its archive, and what is known of both."""
 
     def __init__(self, home: Path) -> None:
-        self.db = home / "logs.db"
-        self.folder = home / "archive"
+        self.workspace = Workspace(home)
+        self.db = self.workspace.logs_db
+        self.folder = self.workspace.archive_dir
         self.written: list[Log] = []
 
     def write(self, events: list[LogEvent]) -> None:
@@ -127,22 +142,19 @@ class House:
             writer.append(events, {})
         with LogReader(self.db) as reader:
             after = self.written[-1].id if self.written else 0
-            self.written += reader.query(Filter(after_id=after))
+            entries = reader.query(Filter(after_id=after))
+            self.written += [entry for entry in entries if entry.type != "archive"]
 
     def archive(self, logs: LogsConfig = LOGS) -> None:
         """Let an archiver do all its work."""
         with closing(LogWriter.open(self.db)) as writer:
-            owner = SoleOwner(writer, self.progressed)
-            self.purge = owner.purge
-            files = list(Archive(self.folder, self.db, self).run_once(NOW, logs))
-            owner.conclude(ArchiveRun(NOW, len(files), 0))
+            done = Archiving(self.workspace, SoleOwner(writer, lambda _progress: None), Today()).run(logs, vacuum=False)
+        assert (done.error, done.notes) == (None, ())
 
-    def progressed(self, progress: ArchiveProgress) -> None:
-        """Hear of it."""
-
-    def refused(self, reason: str) -> None:
-        """Nothing here is ever to be refused."""
-        raise AssertionError(reason)
+    def archive_until_a_file_is_there(self) -> None:
+        """Let an archiver die when the manifest has its first file, and the log doesn't know."""
+        owner: Any = SimpleNamespace(progressed=lambda _progress: None)
+        next(Archive(self.folder, self.db, owner).run_once(NOW, LOGS))
 
     def archived(self) -> Iterator[bytes]:
         """Give the lines of every file in the manifest, which must be as that says."""
@@ -163,6 +175,13 @@ class House:
         assert not archived or max(archived.values()) == 1
         table = {row[0] for row in sql(self.db, "SELECT id FROM logs")}
         assert all(entry.id in table or to_line(entry) in archived for entry in self.written)
+        files = [entry.file for entry in read_manifest(self.folder)]
+        assert self.recorded() in (files, files[:-1])
+
+    def recorded(self) -> list[str]:
+        """Name the files of which the log says that they have come into the archive, in that order."""
+        name = "json_extract(payload, '$.file')"
+        return [row[0] for row in sql(self.db, f"SELECT {name} FROM logs WHERE type = 'archive' ORDER BY id")]
 
     def assert_all_is_done(self) -> None:
         """Assert that what was due is in the archive alone, what wasn't in the table alone, and nothing lies about."""
@@ -170,10 +189,11 @@ class House:
         still_open = {entry.ref_id for entry in self.written if entry.type == "run_start"} - ended
         due = [entry for entry in self.written if entry.ts < NOW - DAY_MS and entry.ref_id not in still_open]
         assert sorted(self.archived()) == sorted(map(to_line, due))
-        table = [row[0] for row in sql(self.db, "SELECT id FROM logs ORDER BY id")]
+        table = [row[0] for row in sql(self.db, "SELECT id FROM logs WHERE type != 'archive' ORDER BY id")]
         assert table == [entry.id for entry in self.written if entry not in due]
-        names = {path.name for path in self.folder.iterdir()}
-        assert names == {MANIFEST, *(entry.file for entry in read_manifest(self.folder))} or not due
+        files = [entry.file for entry in read_manifest(self.folder)]
+        assert self.recorded() == files
+        assert {path.name for path in self.folder.iterdir()} == {MANIFEST, *files} or not due
 
 
 def rows(moments: list[int], size: int = 0) -> list[LogEvent]:
@@ -189,7 +209,7 @@ def prepared(tmp_path: Path) -> House:
     another day that is due, with a run that is open still; and today's rows.
     """
     house = House(tmp_path / "prepared")
-    house.db.parent.mkdir()
+    house.db.parent.mkdir(parents=True)
     house.write([*rows([1, DAY_MS - 1, NOW], 3000), started("cpu/1", ts=7), event(ref_id="cpu/1", ts=8)])
     house.archive()
     day = 3 * DAY_MS
@@ -255,16 +275,29 @@ def test_a_manifest_torn_at_any_byte_is_made_good(prepared: House, reset: Callab
     """The power fails while its line is being written: the file is found, and the line written again."""
     manifest = prepared.folder / MANIFEST
     before = manifest.read_bytes()
-    next(Archive(prepared.folder, prepared.db, prepared).run_once(NOW, LOGS))
+    prepared.archive_until_a_file_is_there()
     line = manifest.read_bytes()[len(before) :]
     assert b"1970-01-01.1.jsonl" in line
     for cut in (0, 1, len(line) // 2, len(line) - 1):
         reset()
-        next(Archive(prepared.folder, prepared.db, prepared).run_once(NOW, LOGS))
+        prepared.archive_until_a_file_is_there()
         manifest.write_bytes(before + line[:cut])
         prepared.assert_nothing_is_lost()
         prepared.archive()
         prepared.assert_all_is_done()
+
+
+def test_a_file_that_the_log_was_not_told_of_is_told_of_once(prepared: House) -> None:
+    """The archiver dies between the manifest's line and the entry; the next run makes up for it, and none after it."""
+    prepared.archive_until_a_file_is_there()
+    files = [entry.file for entry in read_manifest(prepared.folder)]
+    assert prepared.recorded() == files[:-1]
+    prepared.archive()
+    prepared.archive()
+    prepared.assert_all_is_done()
+    reason = "json_extract(payload, '$.reason')"
+    told = sql(prepared.db, f"SELECT {reason} FROM logs WHERE type = 'archive' ORDER BY id")
+    assert told == [("retention",), ("interrupted",), ("retention",)]
 
 
 def test_the_watermark_never_moves_back(prepared: House, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -327,6 +360,7 @@ def test_any_history_of_rows_and_kills_ends_well(
         bomb, runs = Bomb(patch, raise_killed), Runs()
         patch.setattr(archiving, "PURGE_ROWS", 2)
         house = House(Path(home))
+        house.db.parent.mkdir()
         house.write(rows([NOW]))
         for acts, kill, logs in history:
             bomb.set(None)

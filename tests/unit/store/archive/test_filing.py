@@ -19,7 +19,7 @@ from nerve.logs_config import LogsConfig
 from nerve.progress import ArchiveProgress
 from nerve.store.archive.compression import read_lines
 from nerve.store.archive.due import DayPlan, ended_days, plan
-from nerve.store.archive.filing import PROGRESS_ROWS, Archive, PurgeOrder
+from nerve.store.archive.filing import ROWS_AT_ONCE, Archive, PurgeOrder
 from nerve.store.archive.manifest import ManifestEntry
 from nerve.store.archive.shelf import read_manifest
 from nerve.store.days import DAY_MS, day_start
@@ -305,13 +305,13 @@ class TestProgress:
         self, writer: LogWriter, archive: Archive, host: Host
     ) -> None:
         """It never goes back, and all that was due is done in the end."""
-        writer.append([event(ts=at(day)) for day in (0, 1) for _ in range(PROGRESS_ROWS + 1)], {})
+        writer.append([event(ts=at(day)) for day in (0, 1) for _ in range(ROWS_AT_ONCE + 1)], {})
         host.chunk = 500
         list(run(archive))
-        total = 2 * (PROGRESS_ROWS + 1)
+        total = 2 * (ROWS_AT_ONCE + 1)
         assert host.heard[-1] == ArchiveProgress(NAMES[1], total, total, total)
-        assert host.heard[0] == ArchiveProgress(NAMES[0], 0, 0, PROGRESS_ROWS + 1)
-        assert ArchiveProgress(NAMES[0], PROGRESS_ROWS, 0, PROGRESS_ROWS + 1) in host.heard
+        assert host.heard[0] == ArchiveProgress(NAMES[0], 0, 0, ROWS_AT_ONCE + 1)
+        assert ArchiveProgress(NAMES[0], ROWS_AT_ONCE, 0, ROWS_AT_ONCE + 1) in host.heard
         counted = [(heard.archived, heard.deleted) for heard in host.heard]
         assert counted == sorted(counted)
 
@@ -319,14 +319,14 @@ class TestProgress:
         self, db: Path, writer: LogWriter, archive: Archive, host: Host, folder: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """In the middle of a file, of which nothing is left; the next run does all of it."""
-        writer.append([event(ts=at(0)) for _ in range(PROGRESS_ROWS + 1)], {})
+        writer.append([event(ts=at(0)) for _ in range(ROWS_AT_ONCE + 1)], {})
         with monkeypatch.context() as patch:
             patch.setattr(host, "progressed", lambda progress: 1 // (0 if progress.archived else 1))
             with pytest.raises(ZeroDivisionError):
                 list(run(archive))
         assert list(folder.iterdir()) == []
         host.chunk = 500
-        assert [entry.rows for entry in run(archive)] == [PROGRESS_ROWS + 1]
+        assert [entry.rows for entry in run(archive)] == [ROWS_AT_ONCE + 1]
         assert left(db) == []
 
 

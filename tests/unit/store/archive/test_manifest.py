@@ -52,8 +52,8 @@ def test_names_of_files_are_told_from_others(text: str, name: FileName | None) -
 def test_a_tally_adds_up_what_the_manifest_says() -> None:
     """Rows, first and last id; how the file is stored, and the runs that were open, are told besides."""
     tally = Tally()
-    tally.add(3)
-    tally.add(9)
+    tally.add([3])
+    tally.add([9])
     expected = ManifestEntry(DAY, "2026-11-23.1.jsonl", 2, 3, 9, "abc", 8, 1234, "L", ("a", "b"))
     assert tally.entry(FileName(DAY, 1), Stored(8, "abc"), 1234, "L", {"b", "a"}) == expected
 

@@ -7,11 +7,13 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from support.archives import append, archive_before
 from support.entries import sql
 from support.runs import START, begun, ended, failed, run_id, said
 
+from nerve.store.archive.archived import ArchivedFiles
 from nerve.store.onelog import WholeLog
-from nerve.store.provenance import tracing
+from nerve.store.provenance import archivedruns, tracing
 from nerve.store.provenance.archivedruns import ArchivedRuns
 from nerve.store.provenance.loggedruns import LoggedRuns
 from nerve.store.provenance.tracedruns import MOST_ENTRIES, TracedRun
@@ -190,3 +192,21 @@ def test_what_has_moved_to_the_archive_is_said_to_be_there(db: Path, writer: Log
     with LogReader(db) as reader:
         found = trace_run(LoggedRuns(reader), ALERT, Bounds())
     assert (found.root, found.tree.status) == (CPU, "archived")
+
+
+@pytest.mark.parametrize(("remembered", "reads"), [(1000, 8), (100, 20)])
+def test_a_long_way_up_reads_the_archive_a_few_times(
+    db: Path, monkeypatch: pytest.MonkeyPatch, remembered: int, reads: int
+) -> None:
+    """Not once for each step: the causes of a run are remembered on the way to it, as many as there is room for."""
+    line = [run_id("step", n) for n in range(1000)]
+    append(db, [begun(run, cause=cause, n=n) for n, (run, cause) in enumerate(zip(line, [None, *line], strict=False))])
+    append(db, [ended(run, n=n) for n, run in enumerate(line)])
+    archive_before(db, 24)
+    opened, rows = [], ArchivedFiles.rows
+    monkeypatch.setattr(ArchivedFiles, "rows", lambda *args: (opened.append(args[1]), rows(*args))[1])
+    monkeypatch.setattr(archivedruns, "REMEMBERED", remembered)
+    with WholeLog(db) as log:
+        found = trace_run(ArchivedRuns(log), line[-1], Bounds())
+    assert (found.root, found.above, found.is_rooted) == (line[0], 1000 - 21, True)
+    assert len(opened) <= reads

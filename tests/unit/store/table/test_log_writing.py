@@ -262,6 +262,15 @@ class TestPurge:
         with pytest.raises(sqlite3.IntegrityError, match="append-only"):
             sql(db, "DELETE FROM logs WHERE id = 4")
 
+    def test_each_file_of_the_archive_is_told_of_once(self, db: Path, writer: LogWriter) -> None:
+        """By its number, also by a writer that has started anew."""
+        for number in (1, 2, 1, 2):
+            writer.record_file(event(f"file {number}"), number)
+        with closing(LogWriter.open(db)) as successor:
+            successor.record_file(event("file 2"), 2)
+            successor.record_file(event("file 3"), 3)
+        assert [row[0] for row in sql(db, "SELECT type FROM logs ORDER BY id")] == ["file 1", "file 2", "file 3"]
+
     def test_the_archiver_s_last_run_is_remembered(self, db: Path, writer: LogWriter) -> None:
         """The latest one, for whoever starts anew."""
         writer.note_archive_run(ArchiveRun(ts=5, files=1, rows=2))

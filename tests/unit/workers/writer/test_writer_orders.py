@@ -6,7 +6,7 @@ import pytest
 from support.eventqueue import event, names
 from support.writer import A_WHILE, Stage
 
-from nerve.eventqueue import Conclude, Done, Purge, Vacuum
+from nerve.eventqueue import Conclude, Done, Purge, Record, Vacuum
 from nerve.grouping import GROUP_SECONDS
 from nerve.messages import ArchiveNow, Report, WriterReport
 from nerve.upkeep import Stride
@@ -58,6 +58,16 @@ def test_an_order_that_fails_is_answered_with_the_reason(stage: Stage) -> None:
     archiver.order(Purge(2, "2026-11-23", 99))
     stage.turns(2)
     assert archiver.receive() == [Done(1, 0, "the disk is full"), Done(2, 5)]
+
+
+def test_a_file_of_the_archive_is_recorded_on_order(stage: Stage) -> None:
+    """Its event is committed when the archiver is told so."""
+    archiver = stage.lane("archiver")
+    archiver.order(Record(1, event("moved"), 7))
+    stage.turns(1)
+    assert archiver.receive() == [Done(1, 0)]
+    assert names(stage.store.events) == ["moved"]
+    assert stage.store.done == ["recorded file 7"]
 
 
 def test_the_file_is_rebuilt_on_order(stage: Stage) -> None:
