@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import mmap
 import os
 import traceback
 from itertools import dropwhile
@@ -13,6 +14,11 @@ from nerve.payload import valid_text
 MAX_TRACEBACK_CHARS = 16 * 1024
 MAX_MESSAGE_CHARS = 2 * 1024
 _LEFT_OUT = "\n  ... the middle is left out ...\n"
+RESERVE_BYTES = 1024 * 1024
+
+_reserve = mmap.mmap(-1, RESERVE_BYTES)
+"""Given up when memory has run out, for to tell where takes some; a process that it happened in ends soon anyway."""
+
 _OWN_FOLDER = str(Path(__file__).parent) + os.sep
 ASYNCIO_FOLDER = str(Path(asyncio.__file__).parent) + os.sep
 
@@ -29,6 +35,8 @@ def describe(error: BaseException) -> str:
 
 def trace(error: BaseException) -> str:
     """Give the traceback without nerve's own frames; of more than MAX_TRACEBACK_CHARS, the start and the end."""
+    if isinstance(error, MemoryError):
+        _reserve.close()
     try:
         report = traceback.TracebackException.from_exception(error)
         _leave_out_own_frames(report)
