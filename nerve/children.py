@@ -8,6 +8,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -78,27 +79,25 @@ class Child:
 
     def __init__(self, role: Role, boot: Boot, now: float) -> None:
         """Fork the child; `now` is the monotonic second of its start. OSError when the system can't fork."""
-        ours, theirs = socket.socketpair()
-        crash_in, crash_out = os.pipe()
-        for end in (crash_in, crash_out):
-            os.set_blocking(end, False)
-        self.prefetch = Prefetch() if role.prefetches and PREFETCHING else None
-        prefetched = self.prefetch.theirs if self.prefetch else None
-        context = ChildContext(role, boot, theirs, crash_out, os.getpid(), prefetched)
-        fork = multiprocessing.get_context("fork")
-        self._process = fork.Process(target=role.main, args=(context,), name=role.name)
-        try:
+        with ExitStack() as undo, ExitStack() as handed_over:
+            ours, theirs = socket.socketpair()
+            undo.callback(ours.close)
+            handed_over.callback(theirs.close)
+            crash_in, crash_out = os.pipe()
+            undo.callback(os.close, crash_in)
+            handed_over.callback(os.close, crash_out)
+            for end in (crash_in, crash_out):
+                os.set_blocking(end, False)
+            self.prefetch = Prefetch() if role.prefetches and PREFETCHING else None
+            if self.prefetch:
+                undo.callback(self.prefetch.close)
+            prefetched = self.prefetch.theirs if self.prefetch else None
+            context = ChildContext(role, boot, theirs, crash_out, os.getpid(), prefetched)
+            fork = multiprocessing.get_context("fork")
+            self._process = fork.Process(target=role.main, args=(context,), name=role.name)
             with held_back():
                 self._process.start()
-        except OSError:
-            for closing in (ours, theirs, self.prefetch):
-                if closing:
-                    closing.close()
-            os.close(crash_in)
-            raise
-        finally:
-            os.close(crash_out)
-        theirs.close()
+            undo.pop_all()
         self.role = role
         self.started = now
         self.pid = self._process.pid or 0

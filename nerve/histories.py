@@ -15,10 +15,10 @@ class History:
     """What `nerve status` tells of a sense: its last run that has ended, and the failures since the last good one.
 
     `expected_ms` is how long its next run will take, as far as can be told; None before the first has ended.
-    `quick`: others may wait behind it, and it behind them.
+    `quick`: others may wait behind it, and it behind them; which it never is unless it is `patient`.
     """
 
-    patient: bool
+    patient: bool = True
     last_run: str | None = None
     last_status: Status | None = None
     last_ts: int | None = None
@@ -34,7 +34,7 @@ class History:
             return  # that says nothing of the sense
         self.failures = 0 if status == "ok" else self.failures + 1
         # However soon it died: what waited behind it had to be taken back.
-        taken_ms = run.timeout * 1000 if status == "died" else outcome.duration_ms
+        taken_ms = run.timeout * 1000 if status == "died" else outcome.duration_ms + outcome.closing_ms
         self.expected_ms = expected_ms(self.expected_ms, taken_ms)
         self.quick = self.patient and self.expected_ms <= QUICK_MS
 
@@ -51,7 +51,7 @@ class Histories:
         self._senses = {name: self._followed(sense) for name, sense in config.senses.items()}
 
     def _followed(self, sense: SenseConfig) -> History:
-        history = self._senses.get(sense.name) or History(patient=True)
+        history = self._senses.get(sense.name) or History()
         # A throttle counts from when a run begins, so that must not be later than it was decided.
         history.patient = sense.throttle is None
         history.quick = history.quick and history.patient
@@ -65,6 +65,12 @@ class Histories:
         """Tell whether others may wait behind a run of this sense, and it behind them."""
         history = self._senses.get(sense)
         return history is not None and history.quick
+
+    def refuse(self, sense: str) -> None:
+        """Note that a run of this sense found no room behind another: none is put there under this configuration."""
+        history = self._senses.get(sense)
+        if history:
+            history.patient = history.quick = False
 
     def all(self) -> dict[str, History]:
         """Give the history of each sense."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
 from threading import get_ident
 from types import FrameType, TracebackType
@@ -40,6 +42,7 @@ class Interrupter:
     def __init__(self) -> None:
         self._main = threading.main_thread().ident
         self._armed = False
+        self._due = math.inf
         self._depth = 0
         self._pending: Reason | None = None
         self._raised = False
@@ -50,7 +53,7 @@ class Interrupter:
 
     def install(self) -> None:
         """Take over SIGALRM (the timeout) and SIGUSR1 (the kernel's stop) of this process."""
-        signal.signal(signal.SIGALRM, lambda _signum, frame: self._interrupt("timeout", frame))
+        signal.signal(signal.SIGALRM, self._alarmed)
         signal.signal(signal.SIGUSR1, lambda _signum, frame: self._interrupt("stopped", frame))
         sys.unraisablehook = self._retry
 
@@ -63,11 +66,15 @@ class Interrupter:
         self._raised = False
         self._armed = True
         try:
-            signal.setitimer(signal.ITIMER_REAL, timeout)
+            self._set_alarm(timeout)
             return function()
         finally:
             self._armed = False
+            self._due = math.inf
             self.deliver = None
+            if signal.getsignal(signal.SIGALRM) != self._alarmed:  # what a compute has set there is over with it
+                self.rest()
+                signal.signal(signal.SIGALRM, self._alarmed)
 
     def rest(self) -> None:
         """Stop the alarm of the last run: this process is about to sleep, and must not be woken up for nothing."""
@@ -90,6 +97,14 @@ class Interrupter:
             if self._pending and self._depth == 0:
                 self.check()
 
+    def _set_alarm(self, seconds: float) -> None:
+        self._due = time.monotonic() + seconds
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+
+    def _alarmed(self, _signum: int, frame: FrameType | None) -> None:
+        if time.monotonic() >= self._due:  # or else it is the alarm of the run before, which came at the last moment
+            self._interrupt("timeout", frame)
+
     def _interrupt(self, reason: Reason, frame: FrameType | None) -> None:
         if not self._armed or self._raised:
             return
@@ -97,7 +112,7 @@ class Interrupter:
             self._pending = self._pending or reason
         elif self.deliver and self.deliver(frame):
             self.reason = self.reason or reason
-            signal.setitimer(signal.ITIMER_REAL, DELIVERY_SECONDS)
+            self._set_alarm(DELIVERY_SECONDS)
         else:
             self._raise(reason)
 
@@ -107,7 +122,7 @@ class Interrupter:
             _print_unraisable(swallowed)
         elif self._armed:
             self._raised = False
-            signal.setitimer(signal.ITIMER_REAL, RETRY_SECONDS)
+            self._set_alarm(RETRY_SECONDS)
 
     def _raise(self, reason: Reason) -> None:
         self._raised = True

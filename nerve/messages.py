@@ -15,7 +15,7 @@ from nerve.trigger import Trigger
 class Run(msgspec.Struct, frozen=True, tag=1):
     """Kernel to worker: run this compute now. The trigger's signal carries JSON text; times are seconds.
 
-    `version` is None where the worker has run the same version of this sense before. `weigh` asks for the worker's
+    `version` is None where it is what the worker was sent last of this sense. `weigh` asks for the worker's
     memory at the end. `after` counts the runs that come by the link before this one, where it is prefetched.
     """
 
@@ -61,10 +61,6 @@ class Survey(msgspec.Struct, frozen=True, tag=6):
     request: int
 
 
-class Look(msgspec.Struct, frozen=True, tag=7):
-    """Kernel to worker: there are runs to be taken from what is prefetched."""
-
-
 class Ready(msgspec.Struct, frozen=True, tag=1):
     """Child to kernel: up and serving."""
 
@@ -79,7 +75,8 @@ class Outcome(msgspec.Struct, frozen=True, tag=3):
     """Worker to kernel: how a run has ended; `signal` is JSON text, None for a silent run; the duration is in ms.
 
     `spent`: it has used up the worker's memory, and the worker ends, for the next run would find none. `rss_bytes` is
-    what memory the worker then has, where the run was to be weighed.
+    what memory the worker then has, where the run was to be weighed. `closing_ms` is what it took to close the
+    databases that the run had opened.
     """
 
     run_id: str
@@ -89,6 +86,7 @@ class Outcome(msgspec.Struct, frozen=True, tag=3):
     error: ErrorDetail | None = None
     spent: bool = False
     rss_bytes: int | None = None
+    closing_ms: float = 0.0
 
 
 class WriterReport(msgspec.Struct, frozen=True, tag=4):
@@ -162,5 +160,5 @@ class Blind(msgspec.Struct, frozen=True, tag=9):
     folders: tuple[str, ...]
 
 
-ToChild = Run | Finish | Report | ArchiveNow | ArchiveSettings | Survey | Look
+ToChild = Run | Finish | Report | ArchiveNow | ArchiveSettings | Survey
 FromChild = Ready | Failed | Outcome | WriterReport | ArchiverReport | Archived | Update | Blind | ArchiveProgress

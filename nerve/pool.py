@@ -53,7 +53,7 @@ class Pool:
     limits: Limits = field(default_factory=Limits)
     workers: dict[int, Worker] = field(default_factory=dict)
     returned: list[Run] = field(default_factory=list)
-    """Runs that were handed out ahead and taken back: they must be dispatched again."""
+    """Runs that were handed out ahead, and taken back: they must be dispatched again."""
     _failed_starts: list[float] = field(default_factory=list)
     _fork_at: float = 0.0
     closed: bool = False
@@ -85,9 +85,10 @@ class Pool:
     def resize(self, size: int, now: float) -> None:
         """Have another number of workers: `fill` forks what is missing, those too many finish once they are idle."""
         self.size = size
-        for worker in self.workers.values():
-            if self._has_too_many:
-                self._retire(worker, now)
+        serving = [worker for worker in self.workers.values() if not worker.stopping]
+        idle_first = sorted(serving, key=lambda worker: worker.open_run is not None)
+        for worker in idle_first[: max(0, len(serving) - size)]:
+            self._retire(worker, now)
 
     @property
     def free(self) -> int:
@@ -96,14 +97,14 @@ class Pool:
 
     def places(self, is_quick: Callable[[str], bool]) -> Places:
         """Give the places that there are for runs now; `is_quick` tells which senses may wait behind each other."""
-        return Places(self.free, sum(self._spare().values()), self._ahead_at_most, is_quick)
+        return Places(self.free, sum(self._room().values()), self._ahead_at_most, is_quick)
 
     @property
     def _ahead_at_most(self) -> int:
         # A worker that may have to be replaced after its run should have nothing before it.
         return PREFETCH_RUNS if PREFETCHING and self.limits == _NO_LIMITS and not self.closed else 0
 
-    def _spare(self) -> dict[Worker, int]:
+    def _room(self) -> dict[Worker, int]:
         """Tell how many further quick runs each worker may have before it."""
         most = self._ahead_at_most
         return {w: most - len(w.ahead) for w in self.workers.values() if w.has_patience and len(w.ahead) < most}
@@ -113,23 +114,26 @@ class Pool:
         """The workers that have a run."""
         return [worker for worker in self.workers.values() if worker.open_run]
 
-    def dispatch(self, runs: deque[Run], now: float, is_quick: Callable[[str], bool]) -> None:
-        """Hand out runs, first due first: to idle workers, and behind busy ones. Those that nobody takes are left."""
+    def dispatch(self, runs: deque[Run], now: float, is_quick: Callable[[str], bool]) -> list[Run]:
+        """Hand out runs, first due first: to idle workers, and behind busy ones. Those that nobody takes are left.
+
+        Gives those that were to wait behind another, but had no room there.
+        """
         idle = deque(worker for worker in self.workers.values() if worker.is_free)
-        spare = self._spare()
+        room = self._room()
         while runs:
             quick = is_quick(runs[0].sense)
             if idle:
                 worker = idle.popleft()
-                spare[worker] = self._ahead_at_most if quick else 0
-            elif quick and spare and spare[worker := max(spare, key=spare.__getitem__)]:
-                spare[worker] -= 1
+                room[worker] = self._ahead_at_most if quick else 0
             else:
-                break
+                knowing = [worker for worker in room if room[worker] and worker.knows(runs[0])] if quick else []
+                if not knowing:
+                    break
+                worker = max(knowing, key=room.__getitem__)
+                room[worker] -= 1
             worker.take_on(runs.popleft(), now, quick=quick)
-        for worker in self.workers.values():
-            if worker.outgoing:
-                self.returned += worker.hand_over()
+        return [run for worker in self.workers.values() if worker.outgoing for run in worker.hand_over()]
 
     def hear(self, worker: Worker, now: float) -> Iterator[Ended]:
         """Take what a worker says: the end of its runs."""
@@ -158,7 +162,7 @@ class Pool:
             return worker.child.link.receive()
         except WireError as error:
             worker.child.failure = f"what it sent made no sense: {error}"
-            worker.child.link.ended = True
+            worker.child.link.ended = worker.garbled = True
             self._kill(worker)
             return []
 
@@ -169,7 +173,7 @@ class Pool:
             if code is None:
                 continue
             yield from self.hear(worker, now)  # it may have finished its run just before
-            self.returned += worker.take_back(now)
+            self.returned += worker.left(now)
             if worker.open_run:
                 yield from worker.died(code, now)
             elif not worker.stopping:

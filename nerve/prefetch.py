@@ -7,6 +7,7 @@ takes, whoever comes first, in one system call. So there is no lock that the dea
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import select
@@ -17,11 +18,8 @@ import msgspec
 
 from nerve.messages import Run
 
-PREFETCHING = sys.platform == "linux"
-"""Whether pipes can keep packets apart; where they can't, a worker is handed one run after the other."""
-
 PACKET_BYTES = select.PIPE_BUF
-"""What is larger would be cut in two: such a run goes to an idle worker, by its link."""
+"""What is larger would be cut in two: such a run is not put there."""
 
 PIPE_BYTES = 128 * 1024
 """Room for 32 packets: each takes a page."""
@@ -35,8 +33,7 @@ class Prefetch:
 
     def __init__(self) -> None:
         """OSError where the system has no room for another pipe."""
-        flags = os.O_NONBLOCK | (os.O_DIRECT if sys.platform == "linux" else 0)
-        self.theirs, self._ours = os.pipe2(flags)
+        self.theirs, self._ours = _pipe()
         with suppress(OSError):  # a user can have only so much of it; then there is room for fewer
             fcntl.fcntl(self._ours, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
 
@@ -71,3 +68,24 @@ def take(descriptor: int) -> Run | None:
     except BlockingIOError:
         return None
     return _decode(packet) if packet else None
+
+
+def _pipe() -> tuple[int, int]:
+    """Make a pipe that keeps packets apart; OSError where there can be none, or none of that kind."""
+    if sys.platform != "linux":
+        raise OSError(errno.ENOSYS, "pipes don't keep packets apart here")
+    return os.pipe2(os.O_DIRECT | os.O_NONBLOCK | os.O_CLOEXEC)
+
+
+def _keeps_packets_apart() -> bool:
+    try:
+        ends = _pipe()
+    except OSError:
+        return False
+    for end in ends:
+        os.close(end)
+    return True
+
+
+PREFETCHING = _keeps_packets_apart()
+"""Whether the system can do it; where it can't, a worker is handed one run after the other."""

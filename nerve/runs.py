@@ -83,9 +83,10 @@ class Runs:
         self._take_returned()
         self._dispatch(now)
         if self._recorder.open and not self._held:
-            starts = self._schedule.take(now, self._pool.places(self._histories.is_quick))
+            stamp = self._clock.stamp()  # a throttle counts from what is recorded, so that is when it is decided
+            starts = self._schedule.take(max(now, stamp.mono / 1e9), self._pool.places(self._histories.is_quick))
             if starts:
-                self._begin(starts, now)
+                self._begin(starts, now, stamp)
 
     def follow(self, in_force: InForce, now: float) -> None:
         """Go by another configuration and other versions from the next run on; what runs is left alone."""
@@ -140,8 +141,7 @@ class Runs:
         wall = self._clock.stamp().ts
         return [self._status(name, history, now, wall) for name, history in self._histories.all().items()]
 
-    def _begin(self, starts: list[Start], now: float) -> None:
-        stamp = self._clock.stamp()
+    def _begin(self, starts: list[Start], now: float, stamp: Stamp) -> None:
         runs = [self._recorded(start, stamp) for start in starts]
         self._recorder.submit([event for _run, event in runs])
         self._held += [run for run, _event in runs]
@@ -178,7 +178,10 @@ class Runs:
 
     def _dispatch(self, now: float) -> None:
         if self._held and self._recorder.open:
-            self._pool.dispatch(self._held, now, self._histories.is_quick)
+            refused = self._pool.dispatch(self._held, now, self._histories.is_quick)
+            for run in refused:
+                self._histories.refuse(run.sense)
+            self._held.extendleft(reversed(refused))
 
     def _take_returned(self) -> None:
         """Hold what the pool has taken back: it is first in line, for its start is recorded already."""

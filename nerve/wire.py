@@ -122,17 +122,17 @@ class Channel(Generic[In]):
 
     def receive_from(self, pipe: int) -> None:
         """Receive from this end of a pipe from now on, in place of the socket; it is closed with the channel."""
-        os.set_blocking(pipe, False)
+        pipe = _own_description(pipe)
         self._recv, self._inlet = partial(os.read, pipe), pipe
         self._pipes.append(pipe)
 
     @property
     def unsent(self) -> bool:
-        """Something still waits for room in the socket: select for writing and `flush`."""
+        """Something still waits for room: select for writing and `flush`."""
         return bool(self._outbox)
 
     def send(self, message: msgspec.Struct) -> None:
-        """Send a message as far as the socket has room; the rest waits for `flush`."""
+        """Send a message as far as there is room; the rest waits for `flush`."""
         self.send_frame(pack(message))
 
     def send_frame(self, frame: bytes | bytearray) -> None:
@@ -174,7 +174,7 @@ class Channel(Generic[In]):
         """Block until nothing waits any more."""
         while not self.flush():
             poller = select.poll()
-            poller.register(self._sock, select.POLLOUT)
+            poller.register(self._outlet, select.POLLOUT)
             poller.poll()
 
     def receive(self) -> list[In]:
@@ -217,6 +217,19 @@ class Channel(Generic[In]):
             data = b""
         self.ended = not data
         return data
+
+
+def _own_description(pipe: int) -> int:
+    """Give a non-blocking end of the same pipe that whoever made it can't make blocking again, and close this one."""
+    if sys.platform != "linux":
+        os.set_blocking(pipe, False)
+        return pipe
+    try:
+        return os.open(f"/proc/self/fd/{pipe}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        raise WireError(f"a pipe can't be opened: {error.strerror}") from None
+    finally:
+        os.close(pipe)
 
 
 def poll_events(events: int) -> int:

@@ -11,7 +11,7 @@ import msgspec
 from nerve.children import Child, describe_exit
 from nerve.codebase import Version
 from nerve.events import ErrorDetail, Status
-from nerve.messages import Look, Outcome, Run
+from nerve.messages import Outcome, Run
 from nerve.places import STALL_SECONDS
 from nerve.units import format_duration
 
@@ -54,6 +54,8 @@ class Worker:
     """How many runs it was sent by its link."""
     versions: dict[str, Version] = field(default_factory=dict)
     """What it was last sent of each sense."""
+    garbled: bool = False
+    """What it said made no sense, and it was heard no further."""
     condemned: Status | None = None
     """Why it is being killed, which is then how its run ends: timeout or cancelled."""
     kill_at: float | None = None
@@ -73,7 +75,8 @@ class Worker:
     @property
     def has_patience(self) -> bool:
         """Quick runs may be put behind what it does."""
-        return self.open_run is not None and self.open_run.quick and not self.stopping
+        waits = self.open_run is not None and self.open_run.quick
+        return waits and not self.stopping and not self.child.link.ended
 
     @property
     def stalls_at(self) -> float | None:
@@ -90,46 +93,36 @@ class Worker:
         else:
             self.ahead.append(run)
 
-    def hand_over(self) -> list[Run]:
-        """Send the runs that it was given, with the code of their senses unless it has that.
+    def knows(self, run: Run) -> bool:
+        """Tell whether it has the code of a run: without that, nothing is put where it prefetches from."""
+        return self.versions.get(run.sense) is run.version
 
-        Several are put where it prefetches from, before it is woken up: or else it would be done with the first,
-        and asleep again, before it saw the second. Gives those that there was no room for.
+    def hand_over(self) -> list[Run]:
+        """Send the runs that it was given; gives those that there was no room for.
+
+        What comes behind is put there first: woken up by a run that it is to begin with, it would be done with that,
+        and asleep again, before it saw the next one.
         """
-        outgoing, self.outgoing = deque(self.outgoing), []
-        alone, put = len(outgoing) == 1, False
-        while outgoing:
-            run = outgoing[0]
-            begins = self.open_run is not None and run is self.open_run.run
-            if not (alone and begins) and self._put(run):
-                put = True
-            elif begins:
-                self._send(run)
-            else:
-                break
-            outgoing.popleft()
-        if put:
-            self.child.send(Look())
-        for _ in outgoing:
+        outgoing, self.outgoing = self.outgoing, []
+        begins = self.open_run is not None and outgoing[0] is self.open_run.run
+        behind = deque(outgoing[1:] if begins else outgoing)
+        while behind and self._put(behind[0], self.linked + begins):
+            behind.popleft()
+        if begins:
+            self._send(outgoing[0])
+        for _ in behind:
             self.ahead.pop()
-        return list(outgoing)
+        return list(behind)
+
+    def _put(self, run: Run, after: int) -> bool:
+        prefetch = self.child.prefetch
+        return prefetch is not None and prefetch.put(msgspec.structs.replace(run, version=None, after=after))
 
     def _send(self, run: Run) -> None:
-        self.child.send(self._message(run))
-        self._note_code(run)
+        self.child.send(msgspec.structs.replace(run, version=None) if self.knows(run) else run)
         self.linked += 1
-
-    def _put(self, run: Run) -> bool:
-        if self.child.prefetch is None or not self.child.prefetch.put(self._message(run, self.linked)):
-            return False
-        self._note_code(run)
-        return True
-
-    def _message(self, run: Run, after: int = 0) -> Run:
-        known = run.version is not None and self.versions.get(run.sense) is run.version
-        if not known and not after:
-            return run
-        return msgspec.structs.replace(run, version=None if known else run.version, after=after)
+        if run.version is not None:
+            self.versions[run.sense] = run.version
 
     def done(self, now: float) -> None:
         """Note that its run has ended: it does the next one, if it has prefetched any."""
@@ -141,13 +134,10 @@ class Worker:
         """Take back what it has not begun; until the run that it does is over it is given nothing more."""
         if self.child.prefetch is None or self.open_run is None:
             return []
-        packets = {packet.run_id: packet for packet in self.child.prefetch.take_back()}
-        taken = [run for run in (self.open_run.run, *self.ahead) if run.run_id in packets]
-        self.ahead = deque(run for run in self.ahead if run.run_id not in packets)
-        for run in taken:
-            if packets[run.run_id].version is not None:
-                self.versions.pop(run.sense, None)  # it has not got the code that came along
-        if self.open_run.run.run_id in packets:  # it had not even woken up
+        ids = {packet.run_id for packet in self.child.prefetch.take_back()}
+        taken = [run for run in (self.open_run.run, *self.ahead) if run.run_id in ids]
+        self.ahead = deque(run for run in self.ahead if run.run_id not in ids)
+        if self.open_run.run.run_id in ids:  # the one before has ended, and it has not come to this one
             self.runs -= 1
             self.done(now)
         if self.open_run:
@@ -155,12 +145,24 @@ class Worker:
         return taken
 
     def died(self, code: int, now: float) -> list[Ended]:
-        """Tell how its run ended, now that it is gone; what it had prefetched must have been taken back."""
+        """Tell how its run ended, now that it is gone and heard to its last word; what it did not come to is `left`."""
         trace = self.child.crash_trace()
         runs = [self.open_run] if self.open_run else []
-        # Only one whose words made no sense can have begun more than the kernel knows of.
-        runs += [OpenRun(run, now, now) for run in self.ahead]
+        if self.garbled:  # it can have done more than anybody has understood
+            runs += [OpenRun(run, now, now) for run in self.ahead]
         return [self._died(open_run, code, trace, now) for open_run in runs]
+
+    def left(self, now: float) -> list[Run]:
+        """Give what it has not begun, now that it is gone.
+
+        It begins with nothing before the end of the run before is out: so behind the one that is open that is all of
+        it, whether the worker had taken it or not.
+        """
+        runs = [*([self.open_run.run] if self.open_run else []), *self.ahead]
+        left = {run.run_id for run in self.take_back(now)}
+        if not self.garbled:
+            left |= {run.run_id for run in self.ahead}
+        return [run for run in runs if run.run_id in left]
 
     def _died(self, open_run: OpenRun, code: int, trace: str | None, now: float) -> Ended:
         run, pid = open_run.run, self.child.pid
@@ -184,7 +186,3 @@ class Worker:
     def _open(self, run: Run, now: float, *, quick: bool) -> None:
         self.open_run = OpenRun(run, now, now + run.timeout + run.grace_period, quick)
         self.runs += 1
-
-    def _note_code(self, run: Run) -> None:
-        if run.version is not None:
-            self.versions[run.sense] = run.version

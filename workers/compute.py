@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import select
 import sys
-from collections import deque
+from collections.abc import Sequence
 from types import TracebackType
 
 import msgspec
@@ -22,7 +23,7 @@ from nerve.events import from_logging
 from nerve.ids import uuid7_hex
 from nerve.interruption import Interrupter
 from nerve.loading import SenseLoader
-from nerve.messages import Finish, Look, Outcome, Ready, Run, ToChild
+from nerve.messages import Finish, Outcome, Ready, Run, ToChild
 from nerve.payload import DEFAULT_MAX_BYTES, encode_payload, valid_text
 from nerve.prefetch import take
 from nerve.redaction import redactor_of
@@ -119,7 +120,11 @@ class ComputeWorker:
         self._link = link
         self._prefetched = context.prefetched
         self._linked = 0
-        self._heard: deque[ToChild] = deque()
+        self._pid = os.getpid()
+        self._poller = select.poll()
+        for source in (link.fileno(), self._prefetched):
+            if source is not None:
+                self._poller.register(source, select.POLLIN)
         self._clock = SystemClock()
         self._process = psutil.Process()
         self._interrupter = Interrupter()
@@ -152,44 +157,38 @@ class ComputeWorker:
     def serve(self) -> None:
         """Perform runs until told to finish, or until a run has left no memory for the next."""
         self._link.send(Ready())
-        while message := self._next():
-            match message:
-                case Run():
-                    goes_on = self._serve_linked(message)
-                case Look():
-                    goes_on = self._serve_prefetched()
-                case Finish():
-                    goes_on = False
-                case _:
-                    raise TypeError(f"the kernel sent a worker a {type(message).__name__}")
-            if not goes_on:
-                return
+        while self._serve_next():
+            pass
 
-    def _next(self) -> ToChild | None:
-        """Wait for what the kernel says next; None when it is gone."""
-        while not self._heard and not self._link.ended:
-            self._interrupter.rest()
-            self._heard.extend(self._link.wait(None))
-        return self._heard.popleft() if self._heard and not self._link.ended else None
-
-    def _serve_linked(self, run: Run) -> bool:
-        self._linked += 1
-        return self._serve(run)
-
-    def _serve_prefetched(self) -> bool:
-        """Perform what has been put there, until nothing is left or no further run can be."""
-        while self._prefetched is not None and (run := take(self._prefetched)):
-            if not self._catch_up(run.after) or not self._serve(run):
-                return False
-        return True
+    def _serve_next(self) -> bool:
+        """Perform what comes next, after waiting for it; False when that is nothing."""
+        run = None if self._prefetched is None else take(self._prefetched)
+        if run:
+            return self._catch_up(run.after) and self._serve(run)
+        self._interrupter.rest()
+        ready = {descriptor for descriptor, _event in self._poller.poll()}
+        return self._link.fileno() not in ready or self._obey(self._link.receive())
 
     def _catch_up(self, linked: int) -> bool:
-        """Perform what has been sent by the link before: it can be overtaken by what is put where this worker looks."""
+        """Perform what is sent by the link before: it can be overtaken by what was put behind it."""
         while self._linked < linked:
-            message = self._next()
-            if message is None or (isinstance(message, Run) and not self._serve_linked(message)):
+            if not self._obey(self._link.wait(None)):
                 return False
         return True
+
+    def _obey(self, messages: Sequence[ToChild]) -> bool:
+        """Do what has come by the link; False when the kernel is gone, or nothing more is to be done."""
+        for message in messages:
+            match message:
+                case Run():
+                    self._linked += 1
+                    if not self._serve(message):
+                        return False
+                case Finish():
+                    return False
+                case _:
+                    raise TypeError(f"the kernel sent a worker a {type(message).__name__}")
+        return not self._link.ended
 
     def _serve(self, run: Run) -> bool:
         """Perform a run, and tell its end before anything else begins; False when there can be no other run."""
@@ -202,14 +201,25 @@ class ComputeWorker:
         self._records.run_id, self._records.max_payload = run.run_id, run.max_payload
         self._records.redactor = redactor_of(run.redact)
         self._loader.accept(run.sense, run.version)
-        try:
-            outcome = perform(
-                run, self._loader, lambda trigger: self._context(run, trigger), self._interrupter, self._clock
-            )
-            return msgspec.structs.replace(outcome, rss_bytes=self._rss()) if run.weigh else outcome
-        finally:
-            self._databases.close()
-            self._records.run_id = None
+        outcome = perform(
+            run, self._loader, lambda trigger: self._context(run, trigger), self._interrupter, self._clock
+        )
+        if os.getpid() != self._pid:
+            os._exit(0)  # the compute has forked, and its child has come back: that is no worker
+        closing_ms = self._close_databases()
+        self._records.run_id = None
+        if closing_ms or run.weigh:
+            rss_bytes = self._rss() if run.weigh else None
+            return msgspec.structs.replace(outcome, rss_bytes=rss_bytes, closing_ms=closing_ms)
+        return outcome
+
+    def _close_databases(self) -> float:
+        """Close what the run has opened, and tell how many ms that took."""
+        if not self._databases.in_use:
+            return 0.0
+        began = self._clock.now()
+        self._databases.close()
+        return (self._clock.now() - began) * 1000
 
     def _rss(self) -> int:
         return int(self._process.memory_info().rss)

@@ -54,8 +54,10 @@ class WriterChannel(Channel[ToWriter]):
         self._recv = self._recv_first
 
     def _recv_first(self, most: int) -> bytes:
-        data, descriptors, _flags, _address = socket.recv_fds(self._sock, most, 1)
+        data, descriptors, flags, _address = socket.recv_fds(self._sock, most, 1)
         self._recv = self._sock.recv
+        if flags & socket.MSG_CTRUNC and not descriptors:
+            raise WireError("there was no descriptor left for its pipe")
         if descriptors:
             self._take_over(descriptors[0])
             with suppress(BlockingIOError):

@@ -58,6 +58,11 @@ class SenseDatabases:
             raise StoreError(f"the sense {sense!r} has no database: it makes one by using `ctx.db`")
         return self._opened(sense, own=False, source=_read_only(path), pragmas={})
 
+    @property
+    def in_use(self) -> bool:
+        """The run has opened a database."""
+        return bool(self._open)
+
     def close(self) -> None:
         """Close what the run has opened: an unfinished transaction is rolled back, and holds up nobody."""
         for database in self._open.values():

@@ -82,3 +82,61 @@ def test_a_stop_leaves_no_run_open(engine: Engine) -> None:
     statuses = {end.payload["status"] for end in engine.rows("type = 'run_complete'")}
     assert statuses <= {"ok", "cancelled"}
     assert engine.rows()[-1].type == "stop"
+
+
+# A thread that a compute has left behind holds the interpreter's lock, soon after the run has ended, for good.
+HANGING = """
+import re, threading
+def compute(ctx):
+    if ctx.trigger.kind == "manual":
+        threading.Timer(0.05, re.match, (r"(a+)+$", "a" * 40 + "b")).start()
+"""
+
+
+def test_a_worker_that_hangs_between_two_runs_is_replaced(engine: Engine) -> None:
+    """The run that it was to begin with ends as a timeout, though it has not begun; and then all goes on."""
+    names = [f"s{number}" for number in range(20)]
+    senses = "".join(f"  {name}: {{path: senses/quick.py, timeout: 500ms, grace_period: 200ms}}\n" for name in names)
+    reflexes = "".join(f"  - {{sense: {name}, interval: 20ms}}\n" for name in names)
+    engine.config(f"workers: 1\nsenses:\n  hanging: {{}}\n{senses}reflexes:\n{reflexes}")
+    engine.sense("quick", QUICK)
+    engine.sense("hanging", HANGING)
+    engine.start()
+    engine.until(lambda: engine.count("reflex", "run_complete") > 200, "it is going")
+    assert engine.run("trigger", "hanging", "--wait").returncode == 0
+    engine.until(lambda: engine.errors("timeout"), "the hanging worker is found out")
+    done = engine.count("reflex", "run_complete")
+    engine.until(lambda: engine.count("reflex", "run_complete") > done + 200, "it goes on")
+    assert engine.stop() == 0
+    assert open_runs(engine) == []
+    assert len(engine.errors()) == 1
+
+
+def test_what_a_compute_has_forked_is_no_worker(engine: Engine) -> None:
+    """Its child comes back from the compute as well, and ends there: it takes no run, and tells no end."""
+    engine.config("workers: 1\nsenses:\n  forks: {}\nreflexes:\n  - {sense: forks, interval: 10ms}\n")
+    engine.sense("forks", "import os\ndef compute(ctx):\n    pid = os.fork()\n    if pid: os.waitpid(pid, 0)\n")
+    engine.start()
+    engine.until(lambda: engine.count("reflex", "run_complete") > 50, "it is going")
+    assert engine.stop() == 0
+    assert open_runs(engine) == []
+    assert engine.errors() == []
+
+
+def test_runs_that_fit_no_packet_are_done_in_their_turn(engine: Engine) -> None:
+    """Signals too large to be handed out ahead fire as many runs as they would otherwise, beside a busy crowd."""
+    names = [f"s{number}" for number in range(50)]
+    senses = "".join(f"  {name}: {{path: senses/quick.py}}\n" for name in names)
+    reflexes = "".join(f"  - {{sense: {name}, interval: 10ms}}\n" for name in names)
+    engine.config(
+        f"workers: 1\nsenses:\n  talker: {{}}\n  hearer: {{path: senses/quick.py}}\n{senses}"
+        f"reflexes:\n  - {{sense: talker, interval: 20ms}}\n  - {{sense: hearer, on: talker}}\n{reflexes}"
+    )
+    engine.sense("quick", QUICK)
+    engine.sense("talker", "def compute(ctx):\n    return 'x' * 6000\n")
+    engine.start()
+    engine.until(lambda: len(engine.runs("hearer")) >= 50, "large signals have fired")
+    assert engine.stop() == 0
+    assert open_runs(engine) == []
+    talked, heard = len(engine.runs("talker")), len(engine.runs("hearer"))
+    assert heard >= talked // 2

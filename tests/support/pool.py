@@ -61,7 +61,7 @@ class Rig:
     def dispatch(self, *runs: Run, now: float = NOW, quick: bool = False) -> list[Run]:
         """Dispatch runs, all of quick senses or none; gives those that nobody took."""
         waiting = deque(runs)
-        self.pool.dispatch(waiting, now, lambda _sense: quick)
+        assert self.pool.dispatch(waiting, now, lambda _sense: quick) == []
         return list(waiting)
 
     def busy(self, run: Run, now: float = NOW) -> tuple[Worker, FakeChild]:

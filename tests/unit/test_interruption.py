@@ -340,3 +340,27 @@ def test_an_interruption_that_python_ignores_comes_again(interrupter: Interrupte
         interrupter.run(compute, LONG)
     assert caught.value.reason == interrupter.reason == "stopped"
     assert_quiet(interrupter)
+
+
+def test_the_alarm_of_the_run_before_interrupts_nothing(interrupter: Interrupter) -> None:
+    """It may come at the very moment at which the next run begins, which has time left."""
+    interrupter.run(lambda: None, 0.001)
+    assert interrupter.run(lambda: signal.raise_signal(signal.SIGALRM), 100) is None
+    assert interrupter.reason is None
+    interrupter.rest()
+
+
+def test_an_alarm_that_a_compute_has_set_for_itself_ends_with_it(interrupter: Interrupter) -> None:
+    """Its handler must not run in another's run, nor in between, and the next run has its own timeout again."""
+    heard: list[int] = []
+
+    def compute() -> None:
+        signal.signal(signal.SIGALRM, lambda number, _frame: heard.append(number))
+        signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
+
+    interrupter.run(compute, 100)
+    heard.clear()
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+    with pytest.raises(Interruption):
+        interrupter.run(spin, SOON)
+    assert heard == []

@@ -51,6 +51,7 @@ class FakePool:
         self.free = free
         self.runs: list[Run] = []
         self.returned: list[Run] = []
+        self.refusing: list[Run] = []
         self.quick: set[str] = set()
 
     def places(self, is_quick: Callable[[str], bool]) -> Places:
@@ -58,11 +59,13 @@ class FakePool:
         self.quick = {sense for sense in ("eye", "hand") if is_quick(sense)}
         return Places(self.free)
 
-    def dispatch(self, runs: deque[Run], now: float, is_quick: Callable[[str], bool]) -> None:
-        """Take as many runs as there are workers."""
+    def dispatch(self, runs: deque[Run], now: float, is_quick: Callable[[str], bool]) -> list[Run]:
+        """Take as many runs as there are workers, and refuse what was to be refused."""
         while runs and self.free:
             self.free -= 1
             self.runs.append(runs.popleft())
+        refused, self.refusing = self.refusing, []
+        return refused
 
 
 class FakeRecorder:
@@ -323,3 +326,41 @@ def test_a_sense_with_a_throttle_never_waits_behind_others() -> None:
     bench.end(bench.pool.runs[0], ms=0.1)
     bench.advance()
     assert bench.pool.quick == set()
+
+
+def test_a_run_that_found_no_room_is_first_in_line_and_its_sense_waits_nowhere_again(bench: Bench) -> None:
+    """Or else it would be refused again and again, and others would pass it."""
+    bench.runs.trigger("hand", None, bench.clock.time, None)
+    bench.advance()
+    hand = next(run for run in bench.pool.runs if run.sense == "hand")
+    bench.end(hand, ms=0.1)
+    bench.advance()
+    assert "hand" in bench.pool.quick
+    bench.pool.refusing = [hand]
+    bench.runs.trigger("hand", None, bench.clock.time, None)
+    bench.advance(100)
+    done = len(bench.pool.runs)
+    bench.pool.free = 1
+    bench.advance()
+    assert bench.pool.runs[done:] == [hand]
+    bench.pool.free = 1
+    bench.advance()
+    assert "hand" not in bench.pool.quick
+
+
+def test_two_starts_of_a_throttled_sense_are_never_recorded_closer_than_its_throttle() -> None:
+    """However late in a turn of the loop the first is recorded: that is when the throttle begins."""
+    senses = {"eye": SenseConfig("eye", "/w/eye.py", throttle=1.0)}
+    in_force = InForce(Config(senses=senses), {"eye": version_of("eye")})
+    bench = Bench()
+    bench.runs.follow(in_force, bench.clock.time)
+    bench.runs.trigger("eye", None, bench.clock.time, None)
+    decided = bench.clock.time
+    bench.clock.time += 0.25  # the turn has taken so long by now
+    bench.runs.advance(decided)
+    bench.end(bench.pool.runs[0], ms=0.1)
+    bench.runs.trigger("eye", None, bench.clock.time, None)
+    bench.advance(0.8)
+    assert len(bench.pool.runs) == 1
+    bench.advance(0.2)
+    assert len(bench.pool.runs) == 2

@@ -155,3 +155,20 @@ def test_a_descriptor_that_comes_later_is_ignored(writer: StepWriter) -> None:
         assert names(writer.commit().events) == ["plain"]
         assert open_descriptors() == before + 3
     assert writer.offences == []
+
+
+def test_a_producer_can_not_have_the_writer_wait(writer: StepWriter) -> None:
+    """Whether an end blocks belongs to all who share it: so the writer has opened the pipe for itself."""
+    reading, writing = os.pipe()
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.connect(str(writer.address))
+        socket.send_fds(sock, [pack(Hello("rude-1/x"))], [reading])
+        writer.turn()
+        writer.turn()
+        os.set_blocking(reading, True)
+        (inlet,) = writer.receiver._inlets
+        assert not os.get_blocking(inlet.channel.fileno())
+        os.write(writing, b"\0\0")
+        writer.turn()
+    os.close(reading)
+    os.close(writing)

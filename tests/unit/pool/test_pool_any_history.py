@@ -58,7 +58,7 @@ class AnyHistory(RuleBasedStateMachine):
                     self.open.add(f"a/{self.dispatched}")
                     self.versions[f"a/{self.dispatched}"] = self.version
                     self.held.append(run_of("a", self.dispatched, self.version))
-        self.rig.pool.dispatch(self.held, self.now, lambda _sense: quick)
+        self.held.extendleft(reversed(self.rig.pool.dispatch(self.held, self.now, lambda _sense: quick)))
 
     @precondition(lambda self: self.rig.pool.workers)
     @rule(data=st.data())

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import select
 import socket
 import sys
-from collections import deque
 from collections.abc import Iterator
 
 import msgspec
@@ -12,7 +12,7 @@ import pytest
 from support.pool import run_of
 
 from nerve.interruption import Interrupter
-from nerve.messages import Finish, FromChild, Look, Ready, Run, ToChild
+from nerve.messages import Finish, FromChild, Run, ToChild
 from nerve.prefetch import Prefetch
 from nerve.wire import Channel
 from workers.compute import ComputeWorker
@@ -32,7 +32,9 @@ class Bench:
         self.worker._prefetched = self.prefetch.theirs
         self.worker._linked = 0
         self.worker._interrupter = Interrupter()
-        self.worker._heard = deque()
+        self.worker._poller = select.poll()
+        for descriptor in (theirs.fileno(), self.prefetch.theirs):
+            self.worker._poller.register(descriptor, select.POLLIN)
         self.worker._serve = self._note  # type: ignore[method-assign]
         self.done: list[str] = []
         self.last: str | None = None
@@ -45,10 +47,10 @@ class Bench:
         """Put a run where the worker looks, after so many that come by the link."""
         assert self.prefetch.put(msgspec.structs.replace(run_of("a", number), after=after))
 
-    def serve(self) -> list[str]:
-        """Let the worker do all there is, and give what it has done."""
-        self.worker.serve()
-        assert self.link.receive() == [Ready()]
+    def serve_until(self, count: int) -> list[str]:
+        """Let the worker go on until it has done so many runs, and give these."""
+        while len(self.done) < count:
+            assert self.worker._serve_next()
         return self.done
 
     def close(self) -> None:
@@ -66,30 +68,30 @@ def bench() -> Iterator[Bench]:
     bench.close()
 
 
-def test_it_looks_when_it_is_told_to(bench: Bench) -> None:
-    """And does all that is there, in order."""
-    for number in range(3):
-        bench.put(number)
-    for message in (Look(), Look(), run_of("a", 3), Finish()):
-        bench.link.send(message)
-    assert bench.serve() == ["a/0", "a/1", "a/2", "a/3"]
-
-
-def test_it_leaves_alone_what_it_was_not_told_of(bench: Bench) -> None:
-    """The kernel may still take it back."""
-    bench.put(0)
-    bench.link.send(Finish())
-    assert bench.serve() == []
-    assert [run.run_id for run in bench.prefetch.take_back()] == ["a/0"]
-
-
-def test_what_was_sent_by_the_link_before_comes_first(bench: Bench) -> None:
-    """Though the worker finds the later run first, since it has not read its link yet."""
+def test_what_is_put_there_and_what_is_sent_is_done_in_order(bench: Bench) -> None:
+    """Whichever of the two the worker finds first: each packet says what comes before it."""
     bench.put(1, after=1)
     bench.put(2, after=1)
-    for message in (Look(), run_of("a", 0), Look(), Finish()):
-        bench.link.send(message)
-    assert bench.serve() == ["a/0", "a/1", "a/2"]
+    bench.link.send(run_of("a", 0))
+    assert bench.serve_until(3) == ["a/0", "a/1", "a/2"]
+    bench.link.send(run_of("a", 3))
+    bench.put(4, after=2)
+    assert bench.serve_until(5)[3:] == ["a/3", "a/4"]
+
+
+def test_it_is_woken_up_by_what_is_put_there(bench: Bench) -> None:
+    """It may have fallen asleep while the kernel put it there."""
+    bench.link.send(run_of("a", 0))
+    assert bench.serve_until(1) == ["a/0"]
+    bench.put(1, after=1)
+    assert bench.serve_until(2) == ["a/0", "a/1"]
+
+
+def test_it_ends_when_it_is_told_to(bench: Bench) -> None:
+    """There is nothing left then that it could do."""
+    bench.link.send(Finish())
+    bench.worker.serve()
+    assert bench.done == []
 
 
 @pytest.mark.parametrize("last", ["a/0", "a/1"])
@@ -98,15 +100,14 @@ def test_after_a_run_that_left_no_memory_it_does_nothing_more(bench: Bench, last
     bench.last = last
     for number in (1, 2):
         bench.put(number, after=1)
-    for message in (Look(), run_of("a", 0), Look(), Finish()):
-        bench.link.send(message)
-    assert bench.serve()[-1] == last
+    bench.link.send(run_of("a", 0))
+    bench.worker.serve()
+    assert bench.done[-1] == last
 
 
 def test_a_worker_whose_kernel_is_gone_begins_nothing(bench: Bench) -> None:
     """What the kernel would have sent before will never come."""
     bench.put(1, after=1)
-    bench.link.send(Look())
     bench.link.close()
     bench.worker.serve()
     assert bench.done == []
