@@ -13,12 +13,13 @@ QUICK = "def compute(ctx):\n    pass\n"
 TREACHEROUS = """
 import time
 from pathlib import Path
-TRAP = Path({trap!r})
+TRAP, RELEASE = Path({trap!r}), Path({release!r})
 def compute(ctx):
     if TRAP.exists():
         TRAP.unlink()
         ctx.log("trapped")
-        time.sleep(2)
+        while not RELEASE.exists():
+            time.sleep(0.01)
 """
 
 
@@ -29,7 +30,9 @@ def saturated(engine: Engine) -> Engine:
     reflexes = "".join(f"  - {{sense: {name}, interval: 10ms}}\n" for name in ["treacherous", *names])
     engine.config(f"workers: 2\nsenses:\n  treacherous: {{}}\n{senses}reflexes:\n{reflexes}")
     engine.sense("quick", QUICK)
-    engine.sense("treacherous", TREACHEROUS.format(trap=str(engine.home / "trap")))
+    engine.sense(
+        "treacherous", TREACHEROUS.format(trap=str(engine.home / "trap"), release=str(engine.home / "release"))
+    )
     engine.start()
     engine.until(lambda: engine.count("reflex", "run_complete") > 2_000, "it is going")
     return engine
@@ -69,6 +72,7 @@ def test_nobody_waits_behind_a_run_that_is_suddenly_slow(engine: Engine) -> None
 
     engine.until(lambda: names <= gone_on(), "every other sense has gone on")
     assert not [end for end in engine.runs("treacherous") if end.ref_id == trapped.ref_id]
+    (engine.home / "release").touch()
     engine.until(lambda: engine.how_many("type = 'run_complete' AND ref_id = ?", trapped.ref_id), "it has woken up")
     assert engine.stop() == 0
     assert open_runs(engine) == []

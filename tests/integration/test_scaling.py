@@ -82,6 +82,7 @@ def test_ttin_and_ttou_add_and_remove_one(engine: Engine) -> None:
     assert size(engine) == 1  # and by now the signal is taken: of two that wait, the system hands over TTIN first
     engine.signal_all(signal.SIGTTIN)
     engine.until(lambda: len(engine.pids("worker")) == 2, "there are two workers")
+    engine.until(lambda: len(scales(engine)) >= 5, "the last one is committed, too")
     assert scales(engine) == [
         (1, 2, "SIGTTIN"), (2, 3, "SIGTTIN"), (3, 2, "SIGTTOU"), (2, 1, "SIGTTOU"), (1, 2, "SIGTTIN"),
     ]  # fmt: skip
