@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-PREFETCH_RUNS = 16
+PREFETCH_RUNS = 31
 """So many runs a worker has before it at most, beside the one that it does."""
 
-QUICK_MS = 1.0
+QUICK_MS = 0.25
 """Only runs of senses that take no longer than this wait behind each other."""
 
 STALL_SECONDS = 0.005
