@@ -41,7 +41,7 @@ from nerve.workspace import CONFIG_NAME
 
 logger = logging.getLogger("nerve.kernel")
 
-RECORD_BYTES = 4 * 1024 * 1024
+RECORD_BYTES = 2 * 1024 * 1024
 """How much the kernel may have recorded that is not committed yet; then it starts no further run."""
 
 LAST_SECONDS = 0.5

@@ -7,6 +7,7 @@ import subprocess
 import sysconfig
 import time
 from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import psutil
@@ -28,12 +29,13 @@ MEMORY = Goal("at most", 100)
 
 @measurement
 def archive_day(lab: Lab) -> Found:
-    """Memory while a day of 10 million rows is archived, verified, and asked for stats, a trace and all its entries."""
+    """Memory while a day of 10 million rows is archived, verified, asked for in three ways, and restored."""
     rows = RUN_ROWS * lab.size(3_333_334, 33_334)
     old = lab.new_folder() / "old.db"
     # From one midnight (UTC) to just before the next.
     fill(old, rows, oldest_days=OLDEST_DAYS + time.time() * 1000 % DAY_MS / DAY_MS, span_days=0.9999)
     run = _run_in_the_middle(old, rows)
+    day = (datetime.now(UTC) - timedelta(days=OLDEST_DAYS)).date().isoformat()
     with lab.engine() as engine:
         prepare(engine, old, "[]")
         old.unlink()
@@ -50,6 +52,7 @@ def archive_day(lab: Lab) -> Found:
             ("trace RUN --archived", ["trace", run, "--archived"], 1),
             ("stats --archived", ["stats", "--archived"], 1),
             ("logs --archived --json", ["logs", "--archived", "--json"], rows),
+            ("restore DAY", ["restore", day], 1),
         ):
             found.append(_row(f"memory of `nerve {name}` afterwards", *_measured(engine, command, least)))
         engine.stop(timeout=60)

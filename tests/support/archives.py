@@ -94,12 +94,20 @@ def write_large(db: Path, *, archived_days: int, rows_a_day: int) -> int:
     return last
 
 
+def write_table(db: Path, rows: int) -> None:
+    """Make, quickly, a log of so many entries (a multiple of three), all of FIRST_DAY and in the table."""
+    LogWriter.open(db).close()
+    with closing(sqlite3.connect(db)) as connection, connection:
+        connection.executemany("INSERT INTO logs VALUES (?, ?, ?, ?, ?, ?)", _rows(0, rows))
+        connection.execute("INSERT INTO meta VALUES ('settled_below', ?)", (str(rows + 1),))
+
+
 def _rows(day: int, rows: int) -> Iterator[tuple[int, str, str, str, str, int]]:
     """Give the rows of a day, the same number of which each day before it had."""
     first, start, step = day * rows + 1, at(day), DAY_MS // rows
     for n in range(0, rows, 3):
         number, ts = first + n, start + n * step
-        run = f"cpu/{number:032x}"
+        run = f"cpu/{ts:012x}7{number:019x}"
         begun = f'{{"sense":"cpu","reflex":"cpu-every-2s","trigger":"interval","cause":null,"scheduled_ts":{ts}}}'
         yield number, "reflex", "run_start", run, begun, ts
         yield number + 1, "sense", "reading", run, f'{{"percent":{n % 100}.5,"n":{n}}}', ts + 1
