@@ -268,8 +268,9 @@ def test_siblings_hang_up_is_seen_by_the_kernel_at_once() -> None:
     end_of(child)
 
 
-def test_a_fork_that_fails_is_an_os_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The caller decides what then; the link and the crash pipe are closed again, and signals flow."""
+@pytest.mark.parametrize("prefetches", [False, True])
+def test_a_fork_that_fails_is_an_os_error(monkeypatch: pytest.MonkeyPatch, *, prefetches: bool) -> None:
+    """The caller decides what then; the link and all pipes are closed again, and signals flow."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, [])
     opened: list[int] = []
     pipe = os.pipe
@@ -286,7 +287,7 @@ def test_a_fork_that_fails_is_an_os_error(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(os, "fork", no_fork)
     at_first = descriptors()
     with pytest.raises(OSError, match="no more processes"):
-        child_of(lambda _context: None)
+        Child(Role("probe", lambda _context: None, prefetches=prefetches), NO_BOOT, 12.5)
     for left in opened[2:]:  # multiprocessing leaves its own open
         os.close(left)
     assert descriptors() == at_first
