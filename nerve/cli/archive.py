@@ -8,7 +8,7 @@ from dataclasses import replace
 import click
 
 from nerve.archiving import archive_alone
-from nerve.cli.common import Duration, workspace_of
+from nerve.cli.options import Duration, workspace_of
 from nerve.cli.progress import Progressed, shown_progress
 from nerve.clock import SystemClock
 from nerve.config import load_config

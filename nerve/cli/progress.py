@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from nerve.progress import ArchiveProgress
 
@@ -55,3 +55,41 @@ def steps_done(progress: ArchiveProgress) -> int:
 def describe(progress: ArchiveProgress) -> str:
     """Say it in words."""
     return f"{progress.day}: archived {progress.archived}, deleted {progress.deleted} of {progress.due} entries"
+
+
+LINE_SECONDS = 5.0
+
+
+Working = Callable[[str, int, int], None]
+"""Hears what is being gone through, how far it is, and of how much (0 where nobody knows)."""
+
+
+@contextmanager
+def shown_work(verb: str) -> Iterator[Working]:
+    """Give what shows how far work is, in the block; `verb` says what is done, as in `checking`."""
+    if not sys.stderr.isatty():
+        yield Lines(verb, time.monotonic)
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(verb, total=None)
+        yield lambda what, done, total: bar.update(
+            task, description=f"{verb} {what}", completed=done, total=total or None
+        )
+
+
+class Lines:
+    """Says how far work is, every LINE_SECONDS of `now`: what takes no longer passes in silence."""
+
+    def __init__(self, verb: str, now: Callable[[], float]) -> None:
+        self._verb = verb
+        self._now = now
+        self._said = now()
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        """Hear of some progress."""
+        now = self._now()
+        if now - self._said >= LINE_SECONDS:
+            self._said = now
+            share = f": {100 * done // total}%" if total else " ..."
+            click.echo(f"nerve: {self._verb} {what}{share}", err=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from nerve.cli.common import workspace_of
+from nerve.cli.options import workspace_of
 from nerve.control import ControlClient, Reloaded, ReloadFiles
 from nerve.errors import NerveError
 from nerve.payload import printable

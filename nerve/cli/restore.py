@@ -8,9 +8,9 @@ from typing import Any
 
 import click
 
-from nerve.cli.common import NerveError, counted, workspace_of
-from nerve.cli.render import escape
-from nerve.cli.working import shown_work
+from nerve.cli.formatting import escape
+from nerve.cli.options import NerveError, counted, workspace_of
+from nerve.cli.progress import shown_work
 from nerve.store import LogReader
 from nerve.store.archive.restoring import restore_day
 from nerve.store.days import is_day

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from nerve.cli.common import workspace_of
+from nerve.cli.options import workspace_of
 from nerve.config import MAX_WORKERS
 from nerve.control import ControlClient, Scaled, ScaleWorkers
 

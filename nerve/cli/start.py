@@ -13,9 +13,9 @@ import psutil
 from setproctitle import setproctitle
 
 from nerve import diagnostics
-from nerve.advice import advice
 from nerve.children import Boot, Role, socket_listening_at
-from nerve.cli.common import Duration, workspace_of
+from nerve.cli.options import Duration, workspace_of
+from nerve.cli.preflight import advice
 from nerve.clock import SystemClock
 from nerve.config import Config, load_config
 from nerve.ids import uuid7_hex

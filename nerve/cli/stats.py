@@ -10,12 +10,12 @@ import click
 from rich.table import Table
 from rich.text import Text
 
-from nerve.cli.consoles import console_for
-from nerve.cli.reading import moment, open_workspace_log, printing, zone_of
-from nerve.cli.render import View, escape, print_json, quoted, short_ref, view_of
+from nerve.cli.console import console_for
+from nerve.cli.formatting import View, escape, print_json, quoted, short_ref, view_of
+from nerve.cli.log_access import moment, open_workspace_log, printing, zone_of
+from nerve.cli.moments import format_moment
 from nerve.clock import SystemClock
 from nerve.store import Counting, Filter, LogReader, SenseStatistics, Statistics, WholeLog
-from nerve.times import format_moment
 from nerve.units import format_duration
 
 BLOCKS = " ▁▂▃▄▅▆▇█"

@@ -14,7 +14,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from nerve.cli.common import workspace_of
+from nerve.cli.options import workspace_of
 from nerve.control import ControlClient, GetStatus, StatusReply
 from nerve.status import EngineStatus, SenseStatus, WorkerStatus
 from nerve.units import format_duration, format_size

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from nerve.cli.common import Duration, workspace_of
+from nerve.cli.options import Duration, workspace_of
 from nerve.control import Accepted, ControlClient, StopEngine
 from nerve.errors import ControlError
 

@@ -7,10 +7,10 @@ import sys
 
 import click
 
-from nerve.cli.consoles import console_for
-from nerve.cli.reading import open_workspace_log, printing, zone_of
-from nerve.cli.render import View, print_json, view_of
-from nerve.cli.tree import Forester, columns_of
+from nerve.cli.console import console_for
+from nerve.cli.formatting import View, print_json, view_of
+from nerve.cli.log_access import open_workspace_log, printing, zone_of
+from nerve.cli.trace_tree import Forester, columns_of
 from nerve.clock import SystemClock
 from nerve.errors import NerveError
 from nerve.ids import RUN_ID_DIGITS

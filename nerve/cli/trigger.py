@@ -7,14 +7,14 @@ import sys
 import click
 import msgspec
 
-from nerve.cli.common import Duration, workspace_of
-from nerve.cli.render import json_line, text_lines, view_of
+from nerve.cli.formatting import json_line, text_lines, view_of
+from nerve.cli.moments import SystemZone
+from nerve.cli.options import Duration, workspace_of
 from nerve.control import Accepted, ControlClient, Finished, TriggerSense
 from nerve.errors import PayloadError
 from nerve.events import Log
 from nerve.payload import encode_payload
 from nerve.store import Filter, LogReader
-from nerve.times import SystemZone
 
 ANSWER_SECONDS = 5.0
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import click
 import msgspec
 
-from nerve.cli.common import NerveError, counted, workspace_of
-from nerve.cli.render import colours_wanted, escape
-from nerve.cli.working import shown_work
+from nerve.cli.formatting import colours_wanted, escape
+from nerve.cli.options import NerveError, counted, workspace_of
+from nerve.cli.progress import shown_work
 from nerve.store.verification.findings import Report
 from nerve.store.verification.verifying import verify as verify_log
 

@@ -13,7 +13,7 @@ from typing import NoReturn, TextIO
 import click
 
 from nerve.checking import Problem, problem_of
-from nerve.cli.common import workspace_of
+from nerve.cli.options import workspace_of
 from nerve.codebase import Codebase, read_main, read_source, source_paths
 from nerve.config import Config, SenseConfig, load_config
 from nerve.errors import ConfigError, NerveError, WorkspaceError

@@ -17,7 +17,7 @@ from support.commands import NERVE, Command, Said
 from support.entries import completed, event, sql, started
 from support.waiting import wait_until
 
-from nerve.cli.working import Lines, shown_work
+from nerve.cli.progress import Lines, shown_work
 from nerve.store import query_logs
 
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nerve.times import SystemZone, format_moment, parse_moment
+from nerve.cli.moments import SystemZone, format_moment, parse_moment
 
 MINUTE, HOUR, DAY = 60_000, 3_600_000, 86_400_000
 BERLIN = ZoneInfo("Europe/Berlin")

@@ -7,7 +7,7 @@ import sys
 
 from rich.console import Console
 
-from nerve.cli.render import View
+from nerve.cli.formatting import View
 
 ENDLESS = 1_000_000
 """The width of a pipe, in which nothing is cut or wrapped."""

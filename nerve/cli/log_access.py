@@ -12,11 +12,11 @@ from typing import TextIO
 import click
 
 from nerve import store
-from nerve.cli.common import workspace_of
+from nerve.cli.moments import SystemZone, parse_moment
+from nerve.cli.options import workspace_of
 from nerve.clock import SystemClock
 from nerve.errors import NerveError
 from nerve.store import LogReader
-from nerve.times import SystemZone, parse_moment
 
 
 def open_workspace_log(ctx: click.Context, *, archived: bool = False) -> LogReader | store.WholeLog:

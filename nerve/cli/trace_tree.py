@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from rich.text import Text
 from rich.tree import Tree
 
-from nerve.cli.render import COLOURS, View, blocks, escape, level_of_status, name_and_payload, short_ref
+from nerve.cli.formatting import COLOURS, View, blocks, escape, level_of_status, name_and_payload, short_ref
+from nerve.cli.moments import format_moment
 from nerve.events import Log
 from nerve.store import Trace, TracedRun
-from nerve.times import format_moment
 from nerve.units import format_duration
 
 ASKED = "(asked)"

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import pytest
 
-from nerve.advice import advice, filesystem_of
+from nerve.cli.preflight import advice, filesystem_of
 
 
 class Mounted(NamedTuple):

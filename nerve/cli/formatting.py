@@ -15,10 +15,10 @@ from unicodedata import category, east_asian_width
 import click
 import msgspec
 
+from nerve.cli.moments import format_moment
 from nerve.events import DamagedLog, Log
 from nerve.ids import RUN_ID_DIGITS, sense_of
 from nerve.store.lines import to_line
-from nerve.times import format_moment
 
 Level = Literal["ok", "warning", "error"]
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nerve.cli.render import Level, View, columns, escape, json_line, level_of, text_lines
+from nerve.cli.formatting import Level, View, columns, escape, json_line, level_of, text_lines
 from nerve.events import Log
 
 CET = timezone(timedelta(hours=1))
