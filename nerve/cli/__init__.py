@@ -11,20 +11,20 @@ from nerve.errors import NerveError
 from nerve.version import __version__
 
 COMMANDS = {
-    "init": ("nerve.cli.workspace", "Make a workspace with working senses."),
-    "check": ("nerve.cli.workspace", "Validate nerve.yaml and the senses."),
-    "start": ("nerve.cli.start", "Run the engine in the foreground."),
-    "status": ("nerve.cli.status", "Show how the running engine is."),
-    "trigger": ("nerve.cli.trigger", "Run a sense now."),
-    "scale": ("nerve.cli.scale", "Change the number of workers."),
-    "reload": ("nerve.cli.reload", "Load nerve.yaml and the senses anew."),
-    "logs": ("nerve.cli.logs", "Ask the log."),
-    "trace": ("nerve.cli.trace", "Show where a run came from, and what came of it."),
-    "stats": ("nerve.cli.stats", "Show how the senses do."),
-    "archive": ("nerve.cli.archive", "Move old entries to the archive now."),
-    "verify": ("nerve.cli.verify", "Check that the log and its archive are whole."),
-    "restore": ("nerve.cli.restore", "Load an archived day into a database of its own."),
-    "stop": ("nerve.cli.stop", "Stop the running engine."),
+    "init": "Make a workspace with working senses.",
+    "check": "Validate nerve.yaml and the senses.",
+    "start": "Run the engine in the foreground.",
+    "status": "Show how the running engine is.",
+    "trigger": "Run a sense now.",
+    "scale": "Change the number of workers.",
+    "reload": "Load nerve.yaml and the senses anew.",
+    "logs": "Ask the log.",
+    "trace": "Show where a run came from, and what came of it.",
+    "stats": "Show how the senses do.",
+    "archive": "Move old entries to the archive now.",
+    "verify": "Check that the log and its archive are whole.",
+    "restore": "Load an archived day into a database of its own.",
+    "stop": "Stop the running engine.",
 }
 
 
@@ -36,10 +36,10 @@ class LazyGroup(click.Group):
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import the command's module and take the command of that name from it."""
+        """Import the command from the module of its name."""
         if cmd_name not in COMMANDS:
             return None
-        command = getattr(importlib.import_module(COMMANDS[cmd_name][0]), cmd_name)
+        command = getattr(importlib.import_module(f"nerve.cli.commands.{cmd_name}"), cmd_name)
         if not isinstance(command, click.Command):
             raise TypeError(f"{cmd_name} is no command")
         return command
@@ -57,7 +57,7 @@ class LazyGroup(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands without importing any."""
         with formatter.section("Commands"):
-            formatter.write_dl([(name, summary) for name, (_module, summary) in COMMANDS.items()])
+            formatter.write_dl(list(COMMANDS.items()))
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})

@@ -17,7 +17,7 @@ from honcho.environ import parse_procfile
 from peewee import SqliteDatabase
 
 from nerve.checking import problem_of
-from nerve.cli.workspace import FILES, SENSES
+from nerve.cli.commands.init import FILES, SENSES
 from nerve.clock import SystemClock
 from nerve.codebase import Codebase, read_main
 from nerve.config import Config, load_config

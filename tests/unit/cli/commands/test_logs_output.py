@@ -17,7 +17,7 @@ from support.commands import Write
 from support.listings import DISK, numbered, stamp, start
 
 from nerve import events
-from nerve.cli.logs import CHUNK_BYTES, Output
+from nerve.cli.commands.logs import CHUNK_BYTES, Output
 
 
 class Narrow(io.RawIOBase):

@@ -13,8 +13,8 @@ from support.commands import Command, Write
 from support.listings import STORY, ids, numbered, start
 
 from nerve import events
-from nerve.cli import logs as command
-from nerve.cli.logs import Output
+from nerve.cli.commands import logs as command
+from nerve.cli.commands.logs import Output
 from nerve.store import Filter, WholeLog
 
 

@@ -12,7 +12,7 @@ from support.commands import NERVE, Command, Write
 from support.entries import sql
 from support.runs import begun, ended, failed, run_id, said
 
-from nerve.cli.trace import trace as trace_command
+from nerve.cli.commands.trace import trace as trace_command
 
 CPU, ALERT, MAIL, DISK = (run_id(sense, n) for n, sense in enumerate(["cpu", "alert", "mail", "disk"]))
 

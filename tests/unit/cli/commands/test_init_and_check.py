@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from support.commands import Command
 
-from nerve.cli.workspace import FILES, sense_problems
+from nerve.cli.commands.check import sense_problems
+from nerve.cli.commands.init import FILES
 
 
 @pytest.fixture

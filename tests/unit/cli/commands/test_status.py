@@ -23,7 +23,7 @@ from nerve.status import (
     WriterStatus,
 )
 
-command_module = importlib.import_module("nerve.cli.status")
+command_module = importlib.import_module("nerve.cli.commands.status")
 RUN = "disk/" + "a" * 32
 
 

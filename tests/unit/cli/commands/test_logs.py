@@ -17,7 +17,7 @@ from support.entries import sql
 from support.listings import CPU, DISK, STORY, ids, numbered
 from support.runs import START
 
-from nerve.cli import logs as command
+from nerve.cli.commands import logs as command
 
 
 @pytest.fixture

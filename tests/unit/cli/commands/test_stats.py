@@ -11,8 +11,8 @@ import pytest
 from support.commands import NERVE, Command, Write
 from support.runs import START, begun, ended, failed, run_id
 
-from nerve.cli.stats import sparkline
-from nerve.cli.stats import stats as stats_command
+from nerve.cli.commands.stats import sparkline
+from nerve.cli.commands.stats import stats as stats_command
 
 
 @pytest.fixture

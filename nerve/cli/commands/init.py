@@ -1,0 +1,82 @@
+"""`nerve init`: make a workspace to begin with."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+from importlib import resources
+from pathlib import Path
+
+import click
+
+from nerve.errors import WorkspaceError
+
+SENSES = ("cpu", "load", "memory", "disk", "pressure")
+
+
+FILES = (".gitignore", "Procfile", *(f"senses/{sense}.py" for sense in SENSES), "nerve.yaml")
+"""What a new workspace holds. nerve.yaml is written last: a folder that has one has all the rest."""
+
+
+@click.command()
+@click.argument("directory", metavar="[DIR]", required=False, type=click.Path(path_type=Path))
+@click.option("-q", "--quiet", is_flag=True, help="Say nothing when all goes well.")
+@click.pass_context
+def init(ctx: click.Context, directory: Path | None, quiet: bool) -> None:
+    """Make a workspace with working senses in DIR, by default the current folder.
+
+    Files that are there already are kept as they are.
+
+    \b
+    Example:
+      nerve init my-workspace
+    """
+    home: Path = directory or ctx.find_root().obj or Path()
+    template = resources.files("nerve") / "workspace_template"
+    for name in FILES:
+        path = home / name
+        written = _write_new(path, (template / name).read_bytes())
+        if not quiet:
+            shown = click.format_filename(path)
+            click.echo(f"created {shown}" if written else f"kept    {shown}, which was there already")
+    if not quiet:
+        click.echo("\n".join(["", "Next:", *(f"  {step}" for step in _next_steps(home))]))
+
+
+def _write_new(path: Path, content: bytes) -> bool:
+    """Write a file, unless there is one; tells whether it did. A failure leaves no half of it behind."""
+    _make_folder(path.parent)
+    made = False
+    try:
+        with path.open("xb") as file:
+            made = True
+            file.write(content)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        if made:
+            path.unlink()
+        raise _unwritable(path, error) from None
+    return True
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        shown = click.format_filename(folder)
+        raise WorkspaceError(f"can't make the folder {shown}: a file is in its place; name another folder") from None
+    except OSError as error:
+        raise _unwritable(folder, error) from None
+
+
+def _unwritable(path: Path, error: OSError) -> WorkspaceError:
+    step = "make its place writable, or name another folder with `nerve init DIR`"
+    return WorkspaceError(f"can't write {click.format_filename(path)}: {error.strerror}; {step}")
+
+
+def _next_steps(home: Path) -> Iterator[str]:
+    if home.resolve() != Path.cwd():
+        yield f"cd {shlex.quote(click.format_filename(home))}"
+    yield "nerve start"
+    yield "nerve logs -f      (in another terminal)"
