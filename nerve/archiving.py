@@ -11,9 +11,9 @@ import msgspec
 
 from nerve import events
 from nerve.clock import Clock, SystemClock
+from nerve.config.logs_section import LogsConfig
 from nerve.errors import NoRoomError, StoreError
 from nerve.events import ErrorDetail, ErrorKind, LogEvent
-from nerve.logs_config import LogsConfig
 from nerve.messages import Archived
 from nerve.progress import ArchiveProgress
 from nerve.store import (

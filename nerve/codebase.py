@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-from nerve.config import SenseConfig
+from nerve.config.config import SenseConfig
 
 MAX_SOURCE_BYTES = 4 * 1024**2
 DIGEST_DIGITS = 32

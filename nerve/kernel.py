@@ -16,7 +16,7 @@ from dataclasses import replace
 from nerve import events
 from nerve.children import Boot, Child, Role
 from nerve.clock import Clock
-from nerve.config import MAX_WORKERS
+from nerve.config.config import MAX_WORKERS
 from nerve.control import ControlServer
 from nerve.errors import StartError
 from nerve.eventqueue import Lane

@@ -5,9 +5,9 @@ from __future__ import annotations
 import msgspec
 
 from nerve.codebase import Module, Version
-from nerve.config import Config
+from nerve.config.config import Config
+from nerve.config.logs_section import Compression
 from nerve.events import ErrorDetail, Status
-from nerve.logs_config import Compression
 from nerve.progress import ArchiveProgress
 from nerve.trigger import Trigger
 

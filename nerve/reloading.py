@@ -9,7 +9,7 @@ from pathlib import Path
 
 from nerve.checking import problem_of
 from nerve.codebase import Codebase, Module, SourceFile, Version, read_main, read_source
-from nerve.config import Config, load_config
+from nerve.config.config import Config, load_config
 from nerve.errors import ConfigError
 from nerve.messages import NewVersion, Update
 from nerve.payload import printable

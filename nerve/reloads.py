@@ -7,9 +7,9 @@ from collections.abc import Callable
 from itertools import count
 
 from nerve import events
-from nerve.changes import changes
 from nerve.children import Boot
 from nerve.clock import Clock
+from nerve.config.diff import changes
 from nerve.control import Answer, Refused, Reloaded
 from nerve.events import LogEvent
 from nerve.messages import Survey, Update

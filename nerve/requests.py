@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from nerve.clock import Clock
-from nerve.config import MAX_WORKERS
+from nerve.config.config import MAX_WORKERS
 from nerve.control import (
     Accepted,
     Answer,

@@ -14,7 +14,7 @@ import msgspec
 from nerve import events
 from nerve.beats import stagger
 from nerve.clock import Clock, Stamp
-from nerve.config import Config, ReflexConfig
+from nerve.config.config import Config, ReflexConfig
 from nerve.events import LogEvent, Status
 from nerve.histories import Histories, History
 from nerve.ids import RunIds

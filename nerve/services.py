@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from nerve.children import LONGEST_DELAY_SECONDS, PATIENT_DELAY_SECONDS, Child, Role
+from nerve.config.logs_section import LogsConfig
 from nerve.errors import WireError
-from nerve.logs_config import LogsConfig
 from nerve.loop import Loop
 from nerve.messages import ArchiveSettings, Failed, FromChild, Ready
 from nerve.service import Death, Service

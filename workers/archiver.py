@@ -12,11 +12,11 @@ from itertools import count
 from nerve.archiving import Archiving, archived_up_to, last_run
 from nerve.children import ChildContext
 from nerve.clock import Clock, SystemClock
+from nerve.config.logs_section import LogsConfig
 from nerve.errors import NerveError, StoreError
 from nerve.eventqueue import Conclude, EventSender, Order, Purge, Record, Unguarded, Vacuum
 from nerve.events import LogEvent
 from nerve.ids import uuid7_hex
-from nerve.logs_config import LogsConfig
 from nerve.messages import (
     ArchiveNow,
     ArchiverReport,

@@ -12,7 +12,7 @@ from support.engine import Engine
 from support.waiting import pause, wait_until
 
 from nerve.codebase import Codebase, read_main
-from nerve.config import load_config
+from nerve.config.config import load_config
 from nerve.control import ControlClient, GetStatus, Scaled, ScaleWorkers, StatusReply
 from nerve.status import EngineStatus
 from nerve.workspace import Workspace

@@ -14,10 +14,10 @@ from support.entries import event
 from nerve import archiving
 from nerve.archiving import Archiving, SoleOwner, archive_alone, archived_up_to, last_run
 from nerve.clock import Stamp, SystemClock
+from nerve.config.logs_section import LogsConfig
 from nerve.errors import NoRoomError, StoreError
 from nerve.events import LogEvent
 from nerve.lock import WorkspaceLock
-from nerve.logs_config import LogsConfig
 from nerve.messages import Archived
 from nerve.store import ArchiveRun, LogReader, LogWriter, PurgeOrder
 from nerve.store.days import DAY_MS, day_start

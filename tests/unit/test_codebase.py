@@ -27,7 +27,7 @@ from nerve.codebase import (
     read_source,
     source_paths,
 )
-from nerve.config import SenseConfig
+from nerve.config.config import SenseConfig
 
 FOLDER = Path("/w/senses")
 

@@ -14,7 +14,7 @@ import pytest
 from support.interrupters import installed_interrupter
 
 from nerve.codebase import Codebase, Version, read_main
-from nerve.config import SenseConfig
+from nerve.config.config import SenseConfig
 from nerve.errors import SenseLoadError
 from nerve.interruption import Interruption
 from nerve.loading import SenseLoader

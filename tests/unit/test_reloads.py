@@ -10,11 +10,11 @@ from typing import Any, cast
 import pytest
 from support.children import FakeChild
 
-from nerve.changes import changes
 from nerve.children import Boot, Child, Role
 from nerve.clock import Stamp
 from nerve.codebase import Module, Version
-from nerve.config import Config, SenseConfig
+from nerve.config.config import Config, SenseConfig
+from nerve.config.diff import changes
 from nerve.control import Refused, Reloaded, Reply
 from nerve.events import LogEvent
 from nerve.messages import NewVersion, Survey, Update

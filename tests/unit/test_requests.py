@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 from support.children import FakeChild
 
-from nerve.config import MAX_WORKERS, Config
+from nerve.config.config import MAX_WORKERS, Config
 from nerve.control import (
     Accepted,
     GetStatus,

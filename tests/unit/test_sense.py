@@ -17,7 +17,7 @@ from support.interrupters import installed_interrupter
 
 from nerve.clock import SystemClock
 from nerve.codebase import Codebase, Version, read_main
-from nerve.config import SenseConfig
+from nerve.config.config import SenseConfig
 from nerve.context import SenseContext
 from nerve.describing import MAX_MESSAGE_CHARS, MAX_TRACEBACK_CHARS
 from nerve.events import ErrorDetail, Log, LogEvent

@@ -20,7 +20,7 @@ from nerve.checking import problem_of
 from nerve.cli.commands.init import FILES, SENSES
 from nerve.clock import SystemClock
 from nerve.codebase import Codebase, read_main
-from nerve.config import Config, load_config
+from nerve.config.config import Config, load_config
 from nerve.context import SenseContext
 from nerve.events import Log, LogEvent
 from nerve.interruption import Interrupter

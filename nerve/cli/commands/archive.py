@@ -11,11 +11,11 @@ from nerve.archiving import archive_alone
 from nerve.cli.options import Duration, workspace_of
 from nerve.cli.progress import Progressed, shown_progress
 from nerve.clock import SystemClock
-from nerve.config import load_config
+from nerve.config.config import load_config
+from nerve.config.logs_section import LogsConfig
 from nerve.control import ArchiveDone, ControlClient, RunArchive
 from nerve.errors import ControlError, NotRunningError
 from nerve.lock import WorkspaceLock
-from nerve.logs_config import LogsConfig
 from nerve.messages import Archived
 from nerve.store import DayPlan, LogReader, plan
 from nerve.workspace import Workspace

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from nerve.cli.options import workspace_of
-from nerve.config import MAX_WORKERS
+from nerve.config.config import MAX_WORKERS
 from nerve.control import ControlClient, Scaled, ScaleWorkers
 
 ANSWER_SECONDS = 5.0

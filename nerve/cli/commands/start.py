@@ -17,7 +17,7 @@ from nerve.children import Boot, Role, socket_listening_at
 from nerve.cli.options import Duration, workspace_of
 from nerve.cli.preflight import advice
 from nerve.clock import SystemClock
-from nerve.config import Config, load_config
+from nerve.config.config import Config, load_config
 from nerve.ids import uuid7_hex
 from nerve.kernel import Kernel
 from nerve.lock import WorkspaceLock

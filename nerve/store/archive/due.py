@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from nerve.config.logs_section import LogsConfig
 from nerve.events import ArchiveReason
-from nerve.logs_config import LogsConfig
 from nerve.store.days import FIRST_TS, day_end, day_of, day_start
 from nerve.store.filters import Filter, Match
 from nerve.store.table.querying import LogReader

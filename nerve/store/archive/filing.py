@@ -9,9 +9,9 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
+from nerve.config.logs_section import LogsConfig
 from nerve.errors import DiskError, StoreError
 from nerve.events import ArchiveReason, Log
-from nerve.logs_config import LogsConfig
 from nerve.progress import ArchiveProgress
 from nerve.store.archive.adoption import examine
 from nerve.store.archive.compression import Stored

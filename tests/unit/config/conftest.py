@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from nerve import yaml_source
-from nerve.config import Config, load_config
+from nerve.config import yaml_reader as yaml_source
+from nerve.config.config import Config, load_config
 from nerve.errors import ConfigError
 
 Load = Callable[[str], Config]

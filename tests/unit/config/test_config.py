@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from nerve.config import Config, ReflexConfig, SenseConfig, load_config, parse_workers
-from nerve.logs_config import LogsConfig
+from nerve.config.config import Config, ReflexConfig, SenseConfig, load_config, parse_workers
+from nerve.config.logs_section import LogsConfig
 
 Load = Callable[[str], Config]
 Problems = Callable[[str], tuple[str, ...]]

@@ -11,7 +11,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nerve.config import load_config
+from nerve.config.config import load_config
 from nerve.errors import ConfigError
 
 KEYS = st.sampled_from(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from nerve.config import load_config
+from nerve.config.config import load_config
 from nerve.errors import ConfigError
 
 Problems = Callable[[str], tuple[str, ...]]

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from nerve import config
-from nerve.config import Config, ReflexConfig, SenseConfig, unthrottled_cycles
+from nerve.config import config
+from nerve.config.config import Config, ReflexConfig, SenseConfig, unthrottled_cycles
 
 Load = Callable[[str], Config]
 Problems = Callable[[str], tuple[str, ...]]

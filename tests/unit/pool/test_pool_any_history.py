@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from support.pool import NOW, Rig, ok, run_of, version_of
 
 from nerve.codebase import Version
-from nerve.config import MAX_WORKERS
+from nerve.config.config import MAX_WORKERS
 from nerve.messages import Finish, Outcome, Ready, Run
 from nerve.pool import Limits
 from nerve.worker import Ended, Worker

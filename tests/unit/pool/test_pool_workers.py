@@ -7,7 +7,7 @@ import signal
 import pytest
 from support.pool import NOW, Rig, run_of
 
-from nerve.config import MAX_WORKERS
+from nerve.config.config import MAX_WORKERS
 from nerve.messages import Finish, Ready
 from nerve.pool import Limits
 

@@ -13,9 +13,9 @@ import pytest
 from support.entries import event
 
 from nerve.clock import Stamp
+from nerve.config.logs_section import LogsConfig
 from nerve.eventqueue import Conclude, Done, Order, Purge, Request, Vacuum
 from nerve.events import LogEvent
-from nerve.logs_config import LogsConfig
 from nerve.messages import (
     Archived,
     ArchiveNow,

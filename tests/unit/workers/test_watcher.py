@@ -19,7 +19,7 @@ from watchdog.observers.api import BaseObserver
 
 from nerve.children import ChildContext
 from nerve.clock import SystemClock
-from nerve.config import load_config
+from nerve.config.config import load_config
 from nerve.messages import Blind, Finish, FromChild, Ready, Survey, ToChild, Update
 from nerve.reloading import InForce, applied, difference, first_in_force, read_disk, unpacked
 from nerve.wire import Channel

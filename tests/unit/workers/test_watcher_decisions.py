@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 
-from nerve.config import Config, SenseConfig
+from nerve.config.config import Config, SenseConfig
 from nerve.reloading import InForce
 from nerve.workspace import Workspace
 from workers.watcher import LONGEST_SECONDS, QUIET_SECONDS, Bell, Flurry, Place, places

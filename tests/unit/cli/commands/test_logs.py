@@ -253,5 +253,5 @@ def test_every_option_is_explained() -> None:
 def test_the_command_loads_nothing_heavy() -> None:
     """It has to feel instant: what it doesn't need stays out."""
     heavy = ["rich", "yaml", "asyncio", "multiprocessing", "multiprocessing_logging", "http", "nerve.kernel"]
-    code = f"import sys, nerve.cli.logs; print([name for name in {heavy} if name in sys.modules])"
+    code = f"import sys, nerve.cli.commands.logs; print([name for name in {heavy} if name in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

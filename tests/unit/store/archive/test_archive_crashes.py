@@ -25,8 +25,8 @@ from support.entries import completed, event, sql, started
 from nerve import archiving
 from nerve.archiving import Archiving, SoleOwner
 from nerve.clock import Stamp
+from nerve.config.logs_section import LogsConfig
 from nerve.events import Log, LogEvent
-from nerve.logs_config import LogsConfig
 from nerve.store.archive import filing as archive_module
 from nerve.store.archive.filing import Archive
 from nerve.store.archive.manifest import FileName

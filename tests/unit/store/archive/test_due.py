@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from support.entries import event, started
 
-from nerve.logs_config import LogsConfig
+from nerve.config.logs_section import LogsConfig
 from nerve.store.archive.due import DayPlan, DueDay, due_days, oversize, plan
 from nerve.store.days import DAY_MS, day_start
 from nerve.store.table.querying import LogReader

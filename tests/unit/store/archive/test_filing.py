@@ -13,9 +13,9 @@ from support.entries import completed, event, sql, started
 
 from nerve.archiving import SoleOwner
 from nerve.clock import Stamp
+from nerve.config.logs_section import LogsConfig
 from nerve.errors import DiskError, StoreError
 from nerve.events import Log
-from nerve.logs_config import LogsConfig
 from nerve.progress import ArchiveProgress
 from nerve.store.archive.compression import read_lines
 from nerve.store.archive.due import DayPlan, ended_days, plan

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nerve.changes import changes
-from nerve.config import Config, LogsConfig, ReflexConfig, SenseConfig
+from nerve.config.config import Config, LogsConfig, ReflexConfig, SenseConfig
+from nerve.config.diff import changes
 
 CPU = SenseConfig("cpu", "/w/senses/cpu.py", "io", None, 30.0, 5.0)
 EVERY = ReflexConfig("cpu-every-10s", "cpu", 10.0)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from typing import Any
 
-from nerve.config import Config
+from nerve.config.config import Config
 from nerve.units import format_duration, format_size
 
 _SIZES = frozenset({"max_payload", "max_rss", "max_size"})

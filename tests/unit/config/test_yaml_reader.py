@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from nerve.config import Config, ReflexConfig, load_config
+from nerve.config.config import Config, ReflexConfig, load_config
 from nerve.errors import ConfigError
 
 Load = Callable[[str], Config]

@@ -12,11 +12,10 @@ from itertools import count, islice, pairwise
 from pathlib import Path
 from typing import TypeVar
 
+from nerve.config.logs_section import LogsConfig, parse_interval, read_logs
+from nerve.config.yaml_reader import Value, load_yaml, quoted, read, unknown
 from nerve.errors import ConfigError
-from nerve.logs_config import LogsConfig
-from nerve.logs_source import parse_interval, read_logs
 from nerve.units import format_duration, format_size, parse_duration, parse_size
-from nerve.yaml_source import Value, load_yaml, quoted, read, unknown
 
 MAX_WORKERS = 64
 

@@ -1,0 +1,1 @@
+"""nerve.yaml: what it means, how it is read, and how two of it differ."""
