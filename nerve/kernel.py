@@ -17,7 +17,8 @@ from nerve import events
 from nerve.children import Boot, Child, Role
 from nerve.clock import Clock
 from nerve.config.config import MAX_WORKERS
-from nerve.control import ControlServer
+from nerve.control.server import ControlServer
+from nerve.control.status import KernelStatus
 from nerve.errors import StartError
 from nerve.eventqueue import Lane
 from nerve.events import ErrorDetail
@@ -34,7 +35,6 @@ from nerve.service import Death, Service
 from nerve.services import Roles, Services
 from nerve.shutdown import Ladder, Stage
 from nerve.signals import SCALE_SIGNALS, STOP_SIGNALS, SignalQueue
-from nerve.status import KernelStatus
 from nerve.version import __version__
 from nerve.worker import Worker
 from nerve.workspace import CONFIG_NAME

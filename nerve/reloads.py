@@ -10,7 +10,7 @@ from nerve import events
 from nerve.children import Boot
 from nerve.clock import Clock
 from nerve.config.diff import changes
-from nerve.control import Answer, Refused, Reloaded
+from nerve.control.protocol import Answer, Refused, Reloaded
 from nerve.events import LogEvent
 from nerve.messages import Survey, Update
 from nerve.recorder import Recorder

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from nerve.clock import Clock
 from nerve.config.config import MAX_WORKERS
-from nerve.control import (
+from nerve.control.protocol import (
     Accepted,
     Answer,
     ArchiveDone,
@@ -24,6 +24,7 @@ from nerve.control import (
     StopEngine,
     TriggerSense,
 )
+from nerve.control.status import ArchiverStatus, EngineStatus, KernelStatus, WatcherStatus, WorkerStatus, WriterStatus
 from nerve.events import Status
 from nerve.messages import Archived, ArchiveNow, ArchiverReport, Report, WriterReport
 from nerve.pool import Pool
@@ -32,14 +33,6 @@ from nerve.recorder import Recorder
 from nerve.reloads import Reloads
 from nerve.runs import Runs
 from nerve.services import Services
-from nerve.status import (
-    ArchiverStatus,
-    EngineStatus,
-    KernelStatus,
-    WatcherStatus,
-    WorkerStatus,
-    WriterStatus,
-)
 
 _NOT_RUN = "it will not run: the engine stops, or the sense was removed"
 

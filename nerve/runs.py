@@ -15,6 +15,7 @@ from nerve import events
 from nerve.beats import stagger
 from nerve.clock import Clock, Stamp
 from nerve.config.config import Config, ReflexConfig
+from nerve.control.status import SenseStatus
 from nerve.events import LogEvent, Status
 from nerve.histories import Histories, History
 from nerve.ids import RunIds
@@ -24,7 +25,6 @@ from nerve.recorder import Recorder
 from nerve.reloading import InForce
 from nerve.rules import Reflex, SenseRule, Start
 from nerve.scheduling import Schedule
-from nerve.status import SenseStatus
 from nerve.trigger import MANUAL, Signal, Trigger
 from nerve.worker import Ended
 

@@ -17,7 +17,8 @@ from bench.measurement import measurement
 from bench.results import Curve, Found, Goal, Row
 from bench.samples import Samples, interleaved
 from bench.watching import LogEye, titled, wait_for_file
-from nerve.control import ArchiveDone, ControlClient, RunArchive
+from nerve.control.client import ControlClient
+from nerve.control.protocol import ArchiveDone, RunArchive
 from nerve.workspace import Workspace
 
 EVENTS_A_SECOND = 5_000

@@ -10,7 +10,7 @@ import sys
 import atheris
 
 with atheris.instrument_imports():
-    from nerve.control import Envelope, Reply
+    from nerve.control.protocol import Envelope, Reply
     from nerve.errors import WireError
     from nerve.eventqueue.messages import FromWriter, ToWriter
     from nerve.messages import FromChild, ToChild

@@ -14,7 +14,7 @@ import pytest
 from support.engine import Engine
 from support.waiting import pause
 
-from nerve.control import PROTOCOL, Envelope, GetStatus
+from nerve.control.protocol import PROTOCOL, Envelope, GetStatus
 from nerve.wire import pack
 
 BEAT_MS = 50

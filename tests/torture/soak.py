@@ -15,7 +15,8 @@ import psutil
 from support.engine import Engine
 from support.waiting import pause
 
-from nerve.control import Accepted, ControlClient, Finished, GetStatus, StatusReply, TriggerSense
+from nerve.control.client import ControlClient
+from nerve.control.protocol import Accepted, Finished, GetStatus, StatusReply, TriggerSense
 from nerve.workspace import Workspace
 from torture.load import Load
 from torture.processes import finish, titled

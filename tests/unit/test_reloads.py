@@ -15,7 +15,7 @@ from nerve.clock import Stamp
 from nerve.codebase import Module, Version
 from nerve.config.config import Config, SenseConfig
 from nerve.config.diff import changes
-from nerve.control import Refused, Reloaded, Reply
+from nerve.control.protocol import Refused, Reloaded, Reply
 from nerve.events import LogEvent
 from nerve.messages import NewVersion, Survey, Update
 from nerve.recorder import Recorder

@@ -9,7 +9,7 @@ import pytest
 from support.children import FakeChild
 
 from nerve.config.config import MAX_WORKERS, Config
-from nerve.control import (
+from nerve.control.protocol import (
     Accepted,
     GetStatus,
     Refused,
@@ -20,10 +20,10 @@ from nerve.control import (
     StatusReply,
     StopEngine,
 )
+from nerve.control.status import EngineStatus, KernelStatus
 from nerve.messages import Report, WriterReport
 from nerve.reloading import InForce
 from nerve.requests import REPORT_SECONDS, Requests
-from nerve.status import EngineStatus, KernelStatus
 
 
 class Rig:

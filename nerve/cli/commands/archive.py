@@ -13,7 +13,8 @@ from nerve.cli.progress import Progressed, shown_progress
 from nerve.clock import SystemClock
 from nerve.config.config import load_config
 from nerve.config.logs_section import LogsConfig
-from nerve.control import ArchiveDone, ControlClient, RunArchive
+from nerve.control.client import ControlClient
+from nerve.control.protocol import ArchiveDone, RunArchive
 from nerve.errors import ControlError, NotRunningError
 from nerve.lock import WorkspaceLock
 from nerve.messages import Archived

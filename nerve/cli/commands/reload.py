@@ -5,7 +5,8 @@ from __future__ import annotations
 import click
 
 from nerve.cli.options import workspace_of
-from nerve.control import ControlClient, Reloaded, ReloadFiles
+from nerve.control.client import ControlClient
+from nerve.control.protocol import Reloaded, ReloadFiles
 from nerve.errors import NerveError
 from nerve.payload import printable
 

@@ -6,7 +6,8 @@ import click
 
 from nerve.cli.options import workspace_of
 from nerve.config.config import MAX_WORKERS
-from nerve.control import ControlClient, Scaled, ScaleWorkers
+from nerve.control.client import ControlClient
+from nerve.control.protocol import Scaled, ScaleWorkers
 
 ANSWER_SECONDS = 5.0
 

@@ -15,8 +15,9 @@ from rich.table import Table
 from rich.text import Text
 
 from nerve.cli.options import workspace_of
-from nerve.control import ControlClient, GetStatus, StatusReply
-from nerve.status import EngineStatus, SenseStatus, WorkerStatus
+from nerve.control.client import ControlClient
+from nerve.control.protocol import GetStatus, StatusReply
+from nerve.control.status import EngineStatus, SenseStatus, WorkerStatus
 from nerve.units import format_duration, format_size
 
 ANSWER_SECONDS = 5.0

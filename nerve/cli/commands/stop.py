@@ -5,7 +5,8 @@ from __future__ import annotations
 import click
 
 from nerve.cli.options import Duration, workspace_of
-from nerve.control import Accepted, ControlClient, StopEngine
+from nerve.control.client import ControlClient
+from nerve.control.protocol import Accepted, StopEngine
 from nerve.errors import ControlError
 
 ANSWER_SECONDS = 5.0

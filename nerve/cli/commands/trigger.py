@@ -10,7 +10,8 @@ import msgspec
 from nerve.cli.formatting import json_line, text_lines, view_of
 from nerve.cli.moments import SystemZone
 from nerve.cli.options import Duration, workspace_of
-from nerve.control import Accepted, ControlClient, Finished, TriggerSense
+from nerve.control.client import ControlClient
+from nerve.control.protocol import Accepted, Finished, TriggerSense
 from nerve.errors import PayloadError
 from nerve.events import Log
 from nerve.payload import encode_payload

@@ -17,7 +17,8 @@ from support.runs import START
 from nerve import cli
 from nerve.children import socket_listening_at
 from nerve.clock import Stamp, SystemClock
-from nerve.control import Answer, ControlServer, Reply, Request
+from nerve.control.protocol import Answer, Reply, Request
+from nerve.control.server import ControlServer
 from nerve.events import LogEvent
 from nerve.loop import Loop
 from nerve.store import LogWriter

@@ -11,7 +11,7 @@ import pytest
 from support.entries import event
 
 from nerve import archiving
-from nerve.control import ArchiveDone, Refused, RunArchive
+from nerve.control.protocol import ArchiveDone, Refused, RunArchive
 from nerve.errors import NoRoomError
 from nerve.store import LogWriter
 from nerve.store.days import DAY_MS, day_of

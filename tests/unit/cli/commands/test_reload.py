@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from nerve.control import Refused, Reloaded, ReloadFiles
+from nerve.control.protocol import Refused, Reloaded, ReloadFiles
 
 
 def test_it_tells_what_has_changed_and_what_was_loaded(command: Any, engine: Any) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from nerve.control import Refused, Scaled, ScaleWorkers
+from nerve.control.protocol import Refused, Scaled, ScaleWorkers
 
 
 @pytest.mark.parametrize(

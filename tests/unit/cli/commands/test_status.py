@@ -12,8 +12,8 @@ import msgspec
 import pytest
 from rich.console import Console
 
-from nerve.control import StatusReply
-from nerve.status import (
+from nerve.control.protocol import StatusReply
+from nerve.control.status import (
     ArchiverStatus,
     EngineStatus,
     KernelStatus,

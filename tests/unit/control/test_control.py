@@ -13,13 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nerve.children import socket_listening_at
-from nerve.control import (
+from nerve.control.client import ControlClient
+from nerve.control.protocol import (
     PROTOCOL,
     Accepted,
     Answer,
     ArchiveDone,
-    ControlClient,
-    ControlServer,
     Envelope,
     GetStatus,
     Refused,
@@ -27,6 +26,7 @@ from nerve.control import (
     RunArchive,
     StopEngine,
 )
+from nerve.control.server import ControlServer
 from nerve.errors import ControlError, NotRunningError
 from nerve.loop import Loop
 from nerve.progress import ArchiveProgress

@@ -1,0 +1,1 @@
+"""The control socket between `nerve ...` commands and the running engine."""
