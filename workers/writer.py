@@ -16,8 +16,8 @@ from nerve.children import ChildContext
 from nerve.clock import Clock, SystemClock
 from nerve.errors import DiskError, NerveError, StoreError
 from nerve.eventqueue import Done, EventReceiver, Gathered, Request
+from nerve.eventqueue.group_commit import MAX_GROUP_EVENTS, commit_due, group_seconds
 from nerve.events import ErrorDetail
-from nerve.grouping import MAX_GROUP_EVENTS, commit_due, group_seconds
 from nerve.messages import Failed, Finish, Ready, Report, ToChild, WriterReport
 from nerve.store import LogWriter
 from nerve.upkeep import Upkeep

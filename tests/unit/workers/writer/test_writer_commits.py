@@ -8,8 +8,8 @@ import pytest
 from support.eventqueue import event, names
 from support.writer import A_WHILE, Stage
 
-from nerve import grouping
-from nerve.grouping import GROUP_SECONDS, group_seconds
+from nerve.eventqueue import group_commit as grouping
+from nerve.eventqueue.group_commit import GROUP_SECONDS, group_seconds
 from workers import writer as writer_module
 from workers.writer import RATE_SECONDS, Rate
 

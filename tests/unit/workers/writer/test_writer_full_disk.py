@@ -10,7 +10,7 @@ from support.eventqueue import event, names
 from support.writer import A_WHILE, Stage
 
 from nerve.errors import StoreError
-from nerve.grouping import GROUP_SECONDS
+from nerve.eventqueue.group_commit import GROUP_SECONDS
 from nerve.messages import Finish, Report, WriterReport
 from workers import writer as writer_module
 from workers.writer import DISK_RETRY_SECONDS, ORPHAN_SECONDS

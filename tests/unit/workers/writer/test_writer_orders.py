@@ -7,7 +7,7 @@ from support.eventqueue import event, names
 from support.writer import A_WHILE, Stage
 
 from nerve.eventqueue import Conclude, Done, Purge, Record, Vacuum
-from nerve.grouping import GROUP_SECONDS
+from nerve.eventqueue.group_commit import GROUP_SECONDS
 from nerve.messages import ArchiveNow, Report, WriterReport
 from nerve.upkeep import Stride
 from workers.writer import RATE_SECONDS

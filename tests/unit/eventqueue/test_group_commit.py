@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nerve.grouping import (
+from nerve.eventqueue.group_commit import (
     GROUP_SECONDS,
     LONGEST_GROUP_SECONDS,
     MAX_GROUP_EVENTS,
