@@ -9,15 +9,15 @@ from nerve.version import __version__
 
 if TYPE_CHECKING:
     from nerve.context import SenseContext
-    from nerve.events import Log
+    from nerve.events.model import Log
+    from nerve.events.trigger import Signal, Trigger
     from nerve.store import query_logs
-    from nerve.trigger import Signal, Trigger
 
 _HOMES = {
-    "Log": "nerve.events",
+    "Log": "nerve.events.model",
     "SenseContext": "nerve.context",
-    "Signal": "nerve.trigger",
-    "Trigger": "nerve.trigger",
+    "Signal": "nerve.events.trigger",
+    "Trigger": "nerve.events.trigger",
     "query_logs": "nerve.store",
 }
 

@@ -9,11 +9,11 @@ from typing import Protocol
 
 import msgspec
 
-from nerve import events
 from nerve.clock import Clock, SystemClock
 from nerve.config.logs_section import LogsConfig
 from nerve.errors import NoRoomError, StoreError
-from nerve.events import ErrorDetail, ErrorKind, LogEvent
+from nerve.events import catalog
+from nerve.events.model import ErrorDetail, ErrorKind, LogEvent
 from nerve.messages import Archived
 from nerve.progress import ArchiveProgress
 from nerve.store import (
@@ -108,7 +108,7 @@ class Archiving:
 
     def _record(self, filed: Filed) -> None:
         entry, number, reason = filed
-        event = events.archive(
+        event = catalog.archive(
             self._clock.stamp(), entry.day, rows=entry.rows, file=entry.file, sha256=entry.sha256, reason=reason
         )
         self._owner.record_file(event, number)
@@ -142,7 +142,7 @@ class Archiving:
         if again or message not in self._recorded:
             self._recorded |= {message}
             self._owner.warn(message)
-            self._owner.record(events.error(self._clock.stamp(), "archiver", ErrorDetail(kind, message)))
+            self._owner.record(catalog.error(self._clock.stamp(), "archiver", ErrorDetail(kind, message)))
 
 
 class SoleOwner:

@@ -6,9 +6,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from nerve.clock import Clock, Moment
-from nerve.events import Log, LogEvent, from_sense
-from nerve.redaction import Redactor
-from nerve.trigger import Signal, Trigger
+from nerve.events.catalog import from_sense
+from nerve.events.model import Log, LogEvent
+from nerve.events.redaction import Redactor
+from nerve.events.trigger import Signal, Trigger
 
 if TYPE_CHECKING:
     from nerve.store import SqliteDatabase

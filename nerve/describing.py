@@ -9,7 +9,7 @@ import traceback
 from itertools import dropwhile
 from pathlib import Path
 
-from nerve.payload import valid_text
+from nerve.events.payload import valid_text
 
 MAX_TRACEBACK_CHARS = 16 * 1024
 MAX_MESSAGE_CHARS = 2 * 1024

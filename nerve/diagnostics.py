@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 from multiprocessing_logging import MultiProcessingHandler
 
-from nerve.payload import valid_text
+from nerve.events.payload import valid_text
 
 BUFFER_BYTES = 1024 * 1024
 MAX_RECORD_CHARS = 16 * 1024

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from nerve.config.config import Config, SenseConfig
-from nerve.events import Status
+from nerve.events.model import Status
 from nerve.messages import Outcome, Run
 from nerve.places import QUICK_MS, expected_ms
 

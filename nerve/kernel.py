@@ -13,7 +13,6 @@ import signal
 import socket
 from dataclasses import replace
 
-from nerve import events
 from nerve.children import Boot, Child, Role
 from nerve.clock import Clock
 from nerve.config.config import MAX_WORKERS
@@ -21,7 +20,8 @@ from nerve.control.server import ControlServer
 from nerve.control.status import KernelStatus
 from nerve.errors import StartError
 from nerve.eventqueue import Lane
-from nerve.events import ErrorDetail
+from nerve.events import catalog
+from nerve.events.model import ErrorDetail
 from nerve.loop import Loop
 from nerve.messages import Archived, ArchiverReport, Blind, FromChild, Update, WriterReport
 from nerve.pool import Limits, Pool
@@ -208,7 +208,7 @@ class Kernel:
         message = f"the {name} died ({death.message}): {then}"
         logger.warning(message)
         detail = ErrorDetail("process_died", message, exit_code=death.exit_code)
-        self._recorder.submit([events.error(self._clock.stamp(), name, detail)])
+        self._recorder.submit([catalog.error(self._clock.stamp(), name, detail)])
         if service is self._services.archiver:
             self._requests.archiver_died(death.message)
         if service is self._services.watcher:
@@ -236,7 +236,7 @@ class Kernel:
         if after != before:
             logger.info("workers: %d -> %d (%s)", before, after, by)
             self._recorder.submit(
-                [events.scale(self._clock.stamp(), self._boot.boot_id, before=before, after=after, by=by)]
+                [catalog.scale(self._clock.stamp(), self._boot.boot_id, before=before, after=after, by=by)]
             )
             self._pool.resize(after, self._clock.now())
         return before
@@ -264,7 +264,7 @@ class Kernel:
         if not self._pool.workers and self._services.readers_ended:
             self._stage = Stage.RECORD
             uptime_ms = round((now - self._started) * 1000)
-            stop = events.stop(self._clock.stamp(), self._boot.boot_id, reason=ladder.reason, uptime_ms=uptime_ms)
+            stop = catalog.stop(self._clock.stamp(), self._boot.boot_id, reason=ladder.reason, uptime_ms=uptime_ms)
             self._recorder.submit([stop])
 
     def _end_everything(self) -> None:
@@ -281,7 +281,7 @@ class Kernel:
 
     def _record_start(self) -> None:
         config = self._boot.in_force.config
-        start = events.start(
+        start = catalog.start(
             self._clock.stamp(),
             self._boot.boot_id,
             version=__version__,
@@ -294,7 +294,7 @@ class Kernel:
 
     def _offended(self, message: str) -> None:
         logger.warning(message)
-        self._recorder.submit([events.error(self._clock.stamp(), "kernel", ErrorDetail("wire", message))])
+        self._recorder.submit([catalog.error(self._clock.stamp(), "kernel", ErrorDetail("wire", message))])
 
     def _status(self) -> KernelStatus:
         uptime_ms = round((self._clock.now() - self._started) * 1000)

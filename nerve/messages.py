@@ -7,9 +7,9 @@ import msgspec
 from nerve.codebase import Module, Version
 from nerve.config.config import Config
 from nerve.config.logs_section import Compression
-from nerve.events import ErrorDetail, Status
+from nerve.events.model import ErrorDetail, Status
+from nerve.events.trigger import Trigger
 from nerve.progress import ArchiveProgress
-from nerve.trigger import Trigger
 
 
 class Run(msgspec.Struct, frozen=True, tag=1):

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from nerve.children import FIRST_DELAY_SECONDS, Child, describe_exit, restart_delay
 from nerve.errors import WireError
-from nerve.events import Status
+from nerve.events.model import Status
 from nerve.messages import Failed, Finish, FromChild, Outcome, Ready, Run
 from nerve.places import PREFETCH_RUNS, Places
 from nerve.prefetch import PREFETCHING

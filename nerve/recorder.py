@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from nerve.clock import Clock
 from nerve.eventqueue import Lane
-from nerve.events import LogEvent
+from nerve.events.model import LogEvent
 from nerve.loop import Loop
 
 RECONNECT_SECONDS = 0.05

@@ -6,12 +6,12 @@ import os
 from collections.abc import Callable
 from itertools import count
 
-from nerve import events
 from nerve.children import Boot
 from nerve.clock import Clock
 from nerve.config.diff import changes
 from nerve.control.protocol import Answer, Refused, Reloaded
-from nerve.events import LogEvent
+from nerve.events import catalog
+from nerve.events.model import LogEvent
 from nerve.messages import Survey, Update
 from nerve.recorder import Recorder
 from nerve.reloading import InForce, applied, unpacked
@@ -88,16 +88,16 @@ class Reloads:
         now = self._clock.stamp()
         recorded = []
         if update.problems:
-            recorded.append(events.config_refused(now, self._boot_id, update.problems))
+            recorded.append(catalog.config_refused(now, self._boot_id, update.problems))
         if update.config:
-            recorded.append(events.config_reload(now, self._boot_id, self._changes(before)))
+            recorded.append(catalog.config_reload(now, self._boot_id, self._changes(before)))
         versions = unpacked(update)
         for sense, line in update.broken.items():
             # One that is new has no version before: its runs go by the broken one, and fail.
             digest = versions[sense].digest if sense in versions else None
-            recorded.append(events.sense_refused(now, sense, line, digest))
+            recorded.append(catalog.sense_refused(now, sense, line, digest))
         return recorded + [
-            events.sense_reload(now, sense, digest=version.digest, files=self._relative(version.digests))
+            catalog.sense_reload(now, sense, digest=version.digest, files=self._relative(version.digests))
             for sense, version in versions.items()
             if sense not in update.broken
         ]

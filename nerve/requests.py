@@ -25,7 +25,7 @@ from nerve.control.protocol import (
     TriggerSense,
 )
 from nerve.control.status import ArchiverStatus, EngineStatus, KernelStatus, WatcherStatus, WorkerStatus, WriterStatus
-from nerve.events import Status
+from nerve.events.model import Status
 from nerve.messages import Archived, ArchiveNow, ArchiverReport, Report, WriterReport
 from nerve.pool import Pool
 from nerve.progress import ArchiveProgress

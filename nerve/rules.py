@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from nerve.trigger import Signal, TriggerKind
+from nerve.events.trigger import Signal, TriggerKind
 
 
 @dataclass(frozen=True, slots=True)

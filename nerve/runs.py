@@ -11,12 +11,13 @@ from typing import NamedTuple
 
 import msgspec
 
-from nerve import events
 from nerve.beats import stagger
 from nerve.clock import Clock, Stamp
 from nerve.config.config import Config, ReflexConfig
 from nerve.control.status import SenseStatus
-from nerve.events import LogEvent, Status
+from nerve.events import catalog
+from nerve.events.model import LogEvent, Status
+from nerve.events.trigger import MANUAL, Signal, Trigger
 from nerve.histories import Histories, History
 from nerve.ids import RunIds
 from nerve.messages import Outcome, Run
@@ -25,7 +26,6 @@ from nerve.recorder import Recorder
 from nerve.reloading import InForce
 from nerve.rules import Reflex, SenseRule, Start
 from nerve.scheduling import Schedule
-from nerve.trigger import MANUAL, Signal, Trigger
 from nerve.worker import Ended
 
 Announce = Callable[[str | None, Status], None]
@@ -165,7 +165,7 @@ class Runs:
         )
         if start.tickets:
             self._awaited[run.run_id] = start.tickets
-        event = events.run_start(
+        event = catalog.run_start(
             stamp,
             run.run_id,
             run.sense,
@@ -208,13 +208,13 @@ class Runs:
             detail = outcome.error
             if backoff:
                 detail = msgspec.structs.replace(detail, backoff_ms=round(backoff * 1000))
-            errors = [events.error(stamp, run.run_id, detail)]
+            errors = [catalog.error(stamp, run.run_id, detail)]
         return self._complete(run, outcome, errors, stamp, pid=ending.pid, now=now)
 
     def _complete(
         self, run: Run, outcome: Outcome, errors: list[LogEvent], stamp: Stamp, *, pid: int | None, now: float
     ) -> _End:
-        complete = events.run_complete(
+        complete = catalog.run_complete(
             stamp,
             run.run_id,
             run.sense,

@@ -10,10 +10,10 @@ from itertools import count
 from typing import Literal
 
 from nerve.beats import Beats, Grid, Pulse
+from nerve.events.trigger import Signal
 from nerve.pacing import backoff, throttle_end
 from nerve.places import Places
 from nerve.rules import Reflex, SenseRule, Start, coalesce
-from nerve.trigger import Signal
 
 SenseState = Literal["idle", "running", "pending", "throttled", "backoff"]
 

@@ -14,13 +14,14 @@ from nerve.clock import Clock
 from nerve.context import SenseContext
 from nerve.describing import ASYNCIO_FOLDER, describe, trace
 from nerve.errors import PayloadError, SenseLoadError
-from nerve.events import ErrorDetail, Status, quarantine
+from nerve.events.catalog import quarantine
+from nerve.events.model import ErrorDetail, Status
+from nerve.events.payload import encode_payload, printable
+from nerve.events.redaction import redactor_of
+from nerve.events.trigger import Trigger
 from nerve.interruption import Interrupter
 from nerve.loading import SenseLoader
 from nerve.messages import Outcome, Run
-from nerve.payload import encode_payload, printable
-from nerve.redaction import redactor_of
-from nerve.trigger import Trigger
 from nerve.units import format_duration
 
 

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from nerve.clock import Clock
 from nerve.eventqueue import Conclude, Done, Purge, Record, Request, Vacuum
-from nerve.events import LogEvent
+from nerve.events.model import LogEvent
 from nerve.store import ArchiveRun
 
 STEP_SECONDS = 0.02

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from nerve.clock import Clock
 from nerve.errors import DiskError
-from nerve.events import ErrorDetail
+from nerve.events.model import ErrorDetail
 from nerve.units import format_size
 
 logger = logging.getLogger("nerve.writer")

@@ -10,7 +10,7 @@ import msgspec
 
 from nerve.children import Child, describe_exit
 from nerve.codebase import Version
-from nerve.events import ErrorDetail, Status
+from nerve.events.model import ErrorDetail, Status
 from nerve.messages import Outcome, Run
 from nerve.places import STALL_SECONDS
 from nerve.units import format_duration

@@ -15,7 +15,7 @@ from nerve.clock import Clock, SystemClock
 from nerve.config.logs_section import LogsConfig
 from nerve.errors import NerveError, StoreError
 from nerve.eventqueue import Conclude, EventSender, Order, Purge, Record, Unguarded, Vacuum
-from nerve.events import LogEvent
+from nerve.events.model import LogEvent
 from nerve.ids import uuid7_hex
 from nerve.messages import (
     ArchiveNow,

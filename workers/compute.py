@@ -19,17 +19,17 @@ from nerve.context import SenseContext
 from nerve.describing import trace
 from nerve.errors import PayloadError
 from nerve.eventqueue import EventSender
-from nerve.events import from_logging
+from nerve.events.catalog import from_logging
+from nerve.events.payload import DEFAULT_MAX_BYTES, encode_payload, valid_text
+from nerve.events.redaction import redactor_of
+from nerve.events.trigger import Trigger
 from nerve.ids import uuid7_hex
 from nerve.interruption import Interrupter
 from nerve.loading import SenseLoader
 from nerve.messages import Finish, Outcome, Ready, Run, ToChild
-from nerve.payload import DEFAULT_MAX_BYTES, encode_payload, valid_text
 from nerve.prefetch import take
-from nerve.redaction import redactor_of
 from nerve.sense import perform
 from nerve.store import SenseDatabases
-from nerve.trigger import Trigger
 from nerve.wire import Channel
 from workers import bootstrap
 

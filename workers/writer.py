@@ -11,13 +11,13 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from nerve import events
 from nerve.children import ChildContext
 from nerve.clock import Clock, SystemClock
 from nerve.errors import DiskError, NerveError, StoreError
 from nerve.eventqueue import Done, EventReceiver, Gathered, Request
 from nerve.eventqueue.group_commit import MAX_GROUP_EVENTS, commit_due, group_seconds
-from nerve.events import ErrorDetail
+from nerve.events import catalog
+from nerve.events.model import ErrorDetail, LogEvent
 from nerve.messages import Failed, Finish, Ready, Report, ToChild, WriterReport
 from nerve.store import LogWriter
 from nerve.upkeep import Upkeep
@@ -77,7 +77,7 @@ class Writer:
         )
         self._selector.register(link, selectors.EVENT_READ, self._obey)
         self._receiver.expect(store.producers())
-        self._own: list[events.LogEvent] = []
+        self._own: list[LogEvent] = []
         self._oldest: float | None = None
         self._last_commit = 0.0
         self._gather = 0.0
@@ -257,7 +257,7 @@ class Writer:
     def _record(self, detail: ErrorDetail) -> None:
         """Have an error of the writer's own committed with what comes next, or else alone."""
         logger.warning(detail.message)
-        self._own.append(events.error(self._clock.stamp(), "writer", detail))
+        self._own.append(catalog.error(self._clock.stamp(), "writer", detail))
         if self._oldest is None:
             self._oldest = self._clock.now()
 

@@ -16,7 +16,7 @@ import click
 import msgspec
 
 from nerve.cli.moments import format_moment
-from nerve.events import DamagedLog, Log
+from nerve.events.model import DamagedLog, Log
 from nerve.ids import RUN_ID_DIGITS, sense_of
 from nerve.store.lines import to_line
 

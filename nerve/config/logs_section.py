@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from nerve.config.yaml_reader import Value, quoted, read
-from nerve.payload import DEFAULT_MAX_BYTES
-from nerve.redaction import words_of
+from nerve.events.payload import DEFAULT_MAX_BYTES
+from nerve.events.redaction import words_of
 from nerve.units import format_duration, format_size, parse_duration, parse_size
 
 Compression = Literal["zstd"]

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import msgspec
 
 from nerve.control.status import EngineStatus
-from nerve.events import Status
+from nerve.events.model import Status
 from nerve.progress import ArchiveProgress
 
 PROTOCOL = 1

@@ -6,7 +6,7 @@ from typing import Literal
 
 import msgspec
 
-from nerve.events import Status
+from nerve.events.model import Status
 
 SenseState = Literal["idle", "running", "pending", "throttled", "backoff"]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from nerve.errors import WireError
 from nerve.eventqueue.messages import Ack, Batch, Done, FromWriter, Goodbye, Hello, Order, Welcome
 from nerve.eventqueue.pipe import PipedChannel
-from nerve.events import LogEvent
+from nerve.events.model import LogEvent
 from nerve.wire import Channel, pack
 
 logger = logging.getLogger("nerve.eventqueue")

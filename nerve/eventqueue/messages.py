@@ -6,7 +6,7 @@ from typing import Annotated
 
 import msgspec
 
-from nerve.events import LogEvent
+from nerve.events.model import LogEvent
 
 
 class Hello(msgspec.Struct, frozen=True, tag=1, array_like=True):

@@ -33,7 +33,7 @@ from nerve.eventqueue.messages import (
     Welcome,
 )
 from nerve.eventqueue.pipe import WriterChannel
-from nerve.events import LogEvent
+from nerve.events.model import LogEvent
 from nerve.wire import same_user
 
 logger = logging.getLogger("nerve.writer")

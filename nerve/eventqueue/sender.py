@@ -16,7 +16,7 @@ from typing import Protocol
 
 from nerve.eventqueue.lane import LIMIT_BYTES, Lane
 from nerve.eventqueue.messages import Done, Order
-from nerve.events import LogEvent
+from nerve.events.model import LogEvent
 from nerve.wire import poll_events
 
 RECONNECT_MS = 20

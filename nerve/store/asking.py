@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from nerve.events import Log
+from nerve.events.model import Log
 from nerve.store.filters import Filter
 from nerve.store.onelog import WholeLog
 from nerve.store.table.querying import LogReader

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from nerve.events import Log
+from nerve.events.model import Log
 from nerve.store.models import Row
 
 

@@ -7,7 +7,7 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 from types import TracebackType
 
-from nerve.events import Log
+from nerve.events.model import Log
 from nerve.store.archive.archived import ArchivedFiles, archive_of, may_hold
 from nerve.store.archive.judging import judge_of
 from nerve.store.archive.manifest import ManifestEntry

@@ -13,7 +13,7 @@ from support.engine import Engine
 from support.entries import event, started
 
 from nerve.clock import Stamp
-from nerve.events import from_sense
+from nerve.events.catalog import from_sense
 from nerve.store import LogWriter
 
 DAY_MS = 86_400_000

@@ -13,8 +13,8 @@ from pathlib import Path
 from support.engine import Engine
 from support.waiting import wait_until
 
-from nerve import events
 from nerve.clock import Stamp
+from nerve.events import catalog
 from nerve.store import LogWriter
 
 DAY_MS = 86_400_000
@@ -105,5 +105,5 @@ def append(engine: Engine, rows: int, *, days_ago: int = 0) -> None:
     ts = time.time_ns() // 1_000_000 - days_ago * DAY_MS
     engine.db.parent.mkdir(exist_ok=True)
     writer = LogWriter.open(engine.db)
-    writer.append([events.from_sense(Stamp(ts, 0), "old/0", "reading", {"n": n}) for n in range(rows)], {})
+    writer.append([catalog.from_sense(Stamp(ts, 0), "old/0", "reading", {"n": n}) for n in range(rows)], {})
     writer.close()

@@ -9,7 +9,7 @@ import pytest
 from support.engine import Engine
 
 from nerve.clock import Stamp
-from nerve.events import from_sense
+from nerve.events.catalog import from_sense
 from nerve.store import Filter, LogWriter, WholeLog
 
 DAY_MS = 86_400_000

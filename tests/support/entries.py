@@ -9,7 +9,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from nerve.events import LogEvent
+from nerve.events.model import LogEvent
 
 NOON = 1_700_049_600_000
 """2023-11-15 12:00 UTC."""

@@ -15,7 +15,7 @@ from typing import Any
 
 from nerve.clock import Clock, Stamp
 from nerve.eventqueue import EventReceiver, Gathered, Lane
-from nerve.events import LogEvent
+from nerve.events.model import LogEvent
 
 
 @contextmanager

@@ -7,9 +7,9 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from nerve import events
 from nerve.clock import Stamp
-from nerve.events import LogEvent
+from nerve.events import catalog
+from nerve.events.model import ErrorDetail, LogEvent
 from support.commands import NERVE, Said
 from support.runs import START
 
@@ -24,16 +24,16 @@ def stamp(minute: float) -> Stamp:
 
 def numbered(*numbers: int) -> list[LogEvent]:
     """Make an event for each number."""
-    return [events.from_sense(stamp(n), DISK, "reading", {"n": n}) for n in numbers]
+    return [catalog.from_sense(stamp(n), DISK, "reading", {"n": n}) for n in numbers]
 
 
 STORY = [
-    events.stop(stamp(1), "c" * 32, reason="test", uptime_ms=5),
-    events.from_sense(stamp(2), DISK, "reading", {"used": 0.93}),
-    events.run_complete(stamp(3), DISK, "disk-usage", status="ok", duration_ms=1.5, signal=True, worker=7),
-    events.error(stamp(4), CPU, events.ErrorDetail("compute", "no \x1b[31m", "ValueError", "Traceback:\n  boom\n")),
-    events.run_complete(stamp(5), CPU, "cpu", status="error", duration_ms=2.0, signal=False, worker=7),
-    events.from_logging(stamp(6), None, "warning", {"logger": "root"}, 1000),
+    catalog.stop(stamp(1), "c" * 32, reason="test", uptime_ms=5),
+    catalog.from_sense(stamp(2), DISK, "reading", {"used": 0.93}),
+    catalog.run_complete(stamp(3), DISK, "disk-usage", status="ok", duration_ms=1.5, signal=True, worker=7),
+    catalog.error(stamp(4), CPU, ErrorDetail("compute", "no \x1b[31m", "ValueError", "Traceback:\n  boom\n")),
+    catalog.run_complete(stamp(5), CPU, "cpu", status="error", duration_ms=2.0, signal=False, worker=7),
+    catalog.from_logging(stamp(6), None, "warning", {"logger": "root"}, 1000),
 ]
 
 

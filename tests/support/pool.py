@@ -7,9 +7,9 @@ from typing import cast
 
 from nerve.children import Child
 from nerve.codebase import Module, Version
+from nerve.events.trigger import Trigger
 from nerve.messages import Outcome, Ready, Run
 from nerve.pool import Pool
-from nerve.trigger import Trigger
 from nerve.worker import Worker
 from support.children import FakeChild
 

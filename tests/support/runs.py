@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from nerve import events
 from nerve.clock import Stamp
-from nerve.events import LogEvent, Status
-from nerve.trigger import Signal, Trigger, TriggerKind
+from nerve.events import catalog
+from nerve.events.model import ErrorDetail, LogEvent, Status
+from nerve.events.trigger import Signal, Trigger, TriggerKind
 
 START = 1_795_428_000_000
 """2026-11-23 10:00 UTC."""
@@ -26,22 +26,22 @@ def begun(
     kind = kind or ("signal" if cause else "interval")
     reflex = None if kind == "manual" else f"{sense}-reflex"
     trigger = Trigger(kind, reflex, signal, coalesced, stamp.ts)
-    return events.run_start(stamp, run, sense, trigger, digest="d", lateness_ms=3, skipped=0)
+    return catalog.run_start(stamp, run, sense, trigger, digest="d", lateness_ms=3, skipped=0)
 
 
 def ended(run: str, status: Status = "ok", *, ms: float | None = 5.5, signal: bool = True, n: int = 0) -> LogEvent:
     """Make the `run_complete` of a run, `n` seconds and 500 ms after START."""
     stamp = Stamp(START + n * 1000 + 500, 0)
     sense = run.partition("/")[0]
-    return events.run_complete(stamp, run, sense, status=status, duration_ms=ms, signal=signal, worker=7)
+    return catalog.run_complete(stamp, run, sense, status=status, duration_ms=ms, signal=signal, worker=7)
 
 
 def failed(run: str, message: str = "boom", *, n: int = 0) -> LogEvent:
     """Make the error of a run."""
-    detail = events.ErrorDetail("compute", message, "ValueError", "Traceback:\n  boom\n")
-    return events.error(Stamp(START + n * 1000 + 400, 0), run, detail)
+    detail = ErrorDetail("compute", message, "ValueError", "Traceback:\n  boom\n")
+    return catalog.error(Stamp(START + n * 1000 + 400, 0), run, detail)
 
 
 def said(run: str, payload: object, *, n: int = 0) -> LogEvent:
     """Make an entry that a run logged itself."""
-    return events.from_sense(Stamp(START + n * 1000 + 100, 0), run, "reading", payload)
+    return catalog.from_sense(Stamp(START + n * 1000 + 100, 0), run, "reading", payload)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from nerve.events.trigger import Signal
 from nerve.places import Places
 from nerve.rules import Reflex, SenseRule, Start
 from nerve.scheduling import Schedule
-from nerve.trigger import Signal
 
 A, B, C = SenseRule("a"), SenseRule("b"), SenseRule("c")
 EVERY_SECOND = Reflex("a-every-1s", "a", interval=1.0)

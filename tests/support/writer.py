@@ -15,7 +15,7 @@ import msgspec
 from nerve.clock import Clock, Stamp
 from nerve.errors import DiskError, StoreError
 from nerve.eventqueue import Lane
-from nerve.events import ErrorDetail, LogEvent
+from nerve.events.model import ErrorDetail, LogEvent
 from nerve.messages import ArchiveNow, Finish, FromChild, Report
 from nerve.store import ArchiveRun
 from nerve.wire import Channel

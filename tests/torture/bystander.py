@@ -9,7 +9,7 @@ from support.engine import Engine
 
 from nerve.clock import SystemClock
 from nerve.eventqueue import EventSender, Unguarded
-from nerve.events import from_sense
+from nerve.events.catalog import from_sense
 
 PERIOD_SECONDS = 0.02
 LONGEST_SECONDS = 30.0

@@ -16,7 +16,7 @@ from nerve.archiving import Archiving, SoleOwner, archive_alone, archived_up_to,
 from nerve.clock import Stamp, SystemClock
 from nerve.config.logs_section import LogsConfig
 from nerve.errors import NoRoomError, StoreError
-from nerve.events import LogEvent
+from nerve.events.model import LogEvent
 from nerve.lock import WorkspaceLock
 from nerve.messages import Archived
 from nerve.store import ArchiveRun, LogReader, LogWriter, PurgeOrder

@@ -12,8 +12,8 @@ import pytest
 
 from nerve.clock import Stamp
 from nerve.context import CHARS_PER_BATCH, EVENTS_PER_BATCH, SenseContext
-from nerve.events import Log, LogEvent
-from nerve.trigger import Signal, Trigger
+from nerve.events.model import Log, LogEvent
+from nerve.events.trigger import Signal, Trigger
 
 BY_INTERVAL = Trigger("interval", "a-reflex", None, 0, 0)
 MAX_PAYLOAD = 100

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from nerve.describing import MAX_MESSAGE_CHARS, MAX_TRACEBACK_CHARS, describe, trace
-from nerve.payload import encode_payload
+from nerve.events.payload import encode_payload
 
 
 def raised(function: Callable[[], object]) -> BaseException:

@@ -16,7 +16,7 @@ from nerve.codebase import Module, Version
 from nerve.config.config import Config, SenseConfig
 from nerve.config.diff import changes
 from nerve.control.protocol import Refused, Reloaded, Reply
-from nerve.events import LogEvent
+from nerve.events.model import LogEvent
 from nerve.messages import NewVersion, Survey, Update
 from nerve.recorder import Recorder
 from nerve.reloading import InForce

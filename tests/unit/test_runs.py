@@ -12,7 +12,7 @@ import pytest
 from nerve.clock import Stamp
 from nerve.codebase import Module, Version
 from nerve.config.config import Config, ReflexConfig, SenseConfig
-from nerve.events import ErrorDetail, LogEvent, Status
+from nerve.events.model import ErrorDetail, LogEvent, Status
 from nerve.messages import Outcome, Run
 from nerve.places import Places
 from nerve.pool import Pool

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from support.scheduling import EVERY_SECOND, MANY, A, B, C, by_hand, run, signal, turn
 
+from nerve.events.trigger import MANUAL
 from nerve.places import Places
 from nerve.rules import Reflex, SenseRule, Start, coalesce
 from nerve.scheduling import Schedule
-from nerve.trigger import MANUAL
 
 
 class TestIntervals:

@@ -20,13 +20,13 @@ from nerve.codebase import Codebase, Version, read_main
 from nerve.config.config import SenseConfig
 from nerve.context import SenseContext
 from nerve.describing import MAX_MESSAGE_CHARS, MAX_TRACEBACK_CHARS
-from nerve.events import ErrorDetail, Log, LogEvent
+from nerve.events.model import ErrorDetail, Log, LogEvent
+from nerve.events.payload import DEFAULT_MAX_BYTES
+from nerve.events.trigger import Signal, Trigger
 from nerve.interruption import Interrupter
 from nerve.loading import SenseLoader
 from nerve.messages import Outcome, Run
-from nerve.payload import DEFAULT_MAX_BYTES
 from nerve.sense import perform
-from nerve.trigger import Signal, Trigger
 
 # The default method is an alarm, which the interrupter needs for itself.
 pytestmark = pytest.mark.timeout(60, method="thread")

@@ -22,12 +22,12 @@ from nerve.clock import SystemClock
 from nerve.codebase import Codebase, read_main
 from nerve.config.config import Config, load_config
 from nerve.context import SenseContext
-from nerve.events import Log, LogEvent
+from nerve.events.model import Log, LogEvent
+from nerve.events.trigger import Signal, Trigger
 from nerve.interruption import Interrupter
 from nerve.loading import SenseLoader
 from nerve.messages import Outcome, Run
 from nerve.sense import perform
-from nerve.trigger import Signal, Trigger
 
 TEMPLATE = Path(str(resources.files("nerve") / "workspace_template"))
 BY_INTERVAL = Trigger("interval", "a-reflex", None, 0, 0)

@@ -11,7 +11,7 @@ from support.entries import event
 
 from nerve.clock import Stamp
 from nerve.errors import DiskError
-from nerve.events import ErrorDetail
+from nerve.events.model import ErrorDetail
 from nerve.store import LogWriter
 from nerve.wal import ALARM_BYTES, LARGE_BYTES, LOOK_SECONDS, RETRY_SECONDS, WAIT_MS, WalKeeper, WalWatch
 

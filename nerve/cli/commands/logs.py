@@ -19,7 +19,7 @@ from nerve import store
 from nerve.cli.formatting import colours_wanted, json_line, text_lines, view_of
 from nerve.cli.log_access import abandon, moment, open_workspace_log, zone_of
 from nerve.errors import NerveError
-from nerve.events import DamagedLog, Log
+from nerve.events.model import DamagedLog, Log
 from nerve.store import Filter, LogReader, Match, parse_matches
 
 POLL_SECONDS = 0.05

@@ -8,7 +8,7 @@ from nerve.cli.options import workspace_of
 from nerve.control.client import ControlClient
 from nerve.control.protocol import Reloaded, ReloadFiles
 from nerve.errors import NerveError
-from nerve.payload import printable
+from nerve.events.payload import printable
 
 ANSWER_SECONDS = 30.0
 

@@ -13,8 +13,8 @@ from nerve.cli.options import Duration, workspace_of
 from nerve.control.client import ControlClient
 from nerve.control.protocol import Accepted, Finished, TriggerSense
 from nerve.errors import PayloadError
-from nerve.events import Log
-from nerve.payload import encode_payload
+from nerve.events.model import Log
+from nerve.events.payload import encode_payload
 from nerve.store import Filter, LogReader
 
 ANSWER_SECONDS = 5.0

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from nerve.errors import StoreError
-from nerve.events import Log
+from nerve.events.model import Log
 from nerve.store.archive.manifest import FileName, Stretch, Tally
 from nerve.store.archive.shelf import Shelf
 from nerve.store.days import day_end, day_start

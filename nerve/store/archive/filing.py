@@ -11,7 +11,7 @@ import msgspec
 
 from nerve.config.logs_section import LogsConfig
 from nerve.errors import DiskError, StoreError
-from nerve.events import ArchiveReason, Log
+from nerve.events.model import ArchiveReason, Log
 from nerve.progress import ArchiveProgress
 from nerve.store.archive.adoption import examine
 from nerve.store.archive.compression import Stored

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import chain, islice
 
-from nerve.events import Log
+from nerve.events.model import Log
 from nerve.ids import time_of
 from nerve.store.days import DAY_MS
 from nerve.store.filters import Filter, Match

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from nerve.events import Log
+from nerve.events.model import Log
 from nerve.ids import time_of
 from nerve.store.filters import Filter, Match
 from nerve.store.provenance.tracedruns import read_start

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import msgspec
 
-from nerve.events import Log
+from nerve.events.model import Log
 from nerve.ids import sense_of
 
 MOST_ENTRIES = 20

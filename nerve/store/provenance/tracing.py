@@ -9,7 +9,7 @@ from typing import Protocol
 
 import msgspec
 
-from nerve.events import Log
+from nerve.events.model import Log
 from nerve.store.provenance.tracedruns import Told, TracedRun, plant, read_start
 
 MOST_STEPS = 10_000

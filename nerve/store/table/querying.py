@@ -12,7 +12,7 @@ from typing import NamedTuple
 import msgspec
 
 from nerve.errors import StoreError
-from nerve.events import DamagedLog, Log
+from nerve.events.model import DamagedLog, Log
 from nerve.store.filters import Filter
 from nerve.store.lines import undecoded
 from nerve.store.models import Row, get_meta

@@ -11,7 +11,8 @@ import peewee
 
 from nerve.clock import Clock, Stamp, SystemClock
 from nerve.errors import StoreError
-from nerve.events import ErrorDetail, LogEvent, error, run_complete
+from nerve.events.catalog import error, run_complete
+from nerve.events.model import ErrorDetail, LogEvent
 from nerve.ids import sense_of
 from nerve.store.days import day_end, day_start, is_day
 from nerve.store.failures import sqlite_failures

@@ -19,7 +19,7 @@ from nerve.children import socket_listening_at
 from nerve.clock import Stamp, SystemClock
 from nerve.control.protocol import Answer, Reply, Request
 from nerve.control.server import ControlServer
-from nerve.events import LogEvent
+from nerve.events.model import LogEvent
 from nerve.loop import Loop
 from nerve.store import LogWriter
 from nerve.workspace import Workspace

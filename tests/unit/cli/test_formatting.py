@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nerve.cli.formatting import Level, View, columns, escape, json_line, level_of, text_lines
-from nerve.events import Log
+from nerve.events.model import Log
 
 CET = timezone(timedelta(hours=1))
 RUN = "disk-usage/01936f0e9c7b7a3c8f21c0ffee123456"

@@ -18,7 +18,7 @@ from support.waiting import wait_until
 
 from nerve.clock import SystemClock
 from nerve.eventqueue import Done, EventSender, Purge, sender
-from nerve.events import LogEvent
+from nerve.events.model import LogEvent
 
 
 class GuardError(Exception):

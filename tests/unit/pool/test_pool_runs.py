@@ -7,7 +7,7 @@ import signal
 import pytest
 from support.pool import NOW, Rig, ok, run_of, version_of
 
-from nerve.events import ErrorDetail
+from nerve.events.model import ErrorDetail
 from nerve.messages import Failed, Outcome, Ready, Run
 
 # Runs.

@@ -14,7 +14,7 @@ from support.archives import append, archive_before, at
 from support.entries import event
 
 from nerve.errors import StoreError
-from nerve.events import Log, LogEvent
+from nerve.events.model import Log, LogEvent
 from nerve.store.archive.archived import ArchivedFiles, may_hold
 from nerve.store.archive.judging import Judge
 from nerve.store.archive.manifest import ManifestEntry

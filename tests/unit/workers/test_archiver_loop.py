@@ -15,7 +15,7 @@ from support.entries import event
 from nerve.clock import Stamp
 from nerve.config.logs_section import LogsConfig
 from nerve.eventqueue import Conclude, Done, Order, Purge, Request, Vacuum
-from nerve.events import LogEvent
+from nerve.events.model import LogEvent
 from nerve.messages import (
     Archived,
     ArchiveNow,

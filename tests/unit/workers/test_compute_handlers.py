@@ -16,9 +16,9 @@ from support.interrupters import installed_interrupter
 
 from nerve.clock import SystemClock
 from nerve.eventqueue import EventSender
-from nerve.events import LogEvent
+from nerve.events.model import LogEvent
+from nerve.events.redaction import redactor_of
 from nerve.interruption import Interrupter, Interruption
-from nerve.redaction import redactor_of
 from workers.compute import EventHandler, GuardedHandler, level_name, record_payload
 
 # The default method is an alarm, which the interrupter needs for itself.

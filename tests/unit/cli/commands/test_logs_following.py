@@ -12,9 +12,9 @@ import pytest
 from support.commands import Command, Write
 from support.listings import STORY, ids, numbered, start
 
-from nerve import events
 from nerve.cli.commands import logs as command
 from nerve.cli.commands.logs import Output
+from nerve.events.model import Log
 from nerve.store import Filter, WholeLog
 
 
@@ -73,7 +73,7 @@ def test_following_filters(logs: Command, write: Write, monkeypatch: pytest.Monk
     asked: list[int | None] = []
     stream = WholeLog.stream
 
-    def spy(log: WholeLog, wanted: Filter) -> Iterator[events.Log]:
+    def spy(log: WholeLog, wanted: Filter) -> Iterator[Log]:
         asked.append(wanted.after_id)
         return stream(log, wanted)
 

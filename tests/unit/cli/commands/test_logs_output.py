@@ -16,8 +16,8 @@ import pytest
 from support.commands import Write
 from support.listings import DISK, numbered, stamp, start
 
-from nerve import events
 from nerve.cli.commands.logs import CHUNK_BYTES, Output
+from nerve.events import catalog
 
 
 class Narrow(io.RawIOBase):
@@ -95,7 +95,7 @@ def test_a_full_disk_is_one_line(home: Path, write: Write) -> None:
 
 def test_a_real_terminal_is_recognised_with_its_width(home: Path, write: Write) -> None:
     """Lines are coloured, and as long as the window allows."""
-    write(events.from_sense(stamp(1), DISK, "reading", {"text": "x" * 300}))
+    write(catalog.from_sense(stamp(1), DISK, "reading", {"text": "x" * 300}))
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 90, 0, 0))
     environ = {name: value for name, value in os.environ.items() if name != "COLUMNS"}

@@ -26,7 +26,7 @@ from nerve import archiving
 from nerve.archiving import Archiving, SoleOwner
 from nerve.clock import Stamp
 from nerve.config.logs_section import LogsConfig
-from nerve.events import Log, LogEvent
+from nerve.events.model import Log, LogEvent
 from nerve.store.archive import filing as archive_module
 from nerve.store.archive.filing import Archive
 from nerve.store.archive.manifest import FileName

@@ -15,7 +15,7 @@ from nerve.archiving import SoleOwner
 from nerve.clock import Stamp
 from nerve.config.logs_section import LogsConfig
 from nerve.errors import DiskError, StoreError
-from nerve.events import Log
+from nerve.events.model import Log
 from nerve.progress import ArchiveProgress
 from nerve.store.archive.compression import read_lines
 from nerve.store.archive.due import DayPlan, ended_days, plan

@@ -8,8 +8,9 @@ import pytest
 from support.entries import event, sql
 from support.runs import START, begun, ended, failed, run_id
 
-from nerve import events
 from nerve.clock import Stamp
+from nerve.events import catalog
+from nerve.events.model import ErrorDetail, Status
 from nerve.store.filters import Filter
 from nerve.store.provenance.statistics import STEPS, Counting, SenseStatistics, Statistics
 from nerve.store.table.querying import LogReader
@@ -35,7 +36,7 @@ def only(found: Statistics) -> SenseStatistics:
 
 def test_runs_are_counted_by_status(db: Path, writer: LogWriter) -> None:
     """What is neither ok nor cancelled is a failure; runs that have not ended don't count."""
-    statuses: list[events.Status] = ["ok", "ok", "error", "timeout", "cancelled", "error"]
+    statuses: list[Status] = ["ok", "ok", "error", "timeout", "cancelled", "error"]
     runs = [run_id("cpu", n) for n in range(7)]
     writer.append([begun(run) for run in runs] + [ended(*pair) for pair in zip(runs, statuses, strict=False)], {})
     one = only(counted(db))
@@ -74,8 +75,8 @@ def test_the_last_error_is_that_of_the_sense(db: Path, writer: LogWriter) -> Non
     run = run_id("cpu", 1)
     writer.append([failed(run, "first"), ended(run, "error")], {})
     assert only(counted(db)).last_error.message == "first"  # type: ignore[union-attr]  # it has one
-    named = events.error(Stamp(START, 0), "cpu", events.ErrorDetail("sense_load", "it is no Python"))
-    process = events.error(Stamp(START, 0), "writer", events.ErrorDetail("process_died", "it was killed"))
+    named = catalog.error(Stamp(START, 0), "cpu", ErrorDetail("sense_load", "it is no Python"))
+    process = catalog.error(Stamp(START, 0), "writer", ErrorDetail("process_died", "it was killed"))
     writer.append([named, process], {})
     error = only(counted(db)).last_error
     assert error is not None

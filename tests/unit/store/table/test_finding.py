@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.entries import NOON, event
 
-from nerve.events import Log, LogEvent
+from nerve.events.model import Log, LogEvent
 from nerve.store.filters import Filter, Match
 from nerve.store.table import queries, querying, selecting
 from nerve.store.table.querying import LogReader

@@ -14,7 +14,7 @@ from support.entries import NOON, completed, event, sql, started
 
 import nerve
 from nerve.errors import StoreError
-from nerve.events import Log
+from nerve.events.model import Log
 from nerve.store.asking import query_logs
 from nerve.store.filters import Filter
 from nerve.store.table.querying import LogReader

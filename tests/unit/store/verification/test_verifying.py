@@ -19,7 +19,7 @@ from support.archives import append, archive_before, at, folder_of
 from support.entries import completed, event, sql, started
 
 from nerve.errors import StoreError
-from nerve.events import LogEvent
+from nerve.events.model import LogEvent
 from nerve.store.archive.compression import write_lines
 from nerve.store.archive.manifest import FileName, ManifestEntry
 from nerve.store.archive.shelf import MANIFEST, Shelf, read_manifest

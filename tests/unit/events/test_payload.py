@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nerve.errors import PayloadError
-from nerve.payload import DEFAULT_MAX_BYTES, MAX_DEPTH, PREVIEW_CHARS, encode_payload, preview, printable
+from nerve.events.payload import DEFAULT_MAX_BYTES, MAX_DEPTH, PREVIEW_CHARS, encode_payload, preview, printable
 
 NAN, INFINITY = math.nan, math.inf
 INT64 = st.integers(-(2**63), 2**63 - 1)

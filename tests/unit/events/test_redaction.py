@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from nerve.clock import Stamp
 from nerve.errors import PayloadError
-from nerve.events import from_sense
-from nerve.payload import encode_payload
-from nerve.redaction import MASK, Redactor, redactor_of, words_of
+from nerve.events.catalog import from_sense
+from nerve.events.payload import encode_payload
+from nerve.events.redaction import MASK, Redactor, redactor_of, words_of
 
 DEFAULTS = redactor_of(())
 SECRET = "hunter2"

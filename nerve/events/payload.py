@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from nerve.errors import PayloadError
-from nerve.redaction import WITHHELD, Redactor
+from nerve.events.redaction import WITHHELD, Redactor
 
 DEFAULT_MAX_BYTES = 64 * 1024
 PREVIEW_CHARS = 200

@@ -8,11 +8,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from nerve import events
 from nerve.clock import Stamp
-from nerve.events import ErrorDetail, LogEvent
-from nerve.payload import PREVIEW_CHARS
-from nerve.trigger import Signal, Trigger
+from nerve.events import catalog
+from nerve.events.model import ErrorDetail, LogEvent
+from nerve.events.payload import PREVIEW_CHARS
+from nerve.events.trigger import Signal, Trigger
 
 NOW = Stamp(ts=1_700_000_000_000, mono=42)
 RUN_ID = "disk/0190"
@@ -28,67 +28,67 @@ def payload_of(event: LogEvent) -> Any:
     ("event", "head", "fields"),
     [
         (
-            events.start(NOW, "boot", version="1", pid=7, workers=2, senses=["disk"], reflexes=["disk-interval"]),
+            catalog.start(NOW, "boot", version="1", pid=7, workers=2, senses=["disk"], reflexes=["disk-interval"]),
             ("system", "start", "boot"),
             {"version": "1", "pid": 7, "workers": 2, "senses": ["disk"], "reflexes": ["disk-interval"]},
         ),
         (
-            events.stop(NOW, "boot", reason="SIGTERM", uptime_ms=5),
+            catalog.stop(NOW, "boot", reason="SIGTERM", uptime_ms=5),
             ("system", "stop", "boot"),
             {"reason": "SIGTERM", "uptime_ms": 5},
         ),
         (
-            events.error(NOW, RUN_ID, ErrorDetail("compute", "no", exception="ValueError", traceback="Trace")),
+            catalog.error(NOW, RUN_ID, ErrorDetail("compute", "no", exception="ValueError", traceback="Trace")),
             ("system", "error", RUN_ID),
             {"kind": "compute", "message": "no", "exception": "ValueError", "traceback": "Trace"},
         ),
         (
-            events.error(NOW, "writer", ErrorDetail("process_died", "it died", exit_code=0)),
+            catalog.error(NOW, "writer", ErrorDetail("process_died", "it died", exit_code=0)),
             ("system", "error", "writer"),
             {"kind": "process_died", "message": "it died", "exit_code": 0},
         ),
         (
-            events.archive(NOW, "2026-11-23", rows=3, file="a.jsonl.zst", sha256="ab", reason="retention"),
+            catalog.archive(NOW, "2026-11-23", rows=3, file="a.jsonl.zst", sha256="ab", reason="retention"),
             ("system", "archive", "2026-11-23"),
             {"rows": 3, "file": "a.jsonl.zst", "sha256": "ab", "reason": "retention"},
         ),
         (
-            events.events_dropped(NOW, "worker", n=2, reason="full"),
+            catalog.events_dropped(NOW, "worker", n=2, reason="full"),
             ("system", "events_dropped", "worker"),
             {"n": 2, "reason": "full"},
         ),
         (
-            events.config_reload(NOW, "boot", ("workers 2 -> 4",)),
+            catalog.config_reload(NOW, "boot", ("workers 2 -> 4",)),
             ("system", "config_reload", "boot"),
             {"ok": True, "changes": ["workers 2 -> 4"]},
         ),
         (
-            events.config_refused(NOW, "boot", ("nerve.yaml:1: no",)),
+            catalog.config_refused(NOW, "boot", ("nerve.yaml:1: no",)),
             ("system", "config_reload", "boot"),
             {"ok": False, "errors": ["nerve.yaml:1: no"]},
         ),
         (
-            events.sense_reload(NOW, "disk", digest="d", files={"senses/disk.py": "d"}),
+            catalog.sense_reload(NOW, "disk", digest="d", files={"senses/disk.py": "d"}),
             ("system", "sense_reload", "disk"),
             {"ok": True, "digest": "d", "files": {"senses/disk.py": "d"}},
         ),
         (
-            events.sense_refused(NOW, "disk", "senses/disk.py:1: no"),
+            catalog.sense_refused(NOW, "disk", "senses/disk.py:1: no"),
             ("system", "sense_reload", "disk"),
             {"ok": False, "error": "senses/disk.py:1: no"},
         ),
         (
-            events.sense_refused(NOW, "disk", "senses/disk.py:1: no", "d"),
+            catalog.sense_refused(NOW, "disk", "senses/disk.py:1: no", "d"),
             ("system", "sense_reload", "disk"),
             {"ok": False, "error": "senses/disk.py:1: no", "digest": "d"},
         ),
         (
-            events.scale(NOW, "boot", before=2, after=4, by="SIGTTIN"),
+            catalog.scale(NOW, "boot", before=2, after=4, by="SIGTTIN"),
             ("system", "scale", "boot"),
             {"from": 2, "to": 4, "by": "SIGTTIN"},
         ),
         (
-            events.run_start(NOW, RUN_ID, "disk", INTERVAL, digest="d", lateness_ms=1, skipped=2),
+            catalog.run_start(NOW, RUN_ID, "disk", INTERVAL, digest="d", lateness_ms=1, skipped=2),
             ("reflex", "run_start", RUN_ID),
             {
                 "sense": "disk",
@@ -103,13 +103,13 @@ def payload_of(event: LogEvent) -> Any:
             },
         ),
         (
-            events.run_complete(NOW, RUN_ID, "disk", status="lost", duration_ms=None, signal=False, worker=None),
+            catalog.run_complete(NOW, RUN_ID, "disk", status="lost", duration_ms=None, signal=False, worker=None),
             ("reflex", "run_complete", RUN_ID),
             {"sense": "disk", "status": "lost", "duration_ms": None, "signal": False, "worker": None},
         ),
-        (events.from_sense(NOW, RUN_ID, "reading", {"c": 21.5}), ("sense", "reading", RUN_ID), {"c": 21.5}),
+        (catalog.from_sense(NOW, RUN_ID, "reading", {"c": 21.5}), ("sense", "reading", RUN_ID), {"c": 21.5}),
         (
-            events.from_logging(NOW, None, "warning", {"logger": "app", "message": "hot"}, 100),
+            catalog.from_logging(NOW, None, "warning", {"logger": "app", "message": "hot"}, 100),
             ("logging", "warning", None),
             {"logger": "app", "message": "hot"},
         ),
@@ -127,7 +127,7 @@ def test_a_run_fired_by_a_signal_names_the_run_that_signalled() -> None:
     """Causality can be followed from a run to the one before it; a signal sent by hand has none."""
     for cause in ("cpu/0191", None):
         trigger = Trigger("signal", "on-cpu", Signal("cpu", "1", cause, NOW.ts), 4, NOW.ts)
-        payload = payload_of(events.run_start(NOW, RUN_ID, "disk", trigger, digest="d", lateness_ms=0, skipped=0))
+        payload = payload_of(catalog.run_start(NOW, RUN_ID, "disk", trigger, digest="d", lateness_ms=0, skipped=0))
         assert payload["cause"] == cause
         assert payload["coalesced"] == 4
 
@@ -135,7 +135,7 @@ def test_a_run_fired_by_a_signal_names_the_run_that_signalled() -> None:
 @pytest.mark.parametrize("bad", [math.nan, 2**63, "\ud800", object(), "x" * 100_000])
 def test_what_can_not_be_stored_becomes_an_error_of_the_run(bad: object) -> None:
     """A bad payload is quarantined: the log says that there was one, what it was and why it isn't there."""
-    event = events.from_sense(NOW, RUN_ID, "reading", {"bad": bad})
+    event = catalog.from_sense(NOW, RUN_ID, "reading", {"bad": bad})
     assert (event.source, event.type, event.ref_id) == ("system", "error", RUN_ID)
     payload = payload_of(event)
     assert payload["kind"] == "payload"
@@ -147,7 +147,7 @@ def test_what_can_not_be_stored_becomes_an_error_of_the_run(bad: object) -> None
 @pytest.mark.parametrize("name", ["\ud800", "\ud800" * 1000, "x" * 1_000_000])
 def test_a_type_that_can_not_be_stored_is_quarantined_too(name: str) -> None:
     """The name of an event is as much the compute's as its payload, and no larger in the error than a preview."""
-    event = events.from_sense(NOW, RUN_ID, name, None)
+    event = catalog.from_sense(NOW, RUN_ID, name, None)
     assert event.type == "error"
     assert payload_of(event)["event"].startswith("sense/")
     assert len(payload_of(event)["event"]) <= 6 * PREVIEW_CHARS
@@ -156,9 +156,9 @@ def test_a_type_that_can_not_be_stored_is_quarantined_too(name: str) -> None:
 
 def test_the_size_limit_is_the_caller_s() -> None:
     """A limit from the configuration applies to what computes log and to their logging records."""
-    assert events.from_sense(NOW, RUN_ID, "a", "x" * 50, 52).type == "a"
-    assert events.from_sense(NOW, RUN_ID, "a", "x" * 50, 51).type == "error"
-    assert events.from_logging(NOW, RUN_ID, "info", "x" * 50, 51).source == "system"
+    assert catalog.from_sense(NOW, RUN_ID, "a", "x" * 50, 52).type == "a"
+    assert catalog.from_sense(NOW, RUN_ID, "a", "x" * 50, 51).type == "error"
+    assert catalog.from_logging(NOW, RUN_ID, "info", "x" * 50, 51).source == "system"
 
 
 def test_an_event_out_of_range_is_no_event() -> None:

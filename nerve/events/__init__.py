@@ -1,0 +1,1 @@
+"""What is recorded: the events, their payloads, and what is masked in them."""
