@@ -14,8 +14,8 @@ from nerve.config.logs_section import LogsConfig
 from nerve.errors import NoRoomError, StoreError
 from nerve.events import catalog
 from nerve.events.model import ErrorDetail, ErrorKind, LogEvent
+from nerve.ipc.progress import ArchiveProgress
 from nerve.messages import Archived
-from nerve.progress import ArchiveProgress
 from nerve.store import (
     ARCHIVE_RUN,
     Archive,

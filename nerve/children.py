@@ -10,20 +10,17 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from nerve.diagnostics import RelayHandler
-from nerve.errors import WorkspaceError
+from nerve.ipc.channel import Channel
 from nerve.messages import FromChild, ToChild
 from nerve.prefetch import PREFETCHING, Prefetch
 from nerve.reloading import InForce
 from nerve.signals import held_back
-from nerve.wire import Channel
 from nerve.workspace import Workspace
 
 CRASH_BYTES = 16 * 1024
 JOIN_CHECK_SECONDS = 0.005
-LISTEN_BACKLOG = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,22 +182,3 @@ def restart_delay(
     if recent <= 1:
         return 0.0
     return float(min(longest, FIRST_DELAY_SECONDS * 2 ** min(recent - 2, 20)))
-
-
-def socket_listening_at(path: Path) -> socket.socket:
-    """Listen at a Unix socket for this user only; replaces what a crash has left there.
-
-    Raises WorkspaceError where there can't be one, as on a full disk.
-    """
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        listener.settimeout(0)
-        path.unlink(missing_ok=True)
-        listener.bind(str(path))
-        path.chmod(0o600)
-        listener.listen(LISTEN_BACKLOG)
-    except OSError as error:
-        listener.close()
-        reason = error.strerror or error
-        raise WorkspaceError(f"can't make the socket {path}: {reason}; free some space, or check its folder") from None
-    return listener

@@ -22,10 +22,10 @@ from nerve.errors import StartError
 from nerve.eventqueue import Lane
 from nerve.events import catalog
 from nerve.events.model import ErrorDetail
-from nerve.loop import Loop
+from nerve.ipc.event_loop import Loop
+from nerve.ipc.progress import ArchiveProgress
 from nerve.messages import Archived, ArchiverReport, Blind, FromChild, Update, WriterReport
 from nerve.pool import Limits, Pool
-from nerve.progress import ArchiveProgress
 from nerve.recorder import Recorder
 from nerve.reloading import InForce
 from nerve.reloads import Reloads

@@ -9,7 +9,7 @@ from nerve.config.config import Config
 from nerve.config.logs_section import Compression
 from nerve.events.model import ErrorDetail, Status
 from nerve.events.trigger import Trigger
-from nerve.progress import ArchiveProgress
+from nerve.ipc.progress import ArchiveProgress
 
 
 class Run(msgspec.Struct, frozen=True, tag=1):

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from nerve.clock import Clock
 from nerve.eventqueue import Lane
 from nerve.events.model import LogEvent
-from nerve.loop import Loop
+from nerve.ipc.event_loop import Loop
 
 RECONNECT_SECONDS = 0.05
 

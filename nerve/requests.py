@@ -26,9 +26,9 @@ from nerve.control.protocol import (
 )
 from nerve.control.status import ArchiverStatus, EngineStatus, KernelStatus, WatcherStatus, WorkerStatus, WriterStatus
 from nerve.events.model import Status
+from nerve.ipc.progress import ArchiveProgress
 from nerve.messages import Archived, ArchiveNow, ArchiverReport, Report, WriterReport
 from nerve.pool import Pool
-from nerve.progress import ArchiveProgress
 from nerve.recorder import Recorder
 from nerve.reloads import Reloads
 from nerve.runs import Runs

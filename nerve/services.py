@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from nerve.children import LONGEST_DELAY_SECONDS, PATIENT_DELAY_SECONDS, Child, Role
 from nerve.config.logs_section import LogsConfig
 from nerve.errors import WireError
-from nerve.loop import Loop
+from nerve.ipc.event_loop import Loop
 from nerve.messages import ArchiveSettings, Failed, FromChild, Ready
 from nerve.service import Death, Service
 

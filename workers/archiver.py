@@ -17,6 +17,8 @@ from nerve.errors import NerveError, StoreError
 from nerve.eventqueue import Conclude, EventSender, Order, Purge, Record, Unguarded, Vacuum
 from nerve.events.model import LogEvent
 from nerve.ids import uuid7_hex
+from nerve.ipc.channel import Channel
+from nerve.ipc.progress import ArchiveProgress
 from nerve.messages import (
     ArchiveNow,
     ArchiverReport,
@@ -26,9 +28,7 @@ from nerve.messages import (
     Report,
     ToChild,
 )
-from nerve.progress import ArchiveProgress
 from nerve.store import ArchiveRun, LogReader, PurgeOrder
-from nerve.wire import Channel
 from workers import bootstrap
 
 logger = logging.getLogger("nerve.archiver")

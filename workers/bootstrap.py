@@ -12,9 +12,9 @@ from setproctitle import setproctitle
 
 from nerve import diagnostics
 from nerve.children import ChildContext
+from nerve.ipc.channel import Channel
 from nerve.messages import ToChild
 from nerve.signals import leave_signals_to_the_kernel
-from nerve.wire import Channel
 
 PR_SET_PDEATHSIG = 1
 

@@ -25,12 +25,12 @@ from nerve.events.redaction import redactor_of
 from nerve.events.trigger import Trigger
 from nerve.ids import uuid7_hex
 from nerve.interruption import Interrupter
+from nerve.ipc.channel import Channel
 from nerve.loading import SenseLoader
 from nerve.messages import Finish, Outcome, Ready, Run, ToChild
 from nerve.prefetch import take
 from nerve.sense import perform
 from nerve.store import SenseDatabases
-from nerve.wire import Channel
 from workers import bootstrap
 
 FINISH_SECONDS = 10.0

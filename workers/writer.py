@@ -18,11 +18,11 @@ from nerve.eventqueue import Done, EventReceiver, Gathered, Request
 from nerve.eventqueue.group_commit import MAX_GROUP_EVENTS, commit_due, group_seconds
 from nerve.events import catalog
 from nerve.events.model import ErrorDetail, LogEvent
+from nerve.ipc.channel import Channel
 from nerve.messages import Failed, Finish, Ready, Report, ToChild, WriterReport
 from nerve.store import LogWriter
 from nerve.upkeep import Upkeep
 from nerve.wal import WalKeeper
-from nerve.wire import Channel
 from workers import bootstrap
 
 logger = logging.getLogger("nerve.writer")

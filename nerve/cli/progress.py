@@ -11,7 +11,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from nerve.progress import ArchiveProgress
+from nerve.ipc.progress import ArchiveProgress
 
 LINE_SECONDS = 5.0
 

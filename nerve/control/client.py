@@ -10,8 +10,8 @@ from typing import TypeVar
 
 from nerve.control.protocol import PROTOCOL, Envelope, Refused, Reply, Request
 from nerve.errors import ControlError, NotRunningError
-from nerve.progress import ArchiveProgress
-from nerve.wire import Channel
+from nerve.ipc.channel import Channel
+from nerve.ipc.progress import ArchiveProgress
 
 CONNECT_SECONDS = 2.0
 

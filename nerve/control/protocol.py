@@ -8,7 +8,7 @@ import msgspec
 
 from nerve.control.status import EngineStatus
 from nerve.events.model import Status
-from nerve.progress import ArchiveProgress
+from nerve.ipc.progress import ArchiveProgress
 
 PROTOCOL = 1
 

@@ -9,9 +9,10 @@ from typing import Literal
 
 from nerve.control.protocol import PROTOCOL, Answer, Envelope, Refused, Reply, Request
 from nerve.errors import WireError
-from nerve.loop import Loop
-from nerve.progress import ArchiveProgress
-from nerve.wire import Channel, same_user
+from nerve.ipc.channel import Channel
+from nerve.ipc.event_loop import Loop
+from nerve.ipc.progress import ArchiveProgress
+from nerve.ipc.sockets import same_user
 
 MAX_CLIENTS = 256
 

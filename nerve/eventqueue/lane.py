@@ -12,7 +12,7 @@ from nerve.errors import WireError
 from nerve.eventqueue.messages import Ack, Batch, Done, FromWriter, Goodbye, Hello, Order, Welcome
 from nerve.eventqueue.pipe import PipedChannel
 from nerve.events.model import LogEvent
-from nerve.wire import Channel, pack
+from nerve.ipc.channel import Channel, pack
 
 logger = logging.getLogger("nerve.eventqueue")
 

@@ -14,7 +14,7 @@ from contextlib import suppress
 
 from nerve.errors import WireError
 from nerve.eventqueue.messages import FromWriter, Hello, ToWriter
-from nerve.wire import Channel, pack
+from nerve.ipc.channel import Channel, pack
 
 PIPE_BYTES = 1024 * 1024
 """The most that Linux gives to everyone: the frames that a worker logs while the writer commits."""

@@ -34,7 +34,7 @@ from nerve.eventqueue.messages import (
 )
 from nerve.eventqueue.pipe import WriterChannel
 from nerve.events.model import LogEvent
-from nerve.wire import same_user
+from nerve.ipc.sockets import same_user
 
 logger = logging.getLogger("nerve.writer")
 

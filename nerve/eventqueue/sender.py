@@ -17,7 +17,7 @@ from typing import Protocol
 from nerve.eventqueue.lane import LIMIT_BYTES, Lane
 from nerve.eventqueue.messages import Done, Order
 from nerve.events.model import LogEvent
-from nerve.wire import poll_events
+from nerve.ipc.channel import poll_events
 
 RECONNECT_MS = 20
 """How often a lane without a connection tries to get one: in less time than a new writer gives the lanes to return."""

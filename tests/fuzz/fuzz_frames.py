@@ -13,8 +13,8 @@ with atheris.instrument_imports():
     from nerve.control.protocol import Envelope, Reply
     from nerve.errors import WireError
     from nerve.eventqueue.messages import FromWriter, ToWriter
+    from nerve.ipc.channel import MAX_FRAME, FrameReader
     from nerve.messages import FromChild, ToChild
-    from nerve.wire import MAX_FRAME, FrameReader
 
 READERS = (ToWriter, FromWriter, Envelope, Reply, ToChild, FromChild)
 

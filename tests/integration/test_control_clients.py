@@ -15,7 +15,7 @@ from support.engine import Engine
 from support.waiting import pause
 
 from nerve.control.protocol import PROTOCOL, Envelope, GetStatus
-from nerve.wire import pack
+from nerve.ipc.channel import pack
 
 BEAT_MS = 50
 LATE_MS = 400

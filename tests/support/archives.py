@@ -13,7 +13,7 @@ import msgspec
 
 from nerve.config.logs_section import LogsConfig
 from nerve.events.model import LogEvent
-from nerve.progress import ArchiveProgress
+from nerve.ipc.progress import ArchiveProgress
 from nerve.store import Archive, LogWriter, ManifestEntry, PurgeOrder
 from nerve.store.days import DAY_MS, day_of, day_start
 

@@ -10,8 +10,8 @@ from typing import Any
 
 from nerve.children import ChildContext, Role
 from nerve.errors import WireError
+from nerve.ipc.channel import Channel
 from nerve.messages import Run, ToChild
-from nerve.wire import Channel
 
 MAX_DESCRIPTORS = 1024
 

@@ -16,9 +16,9 @@ from nerve.clock import Clock, Stamp
 from nerve.errors import DiskError, StoreError
 from nerve.eventqueue import Lane
 from nerve.events.model import ErrorDetail, LogEvent
+from nerve.ipc.channel import Channel
 from nerve.messages import ArchiveNow, Finish, FromChild, Report
 from nerve.store import ArchiveRun
-from nerve.wire import Channel
 from support.eventqueue import MemoryLog, listen, tend
 from workers.writer import Writer
 

@@ -31,10 +31,10 @@ from nerve.children import (
     Role,
     describe_exit,
     restart_delay,
-    socket_listening_at,
 )
+from nerve.ipc.channel import Channel
+from nerve.ipc.sockets import socket_listening_at
 from nerve.messages import Finish, Ready, Report, ToChild
-from nerve.wire import Channel
 
 # Test runners may have threads; what is forked here touches none of their locks.
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")

@@ -13,12 +13,13 @@ import psutil
 from setproctitle import setproctitle
 
 from nerve import diagnostics
-from nerve.children import Boot, Role, socket_listening_at
+from nerve.children import Boot, Role
 from nerve.cli.options import Duration, workspace_of
 from nerve.cli.preflight import advice
 from nerve.clock import SystemClock
 from nerve.config.config import Config, load_config
 from nerve.ids import uuid7_hex
+from nerve.ipc.sockets import socket_listening_at
 from nerve.kernel import Kernel
 from nerve.lock import WorkspaceLock
 from nerve.reloading import InForce, first_in_force

@@ -12,7 +12,7 @@ import msgspec
 from nerve.config.logs_section import LogsConfig
 from nerve.errors import DiskError, StoreError
 from nerve.events.model import ArchiveReason, Log
-from nerve.progress import ArchiveProgress
+from nerve.ipc.progress import ArchiveProgress
 from nerve.store.archive.adoption import examine
 from nerve.store.archive.compression import Stored
 from nerve.store.archive.due import count_rows, due_days

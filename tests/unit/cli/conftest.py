@@ -15,12 +15,12 @@ from support.commands import Command, Said, Write
 from support.runs import START
 
 from nerve import cli
-from nerve.children import socket_listening_at
 from nerve.clock import Stamp, SystemClock
 from nerve.control.protocol import Answer, Reply, Request
 from nerve.control.server import ControlServer
 from nerve.events.model import LogEvent
-from nerve.loop import Loop
+from nerve.ipc.event_loop import Loop
+from nerve.ipc.sockets import socket_listening_at
 from nerve.store import LogWriter
 from nerve.workspace import Workspace
 

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from nerve.cli.progress import LINE_SECONDS, LineProgress, describe, shown_progress, steps_done
-from nerve.progress import ArchiveProgress
+from nerve.ipc.progress import ArchiveProgress
 
 HALF = ArchiveProgress("2026-11-20", archived=300, deleted=100, due=400)
 

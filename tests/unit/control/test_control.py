@@ -12,7 +12,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nerve.children import socket_listening_at
 from nerve.control.client import ControlClient
 from nerve.control.protocol import (
     PROTOCOL,
@@ -28,9 +27,10 @@ from nerve.control.protocol import (
 )
 from nerve.control.server import ControlServer
 from nerve.errors import ControlError, NotRunningError
-from nerve.loop import Loop
-from nerve.progress import ArchiveProgress
-from nerve.wire import pack
+from nerve.ipc.channel import pack
+from nerve.ipc.event_loop import Loop
+from nerve.ipc.progress import ArchiveProgress
+from nerve.ipc.sockets import socket_listening_at
 
 
 class Served:

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from support.eventqueue import CountingClock, StepWriter, event, names, short_folder, tend
 
-from nerve import wire
 from nerve.eventqueue import Lane, pipe
 from nerve.eventqueue.messages import Batch, Hello
-from nerve.wire import pack
+from nerve.ipc import channel as wire
+from nerve.ipc.channel import pack
 
 PRODUCERS = 3
 LARGEST = 40_000

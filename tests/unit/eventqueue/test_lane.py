@@ -13,11 +13,11 @@ from typing import NoReturn
 import pytest
 from support.eventqueue import StepWriter, event, listen, names, tend
 
-from nerve import wire
 from nerve.errors import WireError
 from nerve.eventqueue import Done, Lane, Purge
 from nerve.eventqueue.messages import Ack, Batch, Goodbye, Hello, ToWriter, Welcome
 from nerve.eventqueue.pipe import WriterChannel
+from nerve.ipc import channel as wire
 
 MakeLane = Callable[..., Lane]
 

@@ -18,7 +18,7 @@ from support.eventqueue import StepWriter, event, names, tend
 
 from nerve.eventqueue import Lane
 from nerve.eventqueue.messages import Batch, Hello
-from nerve.wire import pack
+from nerve.ipc.channel import pack
 
 
 @pytest.fixture

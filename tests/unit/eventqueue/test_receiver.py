@@ -15,10 +15,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from support.eventqueue import CountingClock, StepWriter, event, names, short_folder, tend
 
-from nerve import wire
 from nerve.eventqueue import Done, Lane, Purge, Vacuum, receiver
 from nerve.eventqueue.messages import Ack, Batch, FromWriter, Goodbye, Hello, Welcome
-from nerve.wire import Channel, pack
+from nerve.ipc import channel as wire
+from nerve.ipc.channel import Channel, pack
 
 MakeLane = Callable[..., Lane]
 LATER = 1_000_000

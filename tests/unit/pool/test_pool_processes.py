@@ -13,9 +13,9 @@ from support.children import enter
 from support.pool import GRACE, NOW, TIMEOUT, ok, run_of
 
 from nerve.children import Boot, Child, ChildContext, Role
+from nerve.ipc.channel import Channel
 from nerve.messages import Finish, Ready, Run, ToChild
 from nerve.pool import TRACE_SECONDS, Pool
-from nerve.wire import Channel
 from nerve.worker import Ended, Worker
 
 

@@ -16,6 +16,8 @@ from nerve.clock import Stamp
 from nerve.config.logs_section import LogsConfig
 from nerve.eventqueue import Conclude, Done, Order, Purge, Request, Vacuum
 from nerve.events.model import LogEvent
+from nerve.ipc.channel import Channel
+from nerve.ipc.progress import ArchiveProgress
 from nerve.messages import (
     Archived,
     ArchiveNow,
@@ -28,12 +30,10 @@ from nerve.messages import (
     Survey,
     ToChild,
 )
-from nerve.progress import ArchiveProgress
 from nerve.store import LogWriter
 from nerve.store.archive.filing import ROWS_AT_ONCE
 from nerve.store.days import DAY_MS, day_start
 from nerve.upkeep import Upkeep
-from nerve.wire import Channel
 from nerve.workspace import Workspace
 from workers import archiver as archiver_module
 from workers.archiver import ORDER_ATTEMPTS, PROGRESS_SECONDS, Archiver

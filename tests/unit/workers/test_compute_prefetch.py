@@ -12,9 +12,9 @@ import pytest
 from support.pool import run_of
 
 from nerve.interruption import Interrupter
+from nerve.ipc.channel import Channel
 from nerve.messages import Finish, FromChild, Run, ToChild
 from nerve.prefetch import Prefetch
-from nerve.wire import Channel
 from workers.compute import ComputeWorker
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux keeps packets apart in a pipe")

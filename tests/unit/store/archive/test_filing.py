@@ -16,7 +16,7 @@ from nerve.clock import Stamp
 from nerve.config.logs_section import LogsConfig
 from nerve.errors import DiskError, StoreError
 from nerve.events.model import Log
-from nerve.progress import ArchiveProgress
+from nerve.ipc.progress import ArchiveProgress
 from nerve.store.archive.compression import read_lines
 from nerve.store.archive.due import DayPlan, ended_days, plan
 from nerve.store.archive.filing import ROWS_AT_ONCE, Archive, PurgeOrder

@@ -237,12 +237,3 @@ def poll_events(events: int) -> int:
     return (select.POLLIN if events & selectors.EVENT_READ else 0) | (
         select.POLLOUT if events & selectors.EVENT_WRITE else 0
     )
-
-
-def same_user(sock: socket.socket, uid: int) -> bool:
-    """Tell whether the other end runs as `uid`; only Linux can say, elsewhere the mode of the folder must do."""
-    if sys.platform != "linux":
-        return True
-    credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-    _pid, peer_uid, _gid = struct.unpack("3i", credentials)
-    return bool(peer_uid == uid)

@@ -18,9 +18,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from nerve import wire
 from nerve.errors import WireError
-from nerve.wire import Channel, FrameReader, pack, same_user
+from nerve.ipc import channel as wire
+from nerve.ipc.channel import Channel, FrameReader, pack
+from nerve.ipc.sockets import same_user
 
 
 class Text(msgspec.Struct, frozen=True, tag=1, array_like=True):

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from nerve.children import socket_listening_at
 from nerve.errors import WorkspaceError
+from nerve.ipc.sockets import socket_listening_at
 
 
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from nerve.loop import Loop
+from nerve.ipc.channel import Channel
+from nerve.ipc.event_loop import Loop
 from nerve.messages import Finish, Ready
-from nerve.wire import Channel
 
 
 class Pipe:
