@@ -20,7 +20,7 @@ from nerve.clock import SystemClock
 from nerve.config.config import Config, load_config
 from nerve.ids import uuid7_hex
 from nerve.ipc.sockets import socket_listening_at
-from nerve.kernel import Kernel
+from nerve.kernel.kernel import Kernel
 from nerve.lock import WorkspaceLock
 from nerve.reloading import InForce, first_in_force
 from nerve.services import Roles

@@ -17,10 +17,10 @@ from nerve.config.config import Config, SenseConfig
 from nerve.config.diff import changes
 from nerve.control.protocol import Refused, Reloaded, Reply
 from nerve.events.model import LogEvent
+from nerve.kernel.recorder import Recorder
+from nerve.kernel.reloader import Reloads
 from nerve.messages import NewVersion, Survey, Update
-from nerve.recorder import Recorder
 from nerve.reloading import InForce
-from nerve.reloads import Reloads
 from nerve.service import Service
 from nerve.workspace import Workspace
 

@@ -27,11 +27,11 @@ from nerve.control.protocol import (
 from nerve.control.status import ArchiverStatus, EngineStatus, KernelStatus, WatcherStatus, WorkerStatus, WriterStatus
 from nerve.events.model import Status
 from nerve.ipc.progress import ArchiveProgress
+from nerve.kernel.dispatcher import Runs
+from nerve.kernel.recorder import Recorder
+from nerve.kernel.reloader import Reloads
 from nerve.messages import Archived, ArchiveNow, ArchiverReport, Report, WriterReport
 from nerve.pool import Pool
-from nerve.recorder import Recorder
-from nerve.reloads import Reloads
-from nerve.runs import Runs
 from nerve.services import Services
 
 _NOT_RUN = "it will not run: the engine stops, or the sense was removed"

@@ -13,12 +13,12 @@ from nerve.clock import Stamp
 from nerve.codebase import Module, Version
 from nerve.config.config import Config, ReflexConfig, SenseConfig
 from nerve.events.model import ErrorDetail, LogEvent, Status
+from nerve.kernel.dispatcher import Runs, make_schedule
+from nerve.kernel.recorder import Recorder
 from nerve.messages import Outcome, Run
 from nerve.places import Places
 from nerve.pool import Pool
-from nerve.recorder import Recorder
 from nerve.reloading import InForce
-from nerve.runs import Runs, make_schedule
 from nerve.worker import Ended, OpenRun
 
 WALL = 1_700_000_000_000

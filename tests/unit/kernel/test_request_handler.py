@@ -21,9 +21,9 @@ from nerve.control.protocol import (
     StopEngine,
 )
 from nerve.control.status import EngineStatus, KernelStatus
+from nerve.kernel.request_handler import REPORT_SECONDS, Requests
 from nerve.messages import Report, WriterReport
 from nerve.reloading import InForce
-from nerve.requests import REPORT_SECONDS, Requests
 
 
 class Rig:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nerve.shutdown import HURRY_SECONDS, Ladder, Stage
+from nerve.kernel.shutdown import HURRY_SECONDS, Ladder, Stage
 
 NOW = st.floats(0, 1e7)
 TIMEOUT = st.floats(0, 1e5)

@@ -12,8 +12,8 @@ from nerve.config.diff import changes
 from nerve.control.protocol import Answer, Refused, Reloaded
 from nerve.events import catalog
 from nerve.events.model import LogEvent
+from nerve.kernel.recorder import Recorder
 from nerve.messages import Survey, Update
-from nerve.recorder import Recorder
 from nerve.reloading import InForce, applied, unpacked
 from nerve.service import Service
 

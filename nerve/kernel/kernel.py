@@ -24,16 +24,16 @@ from nerve.events import catalog
 from nerve.events.model import ErrorDetail
 from nerve.ipc.event_loop import Loop
 from nerve.ipc.progress import ArchiveProgress
+from nerve.kernel.dispatcher import Runs, make_schedule
+from nerve.kernel.recorder import Recorder
+from nerve.kernel.reloader import Reloads
+from nerve.kernel.request_handler import Requests
+from nerve.kernel.shutdown import Ladder, Stage
 from nerve.messages import Archived, ArchiverReport, Blind, FromChild, Update, WriterReport
 from nerve.pool import Limits, Pool
-from nerve.recorder import Recorder
 from nerve.reloading import InForce
-from nerve.reloads import Reloads
-from nerve.requests import Requests
-from nerve.runs import Runs, make_schedule
 from nerve.service import Death, Service
 from nerve.services import Roles, Services
-from nerve.shutdown import Ladder, Stage
 from nerve.signals import SCALE_SIGNALS, STOP_SIGNALS, SignalQueue
 from nerve.version import __version__
 from nerve.worker import Worker

@@ -18,11 +18,11 @@ from nerve.control.status import SenseStatus
 from nerve.events import catalog
 from nerve.events.model import LogEvent, Status
 from nerve.events.trigger import MANUAL, Signal, Trigger
-from nerve.histories import Histories, History
 from nerve.ids import RunIds
+from nerve.kernel.recorder import Recorder
+from nerve.kernel.sense_history import Histories, History
 from nerve.messages import Outcome, Run
 from nerve.pool import Pool
-from nerve.recorder import Recorder
 from nerve.reloading import InForce
 from nerve.rules import Reflex, SenseRule, Start
 from nerve.scheduling import Schedule

@@ -1,0 +1,1 @@
+"""The parent process: it decides, records and supervises, and never opens the log."""
