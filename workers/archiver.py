@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 from itertools import count
 
-from nerve.archiving import Archiving, archived_up_to, last_run
 from nerve.children import ChildContext
 from nerve.clock import Clock, SystemClock
 from nerve.config.logs_section import LogsConfig
@@ -19,6 +18,7 @@ from nerve.events.model import LogEvent
 from nerve.ids import uuid7_hex
 from nerve.ipc.channel import Channel
 from nerve.ipc.progress import ArchiveProgress
+from nerve.maintenance.archiver import Archiving, archived_up_to, last_run
 from nerve.messages import (
     ArchiveNow,
     ArchiverReport,

@@ -19,10 +19,10 @@ from nerve.eventqueue.group_commit import MAX_GROUP_EVENTS, commit_due, group_se
 from nerve.events import catalog
 from nerve.events.model import ErrorDetail, LogEvent
 from nerve.ipc.channel import Channel
+from nerve.maintenance.checkpoints import WalKeeper
+from nerve.maintenance.orders import Upkeep
 from nerve.messages import Failed, Finish, Ready, Report, ToChild, WriterReport
 from nerve.store import LogWriter
-from nerve.upkeep import Upkeep
-from nerve.wal import WalKeeper
 from workers import bootstrap
 
 logger = logging.getLogger("nerve.writer")

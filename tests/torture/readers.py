@@ -12,7 +12,7 @@ from pathlib import Path
 from support.engine import Engine
 from support.waiting import pause, wait_until
 
-from nerve import wal
+from nerve.maintenance import checkpoints as wal
 from torture.bystander import Bystander
 from torture.herd import Herd
 from torture.load import Load

@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import click
 
-from nerve.archiving import archive_alone
 from nerve.cli.options import Duration, workspace_of
 from nerve.cli.progress import Progressed, shown_progress
 from nerve.clock import SystemClock
@@ -17,6 +16,7 @@ from nerve.control.client import ControlClient
 from nerve.control.protocol import ArchiveDone, RunArchive
 from nerve.errors import ControlError, NotRunningError
 from nerve.lock import WorkspaceLock
+from nerve.maintenance.archiver import archive_alone
 from nerve.messages import Archived
 from nerve.store import DayPlan, LogReader, plan
 from nerve.workspace import Workspace

@@ -18,6 +18,7 @@ from nerve.eventqueue import Conclude, Done, Order, Purge, Request, Vacuum
 from nerve.events.model import LogEvent
 from nerve.ipc.channel import Channel
 from nerve.ipc.progress import ArchiveProgress
+from nerve.maintenance.orders import Upkeep
 from nerve.messages import (
     Archived,
     ArchiveNow,
@@ -33,7 +34,6 @@ from nerve.messages import (
 from nerve.store import LogWriter
 from nerve.store.archive.filing import ROWS_AT_ONCE
 from nerve.store.days import DAY_MS, day_start
-from nerve.upkeep import Upkeep
 from nerve.workspace import Workspace
 from workers import archiver as archiver_module
 from workers.archiver import ORDER_ATTEMPTS, PROGRESS_SECONDS, Archiver

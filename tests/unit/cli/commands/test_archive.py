@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from support.entries import event
 
-from nerve import archiving
 from nerve.control.protocol import ArchiveDone, Refused, RunArchive
 from nerve.errors import NoRoomError
+from nerve.maintenance import archiver as archiving
 from nerve.store import LogWriter
 from nerve.store.days import DAY_MS, day_of
 from nerve.workspace import Workspace

@@ -22,11 +22,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.entries import completed, event, sql, started
 
-from nerve import archiving
-from nerve.archiving import Archiving, SoleOwner
 from nerve.clock import Stamp
 from nerve.config.logs_section import LogsConfig
 from nerve.events.model import Log, LogEvent
+from nerve.maintenance import archiver as archiving
+from nerve.maintenance.archiver import Archiving, SoleOwner
 from nerve.store.archive import filing as archive_module
 from nerve.store.archive.filing import Archive
 from nerve.store.archive.manifest import FileName

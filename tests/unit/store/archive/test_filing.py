@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 from support.entries import completed, event, sql, started
 
-from nerve.archiving import SoleOwner
 from nerve.clock import Stamp
 from nerve.config.logs_section import LogsConfig
 from nerve.errors import DiskError, StoreError
 from nerve.events.model import Log
 from nerve.ipc.progress import ArchiveProgress
+from nerve.maintenance.archiver import SoleOwner
 from nerve.store.archive.compression import read_lines
 from nerve.store.archive.due import DayPlan, ended_days, plan
 from nerve.store.archive.filing import ROWS_AT_ONCE, Archive, PurgeOrder

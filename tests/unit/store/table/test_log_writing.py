@@ -13,9 +13,9 @@ from support.entries import NOON, completed, event, sql, started
 
 from nerve.clock import Stamp
 from nerve.errors import DiskError, StoreError
+from nerve.maintenance.checkpoints import is_large
 from nerve.store.table import database
 from nerve.store.table.writing import INSERT_SIZES, ArchiveRun, LogWriter
-from nerve.wal import is_large
 
 MANY, FEW, _ = INSERT_SIZES
 

@@ -8,8 +8,8 @@ from support.writer import A_WHILE, Stage
 
 from nerve.eventqueue import Conclude, Done, Purge, Record, Vacuum
 from nerve.eventqueue.group_commit import GROUP_SECONDS
+from nerve.maintenance.orders import Stride
 from nerve.messages import ArchiveNow, Report, WriterReport
-from nerve.upkeep import Stride
 from workers.writer import RATE_SECONDS
 
 

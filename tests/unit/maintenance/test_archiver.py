@@ -11,13 +11,13 @@ import msgspec
 import pytest
 from support.entries import event
 
-from nerve import archiving
-from nerve.archiving import Archiving, SoleOwner, archive_alone, archived_up_to, last_run
 from nerve.clock import Stamp, SystemClock
 from nerve.config.logs_section import LogsConfig
 from nerve.errors import NoRoomError, StoreError
 from nerve.events.model import LogEvent
 from nerve.lock import WorkspaceLock
+from nerve.maintenance import archiver as archiving
+from nerve.maintenance.archiver import Archiving, SoleOwner, archive_alone, archived_up_to, last_run
 from nerve.messages import Archived
 from nerve.store import ArchiveRun, LogReader, LogWriter, PurgeOrder
 from nerve.store.days import DAY_MS, day_start

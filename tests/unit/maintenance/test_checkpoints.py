@@ -12,8 +12,16 @@ from support.entries import event
 from nerve.clock import Stamp
 from nerve.errors import DiskError
 from nerve.events.model import ErrorDetail
+from nerve.maintenance.checkpoints import (
+    ALARM_BYTES,
+    LARGE_BYTES,
+    LOOK_SECONDS,
+    RETRY_SECONDS,
+    WAIT_MS,
+    WalKeeper,
+    WalWatch,
+)
 from nerve.store import LogWriter
-from nerve.wal import ALARM_BYTES, LARGE_BYTES, LOOK_SECONDS, RETRY_SECONDS, WAIT_MS, WalKeeper, WalWatch
 
 MB = 1024 * 1024
 
@@ -176,9 +184,9 @@ def test_a_real_reader_is_in_the_way_until_it_goes(
     tmp_path: Path, clock: ManualClock, alarms: list[ErrorDetail], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """SQLite keeps what a read transaction may still need; once that has ended, the file of the WAL is empty."""
-    monkeypatch.setattr("nerve.wal.LARGE_BYTES", 0)
-    monkeypatch.setattr("nerve.wal.ALARM_BYTES", 100_000)
-    monkeypatch.setattr("nerve.wal.WAIT_MS", 1)
+    monkeypatch.setattr("nerve.maintenance.checkpoints.LARGE_BYTES", 0)
+    monkeypatch.setattr("nerve.maintenance.checkpoints.ALARM_BYTES", 100_000)
+    monkeypatch.setattr("nerve.maintenance.checkpoints.WAIT_MS", 1)
     db = tmp_path / "logs.db"
     with closing(LogWriter.open(db)) as writer:
         keeper = WalKeeper(writer, clock, alarms.append)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nerve.upkeep import FEWEST, MOST, STEP_SECONDS, Stride
+from nerve.maintenance.orders import FEWEST, MOST, STEP_SECONDS, Stride
 
 RATES = st.floats(1.0, 1e7)  # rows a second
 
