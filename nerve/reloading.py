@@ -12,7 +12,7 @@ from nerve.codebase import Codebase, Module, SourceFile, Version, read_main, rea
 from nerve.config.config import Config, load_config
 from nerve.errors import ConfigError
 from nerve.events.payload import printable
-from nerve.messages import NewVersion, Update
+from nerve.processes.messages import NewVersion, Update
 from nerve.workspace import CONFIG_NAME, Workspace
 
 SETTLING_SECONDS, PATIENCE_SECONDS = 0.05, 2.0

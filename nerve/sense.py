@@ -21,7 +21,7 @@ from nerve.events.redaction import redactor_of
 from nerve.events.trigger import Trigger
 from nerve.interruption import Interrupter
 from nerve.loading import SenseLoader
-from nerve.messages import Outcome, Run
+from nerve.processes.messages import Outcome, Run
 from nerve.units import format_duration
 
 

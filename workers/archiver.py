@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 from itertools import count
 
-from nerve.children import ChildContext
 from nerve.clock import Clock, SystemClock
 from nerve.config.logs_section import LogsConfig
 from nerve.errors import NerveError, StoreError
@@ -19,15 +18,8 @@ from nerve.ids import uuid7_hex
 from nerve.ipc.channel import Channel
 from nerve.ipc.progress import ArchiveProgress
 from nerve.maintenance.archiver import Archiving, archived_up_to, last_run
-from nerve.messages import (
-    ArchiveNow,
-    ArchiverReport,
-    ArchiveSettings,
-    Finish,
-    Ready,
-    Report,
-    ToChild,
-)
+from nerve.processes.child import ChildContext
+from nerve.processes.messages import ArchiveNow, ArchiverReport, ArchiveSettings, Finish, Ready, Report, ToChild
 from nerve.store import ArchiveRun, LogReader, PurgeOrder
 from workers import bootstrap
 

@@ -10,11 +10,11 @@ import sys
 
 from setproctitle import setproctitle
 
-from nerve import diagnostics
-from nerve.children import ChildContext
 from nerve.ipc.channel import Channel
-from nerve.messages import ToChild
-from nerve.signals import leave_signals_to_the_kernel
+from nerve.processes import log_relay
+from nerve.processes.child import ChildContext
+from nerve.processes.messages import ToChild
+from nerve.processes.signals import leave_signals_to_the_kernel
 
 PR_SET_PDEATHSIG = 1
 
@@ -35,7 +35,7 @@ def enter(context: ChildContext) -> Channel[ToChild]:
     faulthandler.enable(file=context.crash)
     faulthandler.register(signal.SIGUSR2, file=context.crash, all_threads=False)
     setproctitle(f"nerve: {context.role.name}")
-    diagnostics.install(context.boot.relay)
+    log_relay.install(context.boot.relay)
     return Channel(context.link, ToChild)
 
 

@@ -12,8 +12,6 @@ from types import TracebackType
 import msgspec
 import psutil
 
-from nerve import diagnostics
-from nerve.children import ChildContext
 from nerve.clock import Clock, SystemClock
 from nerve.context import SenseContext
 from nerve.describing import trace
@@ -27,8 +25,10 @@ from nerve.ids import uuid7_hex
 from nerve.interruption import Interrupter
 from nerve.ipc.channel import Channel
 from nerve.loading import SenseLoader
-from nerve.messages import Finish, Outcome, Ready, Run, ToChild
-from nerve.prefetch import take
+from nerve.processes import log_relay
+from nerve.processes.child import ChildContext
+from nerve.processes.messages import Finish, Outcome, Ready, Run, ToChild
+from nerve.processes.prefetch import take
 from nerve.sense import perform
 from nerve.store import SenseDatabases
 from workers import bootstrap
@@ -139,7 +139,7 @@ class ComputeWorker:
         self._records = EventHandler(self._events, self._clock)
         root = logging.getLogger()
         relay = context.boot.relay
-        diagnostics.install(GuardedHandler(relay, self._interrupter))
+        log_relay.install(GuardedHandler(relay, self._interrupter))
         # Before the relay, which strips a record of its exception once it has written it out.
         root.handlers.insert(0, GuardedHandler(self._records, self._interrupter))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nerve.children import ChildContext
+from nerve.processes.child import ChildContext
 from workers import bootstrap
 
 

@@ -16,12 +16,12 @@ from pathlib import Path
 from watchdog import events as changed
 from watchdog.observers import Observer
 
-from nerve.children import ChildContext
 from nerve.clock import Clock, SystemClock
 from nerve.codebase import source_folders
 from nerve.ipc.channel import Channel
 from nerve.ipc.event_loop import Loop
-from nerve.messages import Blind, Finish, Ready, Survey, ToChild
+from nerve.processes.child import ChildContext
+from nerve.processes.messages import Blind, Finish, Ready, Survey, ToChild
 from nerve.reloading import Disk, InForce, applied, difference, read_disk
 from nerve.workspace import Workspace
 from workers import bootstrap

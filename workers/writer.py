@@ -11,7 +11,6 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from nerve.children import ChildContext
 from nerve.clock import Clock, SystemClock
 from nerve.errors import DiskError, NerveError, StoreError
 from nerve.eventqueue import Done, EventReceiver, Gathered, Request
@@ -21,7 +20,8 @@ from nerve.events.model import ErrorDetail, LogEvent
 from nerve.ipc.channel import Channel
 from nerve.maintenance.checkpoints import WalKeeper
 from nerve.maintenance.orders import Upkeep
-from nerve.messages import Failed, Finish, Ready, Report, ToChild, WriterReport
+from nerve.processes.child import ChildContext
+from nerve.processes.messages import Failed, Finish, Ready, Report, ToChild, WriterReport
 from nerve.store import LogWriter
 from workers import bootstrap
 

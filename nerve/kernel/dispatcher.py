@@ -21,12 +21,12 @@ from nerve.events.trigger import MANUAL, Signal, Trigger
 from nerve.ids import RunIds
 from nerve.kernel.recorder import Recorder
 from nerve.kernel.sense_history import Histories, History
-from nerve.messages import Outcome, Run
-from nerve.pool import Pool
+from nerve.processes.messages import Outcome, Run
+from nerve.processes.pool import Pool
+from nerve.processes.worker_handle import Ended
 from nerve.reloading import InForce
 from nerve.rules import Reflex, SenseRule, Start
 from nerve.scheduling import Schedule
-from nerve.worker import Ended
 
 Announce = Callable[[str | None, Status], None]
 """Called with the id and the status of a run that was waited for, once all of it is committed.

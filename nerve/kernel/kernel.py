@@ -13,7 +13,6 @@ import signal
 import socket
 from dataclasses import replace
 
-from nerve.children import Boot, Child, Role
 from nerve.clock import Clock
 from nerve.config.config import MAX_WORKERS
 from nerve.control.server import ControlServer
@@ -29,14 +28,14 @@ from nerve.kernel.recorder import Recorder
 from nerve.kernel.reloader import Reloads
 from nerve.kernel.request_handler import Requests
 from nerve.kernel.shutdown import Ladder, Stage
-from nerve.messages import Archived, ArchiverReport, Blind, FromChild, Update, WriterReport
-from nerve.pool import Limits, Pool
+from nerve.processes.child import Boot, Child, Role
+from nerve.processes.messages import Archived, ArchiverReport, Blind, FromChild, Update, WriterReport
+from nerve.processes.pool import Limits, Pool
+from nerve.processes.services import Death, Roles, Service, Services
+from nerve.processes.signals import SCALE_SIGNALS, STOP_SIGNALS, SignalQueue
+from nerve.processes.worker_handle import Worker
 from nerve.reloading import InForce
-from nerve.service import Death, Service
-from nerve.services import Roles, Services
-from nerve.signals import SCALE_SIGNALS, STOP_SIGNALS, SignalQueue
 from nerve.version import __version__
-from nerve.worker import Worker
 from nerve.workspace import CONFIG_NAME
 
 logger = logging.getLogger("nerve.kernel")

@@ -6,16 +6,16 @@ import os
 from collections.abc import Callable
 from itertools import count
 
-from nerve.children import Boot
 from nerve.clock import Clock
 from nerve.config.diff import changes
 from nerve.control.protocol import Answer, Refused, Reloaded
 from nerve.events import catalog
 from nerve.events.model import LogEvent
 from nerve.kernel.recorder import Recorder
-from nerve.messages import Survey, Update
+from nerve.processes.child import Boot
+from nerve.processes.messages import Survey, Update
+from nerve.processes.services import Service
 from nerve.reloading import InForce, applied, unpacked
-from nerve.service import Service
 
 
 class Reloads:

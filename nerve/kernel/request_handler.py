@@ -30,9 +30,9 @@ from nerve.ipc.progress import ArchiveProgress
 from nerve.kernel.dispatcher import Runs
 from nerve.kernel.recorder import Recorder
 from nerve.kernel.reloader import Reloads
-from nerve.messages import Archived, ArchiveNow, ArchiverReport, Report, WriterReport
-from nerve.pool import Pool
-from nerve.services import Services
+from nerve.processes.messages import Archived, ArchiveNow, ArchiverReport, Report, WriterReport
+from nerve.processes.pool import Pool
+from nerve.processes.services import Services
 
 _NOT_RUN = "it will not run: the engine stops, or the sense was removed"
 

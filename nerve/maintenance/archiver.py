@@ -15,7 +15,7 @@ from nerve.errors import NoRoomError, StoreError
 from nerve.events import catalog
 from nerve.events.model import ErrorDetail, ErrorKind, LogEvent
 from nerve.ipc.progress import ArchiveProgress
-from nerve.messages import Archived
+from nerve.processes.messages import Archived
 from nerve.store import (
     ARCHIVE_RUN,
     Archive,

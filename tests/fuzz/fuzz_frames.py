@@ -14,7 +14,7 @@ with atheris.instrument_imports():
     from nerve.errors import WireError
     from nerve.eventqueue.messages import FromWriter, ToWriter
     from nerve.ipc.channel import MAX_FRAME, FrameReader
-    from nerve.messages import FromChild, ToChild
+    from nerve.processes.messages import FromChild, ToChild
 
 READERS = (ToWriter, FromWriter, Envelope, Reply, ToChild, FromChild)
 

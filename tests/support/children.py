@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from itertools import count
 from typing import Any
 
-from nerve.children import ChildContext, Role
 from nerve.errors import WireError
 from nerve.ipc.channel import Channel
-from nerve.messages import Run, ToChild
+from nerve.processes.child import ChildContext, Role
+from nerve.processes.messages import Run, ToChild
 
 MAX_DESCRIPTORS = 1024
 

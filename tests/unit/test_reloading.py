@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from nerve.codebase import Codebase, SourceFile, Version
 from nerve.config.config import Config, ReflexConfig, SenseConfig, load_config
-from nerve.messages import Update
+from nerve.processes.messages import Update
 from nerve.reloading import Disk, InForce, applied, difference, first_in_force, read_disk, unpacked
 from nerve.workspace import Workspace
 

@@ -25,7 +25,7 @@ from nerve.events.payload import DEFAULT_MAX_BYTES
 from nerve.events.trigger import Signal, Trigger
 from nerve.interruption import Interrupter
 from nerve.loading import SenseLoader
-from nerve.messages import Outcome, Run
+from nerve.processes.messages import Outcome, Run
 from nerve.sense import perform
 
 # The default method is an alarm, which the interrupter needs for itself.

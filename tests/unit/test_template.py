@@ -26,7 +26,7 @@ from nerve.events.model import Log, LogEvent
 from nerve.events.trigger import Signal, Trigger
 from nerve.interruption import Interrupter
 from nerve.loading import SenseLoader
-from nerve.messages import Outcome, Run
+from nerve.processes.messages import Outcome, Run
 from nerve.sense import perform
 
 TEMPLATE = Path(str(resources.files("nerve") / "workspace_template"))

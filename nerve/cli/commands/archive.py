@@ -17,7 +17,7 @@ from nerve.control.protocol import ArchiveDone, RunArchive
 from nerve.errors import ControlError, NotRunningError
 from nerve.lock import WorkspaceLock
 from nerve.maintenance.archiver import archive_alone
-from nerve.messages import Archived
+from nerve.processes.messages import Archived
 from nerve.store import DayPlan, LogReader, plan
 from nerve.workspace import Workspace
 

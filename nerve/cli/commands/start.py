@@ -12,8 +12,6 @@ import click
 import psutil
 from setproctitle import setproctitle
 
-from nerve import diagnostics
-from nerve.children import Boot, Role
 from nerve.cli.options import Duration, workspace_of
 from nerve.cli.preflight import advice
 from nerve.clock import SystemClock
@@ -22,12 +20,13 @@ from nerve.ids import uuid7_hex
 from nerve.ipc.sockets import socket_listening_at
 from nerve.kernel.kernel import Kernel
 from nerve.lock import WorkspaceLock
+from nerve.processes import log_relay
+from nerve.processes.child import Boot, Role
+from nerve.processes.services import Roles
 from nerve.reloading import InForce, first_in_force
-from nerve.services import Roles
 from nerve.store import Filter, LogReader
 from nerve.workspace import Workspace
-from workers import archiver, compute, watcher, writer
-from workers import diagnostics as diagnostics_worker
+from workers import archiver, compute, diagnostics, watcher, writer
 
 PREDECESSOR_SECONDS = 5.0
 """How long a start waits for the writer of an engine that was killed: it is still draining."""
@@ -39,7 +38,7 @@ ROLES = Roles(
     watcher=Role("watcher", watcher.main),
     diagnostics=Role(
         "diagnostics",
-        diagnostics_worker.main,
+        diagnostics.main,
         outlives_kernel=True,
         inherits=lambda boot: {boot.relay.records.receiving},
     ),
@@ -78,14 +77,14 @@ def _run(
     workspace: Workspace, in_force: InForce, lock: int, boot_id: str, workers: int | None, run_for: float | None
 ) -> None:
     """Run one boot to its end (becomes the kernel)."""
-    relay = diagnostics.make_relay()
+    relay = log_relay.make_relay()
     listener = socket_listening_at(workspace.event_socket)
     control = socket_listening_at(workspace.control_socket)
     try:
         boot = Boot(workspace, boot_id, in_force, listener, lock, relay)
         setproctitle("nerve: kernel")
         current_process().name = "kernel"
-        diagnostics.install(relay)
+        log_relay.install(relay)
         Kernel(boot, ROLES, control, SystemClock(), workers).run(run_for)
     finally:
         listener.close()

@@ -11,7 +11,7 @@ import pytest
 
 from nerve.ipc.channel import Channel
 from nerve.ipc.event_loop import Loop
-from nerve.messages import Finish, Ready
+from nerve.processes.messages import Finish, Ready
 
 
 class Pipe:

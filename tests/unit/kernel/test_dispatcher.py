@@ -15,11 +15,11 @@ from nerve.config.config import Config, ReflexConfig, SenseConfig
 from nerve.events.model import ErrorDetail, LogEvent, Status
 from nerve.kernel.dispatcher import Runs, make_schedule
 from nerve.kernel.recorder import Recorder
-from nerve.messages import Outcome, Run
 from nerve.places import Places
-from nerve.pool import Pool
+from nerve.processes.messages import Outcome, Run
+from nerve.processes.pool import Pool
+from nerve.processes.worker_handle import Ended, OpenRun
 from nerve.reloading import InForce
-from nerve.worker import Ended, OpenRun
 
 WALL = 1_700_000_000_000
 

@@ -10,7 +10,6 @@ from typing import Any, cast
 import pytest
 from support.children import FakeChild
 
-from nerve.children import Boot, Child, Role
 from nerve.clock import Stamp
 from nerve.codebase import Module, Version
 from nerve.config.config import Config, SenseConfig
@@ -19,9 +18,10 @@ from nerve.control.protocol import Refused, Reloaded, Reply
 from nerve.events.model import LogEvent
 from nerve.kernel.recorder import Recorder
 from nerve.kernel.reloader import Reloads
-from nerve.messages import NewVersion, Survey, Update
+from nerve.processes.child import Boot, Child, Role
+from nerve.processes.messages import NewVersion, Survey, Update
+from nerve.processes.services import Service
 from nerve.reloading import InForce
-from nerve.service import Service
 from nerve.workspace import Workspace
 
 HELPER = Module("h", "/w/senses/h.py", b"x = 1", "hhhh")

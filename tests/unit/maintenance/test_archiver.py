@@ -18,7 +18,7 @@ from nerve.events.model import LogEvent
 from nerve.lock import WorkspaceLock
 from nerve.maintenance import archiver as archiving
 from nerve.maintenance.archiver import Archiving, SoleOwner, archive_alone, archived_up_to, last_run
-from nerve.messages import Archived
+from nerve.processes.messages import Archived
 from nerve.store import ArchiveRun, LogReader, LogWriter, PurgeOrder
 from nerve.store.days import DAY_MS, day_start
 from nerve.workspace import Workspace

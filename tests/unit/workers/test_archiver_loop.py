@@ -19,7 +19,7 @@ from nerve.events.model import LogEvent
 from nerve.ipc.channel import Channel
 from nerve.ipc.progress import ArchiveProgress
 from nerve.maintenance.orders import Upkeep
-from nerve.messages import (
+from nerve.processes.messages import (
     Archived,
     ArchiveNow,
     ArchiverReport,

@@ -13,8 +13,8 @@ from support.pool import run_of
 
 from nerve.interruption import Interrupter
 from nerve.ipc.channel import Channel
-from nerve.messages import Finish, FromChild, Run, ToChild
-from nerve.prefetch import Prefetch
+from nerve.processes.messages import Finish, FromChild, Run, ToChild
+from nerve.processes.prefetch import Prefetch
 from workers.compute import ComputeWorker
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux keeps packets apart in a pipe")

@@ -17,11 +17,11 @@ from typing import Any, cast
 import pytest
 from watchdog.observers.api import BaseObserver
 
-from nerve.children import ChildContext
 from nerve.clock import SystemClock
 from nerve.config.config import load_config
 from nerve.ipc.channel import Channel
-from nerve.messages import Blind, Finish, FromChild, Ready, Survey, ToChild, Update
+from nerve.processes.child import ChildContext
+from nerve.processes.messages import Blind, Finish, FromChild, Ready, Survey, ToChild, Update
 from nerve.reloading import InForce, applied, difference, first_in_force, read_disk, unpacked
 from nerve.workspace import Workspace
 from workers.watcher import Watcher

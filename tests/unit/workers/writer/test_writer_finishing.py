@@ -11,7 +11,7 @@ from support.writer import Stage, vanish
 
 from nerve.clock import SystemClock
 from nerve.eventqueue import Lane, Purge
-from nerve.messages import Finish
+from nerve.processes.messages import Finish
 from workers import writer as writer_module
 from workers.writer import ORPHAN_SECONDS
 

@@ -11,7 +11,7 @@ from support.writer import A_WHILE, Stage
 
 from nerve.errors import StoreError
 from nerve.eventqueue.group_commit import GROUP_SECONDS
-from nerve.messages import Finish, Report, WriterReport
+from nerve.processes.messages import Finish, Report, WriterReport
 from workers import writer as writer_module
 from workers.writer import DISK_RETRY_SECONDS, ORPHAN_SECONDS
 

@@ -9,7 +9,7 @@ from support.writer import A_WHILE, Stage
 from nerve.eventqueue import Conclude, Done, Purge, Record, Vacuum
 from nerve.eventqueue.group_commit import GROUP_SECONDS
 from nerve.maintenance.orders import Stride
-from nerve.messages import ArchiveNow, Report, WriterReport
+from nerve.processes.messages import ArchiveNow, Report, WriterReport
 from workers.writer import RATE_SECONDS
 
 

@@ -10,9 +10,10 @@ import pytest
 from support.children import FakeChild, enter
 from support.waiting import wait_until
 
-from nerve.children import FAILED_STARTS_LIMIT, LONGEST_DELAY_SECONDS, Boot, Child, ChildContext, Role
-from nerve.messages import Finish, Ready
-from nerve.service import Death, Service
+from nerve.processes.child import Boot, Child, ChildContext, Role
+from nerve.processes.messages import Finish, Ready
+from nerve.processes.restart import FAILED_STARTS_LIMIT, LONGEST_DELAY_SECONDS
+from nerve.processes.services import Death, Service
 
 NOW = 100.0
 

@@ -9,10 +9,9 @@ from typing import Any, cast
 import pytest
 from support.children import FakeChild
 
-from nerve.children import Child, Role
-from nerve.messages import Failed, FromChild, Outcome, Ready, Update, WriterReport
-from nerve.service import Service
-from nerve.services import Roles, Services
+from nerve.processes.child import Child, Role
+from nerve.processes.messages import Failed, FromChild, Outcome, Ready, Update, WriterReport
+from nerve.processes.services import Roles, Service, Services
 
 NOW = 100.0
 

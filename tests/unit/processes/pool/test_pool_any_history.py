@@ -12,9 +12,9 @@ from support.pool import NOW, Rig, ok, run_of, version_of
 
 from nerve.codebase import Version
 from nerve.config.config import MAX_WORKERS
-from nerve.messages import Finish, Outcome, Ready, Run
-from nerve.pool import Limits
-from nerve.worker import Ended, Worker
+from nerve.processes.messages import Finish, Outcome, Ready, Run
+from nerve.processes.pool import Limits
+from nerve.processes.worker_handle import Ended, Worker
 
 
 class AnyHistory(RuleBasedStateMachine):

@@ -8,7 +8,7 @@ import pytest
 from support.pool import NOW, Rig, ok, run_of, version_of
 
 from nerve.events.model import ErrorDetail
-from nerve.messages import Failed, Outcome, Ready, Run
+from nerve.processes.messages import Failed, Outcome, Ready, Run
 
 # Runs.
 

@@ -11,7 +11,7 @@ import pytest
 from support.pool import run_of, version_of
 from support.waiting import wait_until
 
-from nerve.prefetch import Prefetch, take
+from nerve.processes.prefetch import Prefetch, take
 
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="only Linux keeps packets apart in a pipe"),

@@ -8,8 +8,8 @@ import pytest
 from support.pool import NOW, Rig, run_of
 
 from nerve.config.config import MAX_WORKERS
-from nerve.messages import Finish, Ready
-from nerve.pool import Limits
+from nerve.processes.messages import Finish, Ready
+from nerve.processes.pool import Limits
 
 # Filling.
 

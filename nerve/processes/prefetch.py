@@ -16,7 +16,7 @@ from contextlib import suppress
 
 import msgspec
 
-from nerve.messages import Run
+from nerve.processes.messages import Run
 
 PACKET_BYTES = select.PIPE_BUF
 """What is larger would be cut in two: such a run is not put there."""

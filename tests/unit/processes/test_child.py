@@ -19,22 +19,18 @@ from hypothesis import strategies as st
 from support.children import enter
 from support.waiting import wait_until
 
-from nerve.children import (
+from nerve.ipc.channel import Channel
+from nerve.ipc.sockets import socket_listening_at
+from nerve.processes.child import Boot, Child, ChildContext, Role, describe_exit
+from nerve.processes.messages import Finish, Ready, Report, ToChild
+from nerve.processes.restart import (
     FAILED_STARTS_LIMIT,
     FIRST_DELAY_SECONDS,
     LONGEST_DELAY_SECONDS,
     PATIENT_DELAY_SECONDS,
     RECENT_SECONDS,
-    Boot,
-    Child,
-    ChildContext,
-    Role,
-    describe_exit,
     restart_delay,
 )
-from nerve.ipc.channel import Channel
-from nerve.ipc.sockets import socket_listening_at
-from nerve.messages import Finish, Ready, Report, ToChild
 
 # Test runners may have threads; what is forked here touches none of their locks.
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from support.waiting import wait_until
 
-from nerve.diagnostics import (
+from nerve.processes.log_relay import (
     MAX_RECORD_CHARS,
     Allowance,
     ConsoleHandler,

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from nerve.signals import STOP_SIGNALS, SignalQueue, held_back, leave_signals_to_the_kernel
+from nerve.processes.signals import STOP_SIGNALS, SignalQueue, held_back, leave_signals_to_the_kernel
 
 # Test runners may have threads; what is forked here touches none of their locks.
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")

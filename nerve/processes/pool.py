@@ -8,13 +8,14 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from nerve.children import FIRST_DELAY_SECONDS, Child, describe_exit, restart_delay
 from nerve.errors import WireError
 from nerve.events.model import Status
-from nerve.messages import Failed, Finish, FromChild, Outcome, Ready, Run
 from nerve.places import PREFETCH_RUNS, Places
-from nerve.prefetch import PREFETCHING
-from nerve.worker import Ended, Worker
+from nerve.processes.child import Child, describe_exit
+from nerve.processes.messages import Failed, Finish, FromChild, Outcome, Ready, Run
+from nerve.processes.prefetch import PREFETCHING
+from nerve.processes.restart import FIRST_DELAY_SECONDS, restart_delay
+from nerve.processes.worker_handle import Ended, Worker
 
 logger = logging.getLogger("nerve.kernel")
 

@@ -9,10 +9,10 @@ import pytest
 from support.children import FakeChild
 from support.pool import GRACE, NOW, TIMEOUT, Rig, ok, run_of, version_of
 
-from nerve.messages import Finish, Outcome, Run
 from nerve.places import PREFETCH_RUNS, STALL_SECONDS
-from nerve.pool import TRACE_SECONDS, Limits
-from nerve.worker import Worker
+from nerve.processes.messages import Finish, Outcome, Run
+from nerve.processes.pool import TRACE_SECONDS, Limits
+from nerve.processes.worker_handle import Worker
 
 STALLED = NOW + STALL_SECONDS
 

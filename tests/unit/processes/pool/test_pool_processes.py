@@ -12,11 +12,11 @@ import pytest
 from support.children import enter
 from support.pool import GRACE, NOW, TIMEOUT, ok, run_of
 
-from nerve.children import Boot, Child, ChildContext, Role
 from nerve.ipc.channel import Channel
-from nerve.messages import Finish, Ready, Run, ToChild
-from nerve.pool import TRACE_SECONDS, Pool
-from nerve.worker import Ended, Worker
+from nerve.processes.child import Boot, Child, ChildContext, Role
+from nerve.processes.messages import Finish, Ready, Run, ToChild
+from nerve.processes.pool import TRACE_SECONDS, Pool
+from nerve.processes.worker_handle import Ended, Worker
 
 
 def serve(context: ChildContext) -> None:

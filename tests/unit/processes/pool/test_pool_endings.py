@@ -6,8 +6,8 @@ import signal
 
 from support.pool import GRACE, NOW, TIMEOUT, Rig, ok, run_of
 
-from nerve.messages import Finish
-from nerve.pool import TRACE_SECONDS
+from nerve.processes.messages import Finish
+from nerve.processes.pool import TRACE_SECONDS
 
 # Deadlines.
 

@@ -1,0 +1,1 @@
+"""Forking, supervising and talking to the child processes; the kernel's side."""
