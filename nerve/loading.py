@@ -13,10 +13,10 @@ from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any
 
-from nerve.codebase import Module, Version
 from nerve.context import SenseContext
 from nerve.describing import describe, trace
 from nerve.errors import SenseLoadError
+from nerve.reload.codebase import Module, Version
 
 Compute = Callable[[SenseContext], Any]
 

@@ -17,12 +17,14 @@ from watchdog import events as changed
 from watchdog.observers import Observer
 
 from nerve.clock import Clock, SystemClock
-from nerve.codebase import source_folders
 from nerve.ipc.channel import Channel
 from nerve.ipc.event_loop import Loop
 from nerve.processes.child import ChildContext
 from nerve.processes.messages import Blind, Finish, Ready, Survey, ToChild
-from nerve.reloading import Disk, InForce, applied, difference, read_disk
+from nerve.reload.codebase import source_folders
+from nerve.reload.revision import InForce
+from nerve.reload.snapshot import Disk, read_disk
+from nerve.reload.update import applied, difference
 from nerve.workspace import Workspace
 from workers import bootstrap
 

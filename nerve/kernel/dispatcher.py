@@ -24,7 +24,7 @@ from nerve.kernel.sense_history import Histories, History
 from nerve.processes.messages import Outcome, Run
 from nerve.processes.pool import Pool
 from nerve.processes.worker_handle import Ended
-from nerve.reloading import InForce
+from nerve.reload.revision import InForce
 from nerve.rules import Reflex, SenseRule, Start
 from nerve.scheduling import Schedule
 

@@ -29,12 +29,13 @@ from nerve.kernel.reloader import Reloads
 from nerve.kernel.request_handler import Requests
 from nerve.kernel.shutdown import Ladder, Stage
 from nerve.processes.child import Boot, Child, Role
-from nerve.processes.messages import Archived, ArchiverReport, Blind, FromChild, Update, WriterReport
+from nerve.processes.messages import Archived, ArchiverReport, Blind, FromChild, WriterReport
 from nerve.processes.pool import Limits, Pool
 from nerve.processes.services import Death, Roles, Service, Services
 from nerve.processes.signals import SCALE_SIGNALS, STOP_SIGNALS, SignalQueue
 from nerve.processes.worker_handle import Worker
-from nerve.reloading import InForce
+from nerve.reload.revision import InForce
+from nerve.reload.update import Update
 from nerve.version import __version__
 from nerve.workspace import CONFIG_NAME
 

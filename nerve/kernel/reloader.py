@@ -13,9 +13,10 @@ from nerve.events import catalog
 from nerve.events.model import LogEvent
 from nerve.kernel.recorder import Recorder
 from nerve.processes.child import Boot
-from nerve.processes.messages import Survey, Update
+from nerve.processes.messages import Survey
 from nerve.processes.services import Service
-from nerve.reloading import InForce, applied, unpacked
+from nerve.reload.revision import InForce
+from nerve.reload.update import Update, applied, unpacked
 
 
 class Reloads:

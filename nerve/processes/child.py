@@ -16,7 +16,7 @@ from nerve.processes.log_relay import RelayHandler
 from nerve.processes.messages import FromChild, ToChild
 from nerve.processes.prefetch import PREFETCHING, Prefetch
 from nerve.processes.signals import held_back
-from nerve.reloading import InForce
+from nerve.reload.revision import InForce
 from nerve.workspace import Workspace
 
 CRASH_BYTES = 16 * 1024

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import msgspec
 
-from nerve.codebase import Module, Version
-from nerve.config.config import Config
 from nerve.config.logs_section import Compression
 from nerve.events.model import ErrorDetail, Status
 from nerve.events.trigger import Trigger
 from nerve.ipc.progress import ArchiveProgress
+from nerve.reload.codebase import Version
+from nerve.reload.update import Update
 
 
 class Run(msgspec.Struct, frozen=True, tag=1):
@@ -122,36 +122,6 @@ class Archived(msgspec.Struct, frozen=True, tag=6):
     rows: int
     error: str | None = None
     notes: tuple[str, ...] = ()
-
-
-class NewVersion(msgspec.Struct, frozen=True, array_like=True):
-    """A sense's new version, with its files as positions in the update's list of modules."""
-
-    sense: str
-    main: int
-    helpers: tuple[int, ...]
-    generation: int
-    error: str | None
-
-
-class Update(msgspec.Struct, frozen=True, tag=7):
-    """Watcher to kernel: what is to change. `config` and `problems` are None where they are as before.
-
-    `broken` has a line for each sense whose files have become bad, or bad in another way: its version stays.
-    `request` numbers the request that asked for the update, None where a change on disk did.
-    """
-
-    config: Config | None = None
-    problems: tuple[str, ...] | None = None
-    modules: tuple[Module, ...] = ()
-    versions: tuple[NewVersion, ...] = ()
-    broken: dict[str, str] = {}
-    request: int | None = None
-
-    @property
-    def is_empty(self) -> bool:
-        """Nothing is to change."""
-        return self.config is None and self.problems is None and not self.versions and not self.broken
 
 
 class Blind(msgspec.Struct, frozen=True, tag=9):

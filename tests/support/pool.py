@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import deque
 from typing import cast
 
-from nerve.codebase import Module, Version
 from nerve.events.trigger import Trigger
 from nerve.processes.child import Child
 from nerve.processes.messages import Outcome, Ready, Run
 from nerve.processes.pool import Pool
 from nerve.processes.worker_handle import Worker
+from nerve.reload.codebase import Module, Version
 from support.children import FakeChild
 
 NOW = 100.0

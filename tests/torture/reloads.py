@@ -11,11 +11,11 @@ import psutil
 from support.engine import Engine
 from support.waiting import pause, wait_until
 
-from nerve.codebase import Codebase, read_main
 from nerve.config.config import load_config
 from nerve.control.client import ControlClient
 from nerve.control.protocol import GetStatus, Scaled, ScaleWorkers, StatusReply
 from nerve.control.status import EngineStatus
+from nerve.reload.codebase import Codebase, read_main
 from nerve.workspace import Workspace
 from torture.load import COUNTING, Load
 from torture.processes import finish, titled

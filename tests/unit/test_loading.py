@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 from support.interrupters import installed_interrupter
 
-from nerve.codebase import Codebase, Version, read_main
 from nerve.config.config import SenseConfig
 from nerve.errors import SenseLoadError
 from nerve.interruption import Interruption
 from nerve.loading import SenseLoader
+from nerve.reload.codebase import Codebase, Version, read_main
 
 # The default method is an alarm, which the interrupter needs for itself.
 pytestmark = pytest.mark.timeout(60, method="thread")

@@ -16,7 +16,6 @@ import pytest
 from support.interrupters import installed_interrupter
 
 from nerve.clock import SystemClock
-from nerve.codebase import Codebase, Version, read_main
 from nerve.config.config import SenseConfig
 from nerve.context import SenseContext
 from nerve.describing import MAX_MESSAGE_CHARS, MAX_TRACEBACK_CHARS
@@ -26,6 +25,7 @@ from nerve.events.trigger import Signal, Trigger
 from nerve.interruption import Interrupter
 from nerve.loading import SenseLoader
 from nerve.processes.messages import Outcome, Run
+from nerve.reload.codebase import Codebase, Version, read_main
 from nerve.sense import perform
 
 # The default method is an alarm, which the interrupter needs for itself.

@@ -16,10 +16,8 @@ import pytest
 from honcho.environ import parse_procfile
 from peewee import SqliteDatabase
 
-from nerve.checking import problem_of
 from nerve.cli.commands.init import FILES, SENSES
 from nerve.clock import SystemClock
-from nerve.codebase import Codebase, read_main
 from nerve.config.config import Config, load_config
 from nerve.context import SenseContext
 from nerve.events.model import Log, LogEvent
@@ -27,6 +25,8 @@ from nerve.events.trigger import Signal, Trigger
 from nerve.interruption import Interrupter
 from nerve.loading import SenseLoader
 from nerve.processes.messages import Outcome, Run
+from nerve.reload.codebase import Codebase, read_main
+from nerve.reload.syntax_check import problem_of
 from nerve.sense import perform
 
 TEMPLATE = Path(str(resources.files("nerve") / "workspace_template"))

@@ -10,12 +10,12 @@ from typing import NoReturn, TextIO
 
 import click
 
-from nerve.checking import Problem, problem_of
 from nerve.cli.options import workspace_of
-from nerve.codebase import Codebase, read_main, read_source, source_paths
 from nerve.config.config import Config, SenseConfig, load_config
 from nerve.config.yaml_reader import load_yaml
 from nerve.errors import ConfigError, NerveError
+from nerve.reload.codebase import Codebase, read_main, read_source, source_paths
+from nerve.reload.syntax_check import Problem, problem_of
 from nerve.units import format_duration
 from nerve.workspace import Workspace
 

@@ -23,7 +23,7 @@ from nerve.lock import WorkspaceLock
 from nerve.processes import log_relay
 from nerve.processes.child import Boot, Role
 from nerve.processes.services import Roles
-from nerve.reloading import InForce, first_in_force
+from nerve.reload.revision import InForce, first_in_force
 from nerve.store import Filter, LogReader
 from nerve.workspace import Workspace
 from workers import archiver, compute, diagnostics, watcher, writer

@@ -10,7 +10,6 @@ from typing import Any, cast
 import pytest
 
 from nerve.clock import Stamp
-from nerve.codebase import Module, Version
 from nerve.config.config import Config, ReflexConfig, SenseConfig
 from nerve.events.model import ErrorDetail, LogEvent, Status
 from nerve.kernel.dispatcher import Runs, make_schedule
@@ -19,7 +18,8 @@ from nerve.places import Places
 from nerve.processes.messages import Outcome, Run
 from nerve.processes.pool import Pool
 from nerve.processes.worker_handle import Ended, OpenRun
-from nerve.reloading import InForce
+from nerve.reload.codebase import Module, Version
+from nerve.reload.revision import InForce
 
 WALL = 1_700_000_000_000
 

@@ -11,7 +11,6 @@ import pytest
 from support.children import FakeChild
 
 from nerve.clock import Stamp
-from nerve.codebase import Module, Version
 from nerve.config.config import Config, SenseConfig
 from nerve.config.diff import changes
 from nerve.control.protocol import Refused, Reloaded, Reply
@@ -19,9 +18,11 @@ from nerve.events.model import LogEvent
 from nerve.kernel.recorder import Recorder
 from nerve.kernel.reloader import Reloads
 from nerve.processes.child import Boot, Child, Role
-from nerve.processes.messages import NewVersion, Survey, Update
+from nerve.processes.messages import Survey
 from nerve.processes.services import Service
-from nerve.reloading import InForce
+from nerve.reload.codebase import Module, Version
+from nerve.reload.revision import InForce
+from nerve.reload.update import NewVersion, Update
 from nerve.workspace import Workspace
 
 HELPER = Module("h", "/w/senses/h.py", b"x = 1", "hhhh")

@@ -23,7 +23,7 @@ from nerve.control.protocol import (
 from nerve.control.status import EngineStatus, KernelStatus
 from nerve.kernel.request_handler import REPORT_SECONDS, Requests
 from nerve.processes.messages import Report, WriterReport
-from nerve.reloading import InForce
+from nerve.reload.revision import InForce
 
 
 class Rig:

@@ -10,8 +10,9 @@ import pytest
 from support.children import FakeChild
 
 from nerve.processes.child import Child, Role
-from nerve.processes.messages import Failed, FromChild, Outcome, Ready, Update, WriterReport
+from nerve.processes.messages import Failed, FromChild, Outcome, Ready, WriterReport
 from nerve.processes.services import Roles, Service, Services
+from nerve.reload.update import Update
 
 NOW = 100.0
 

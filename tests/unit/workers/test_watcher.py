@@ -21,8 +21,10 @@ from nerve.clock import SystemClock
 from nerve.config.config import load_config
 from nerve.ipc.channel import Channel
 from nerve.processes.child import ChildContext
-from nerve.processes.messages import Blind, Finish, FromChild, Ready, Survey, ToChild, Update
-from nerve.reloading import InForce, applied, difference, first_in_force, read_disk, unpacked
+from nerve.processes.messages import Blind, Finish, FromChild, Ready, Survey, ToChild
+from nerve.reload.revision import InForce, first_in_force
+from nerve.reload.snapshot import read_disk
+from nerve.reload.update import Update, applied, difference, unpacked
 from nerve.workspace import Workspace
 from workers.watcher import Watcher
 

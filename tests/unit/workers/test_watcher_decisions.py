@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 
 from nerve.config.config import Config, SenseConfig
-from nerve.reloading import InForce
+from nerve.reload.revision import InForce
 from nerve.workspace import Workspace
 from workers.watcher import LONGEST_SECONDS, QUIET_SECONDS, Bell, Flurry, Place, places
 

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from support.pool import NOW, Rig, ok, run_of, version_of
 
-from nerve.codebase import Version
 from nerve.config.config import MAX_WORKERS
 from nerve.processes.messages import Finish, Outcome, Ready, Run
 from nerve.processes.pool import Limits
 from nerve.processes.worker_handle import Ended, Worker
+from nerve.reload.codebase import Version
 
 
 class AnyHistory(RuleBasedStateMachine):

@@ -6,7 +6,7 @@ import warnings
 
 import pytest
 
-from nerve.checking import Problem, problem_of
+from nerve.reload.syntax_check import Problem, problem_of
 
 NO_COMPUTE = Problem(1, "has no `compute`: add `def compute(ctx):`")
 

@@ -11,10 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nerve.codebase import Codebase, SourceFile, Version
 from nerve.config.config import Config, ReflexConfig, SenseConfig, load_config
-from nerve.processes.messages import Update
-from nerve.reloading import Disk, InForce, applied, difference, first_in_force, read_disk, unpacked
+from nerve.reload.codebase import Codebase, SourceFile, Version
+from nerve.reload.revision import InForce, first_in_force
+from nerve.reload.snapshot import Disk, read_disk
+from nerve.reload.update import Update, applied, difference, unpacked
 from nerve.workspace import Workspace
 
 HOME = Path("/w")
@@ -239,7 +240,7 @@ def test_a_request_is_answered_even_where_all_is_broken() -> None:
 
 def test_too_much_source_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
     """A version has to fit into a message."""
-    monkeypatch.setattr("nerve.reloading.MAX_CODE_BYTES", 60)
+    monkeypatch.setattr("nerve.reload.update.MAX_CODE_BYTES", 60)
     in_force, update = after(ONE, replace(ONE, helper="x = 1" + " " * 50))
     assert set(update.broken) == {"one"}
     assert "more than" in update.broken["one"]

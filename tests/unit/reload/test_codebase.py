@@ -14,7 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nerve.codebase import (
+from nerve.config.config import SenseConfig
+from nerve.reload.codebase import (
     DIGEST_DIGITS,
     MAX_SOURCE_BYTES,
     Codebase,
@@ -27,7 +28,6 @@ from nerve.codebase import (
     read_source,
     source_paths,
 )
-from nerve.config.config import SenseConfig
 
 FOLDER = Path("/w/senses")
 
@@ -330,5 +330,5 @@ def test_a_file_that_is_emptied_while_it_is_read_is_never_an_old_empty_one(
         path.write_text("")
         return status
 
-    monkeypatch.setattr("nerve.codebase.os.fstat", look_and_empty)
+    monkeypatch.setattr("nerve.reload.codebase.os.fstat", look_and_empty)
     assert read_source(path, "x").source == b"VALUE = 1\n"

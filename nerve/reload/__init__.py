@@ -1,0 +1,1 @@
+"""Hot reload: the files on disk against what is active."""
