@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 from nerve.version import __version__
 
 if TYPE_CHECKING:
-    from nerve.context import SenseContext
     from nerve.events.model import Log
     from nerve.events.trigger import Signal, Trigger
+    from nerve.runtime.context import SenseContext
     from nerve.store import query_logs
 
 _HOMES = {
     "Log": "nerve.events.model",
-    "SenseContext": "nerve.context",
+    "SenseContext": "nerve.runtime.context",
     "Signal": "nerve.events.trigger",
     "Trigger": "nerve.events.trigger",
     "query_logs": "nerve.store",

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from nerve.interruption import Interrupter
+from nerve.runtime.interruption import Interrupter
 
 
 @contextmanager

@@ -19,15 +19,15 @@ from peewee import SqliteDatabase
 from nerve.cli.commands.init import FILES, SENSES
 from nerve.clock import SystemClock
 from nerve.config.config import Config, load_config
-from nerve.context import SenseContext
 from nerve.events.model import Log, LogEvent
 from nerve.events.trigger import Signal, Trigger
-from nerve.interruption import Interrupter
-from nerve.loading import SenseLoader
 from nerve.processes.messages import Outcome, Run
 from nerve.reload.codebase import Codebase, read_main
 from nerve.reload.syntax_check import problem_of
-from nerve.sense import perform
+from nerve.runtime.context import SenseContext
+from nerve.runtime.interruption import Interrupter
+from nerve.runtime.loader import SenseLoader
+from nerve.runtime.runner import perform
 
 TEMPLATE = Path(str(resources.files("nerve") / "workspace_template"))
 BY_INTERVAL = Trigger("interval", "a-reflex", None, 0, 0)

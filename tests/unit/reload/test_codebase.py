@@ -201,7 +201,7 @@ def test_a_version_has_all_files_of_its_closure() -> None:
 def test_a_digest_is_the_same_in_every_process() -> None:
     """It is in the log, and is compared across boots: nothing of it hangs on the order of a set."""
     code = (
-        "from nerve.codebase import *\n"
+        "from nerve.reload.codebase import *\n"
         "files = [SourceFile(n, n, b'import a, b, c, d') for n in 'abcd']\n"
         "print(Codebase(files).version(SourceFile('senses.x', 'x', b'import a')).digest)"
     )

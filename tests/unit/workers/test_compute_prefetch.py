@@ -11,10 +11,10 @@ import msgspec
 import pytest
 from support.pool import run_of
 
-from nerve.interruption import Interrupter
 from nerve.ipc.channel import Channel
 from nerve.processes.messages import Finish, FromChild, Run, ToChild
 from nerve.processes.prefetch import Prefetch
+from nerve.runtime.interruption import Interrupter
 from workers.compute import ComputeWorker
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux keeps packets apart in a pipe")

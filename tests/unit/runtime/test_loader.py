@@ -15,9 +15,9 @@ from support.interrupters import installed_interrupter
 
 from nerve.config.config import SenseConfig
 from nerve.errors import SenseLoadError
-from nerve.interruption import Interruption
-from nerve.loading import SenseLoader
 from nerve.reload.codebase import Codebase, Version, read_main
+from nerve.runtime.interruption import Interruption
+from nerve.runtime.loader import SenseLoader
 
 # The default method is an alarm, which the interrupter needs for itself.
 pytestmark = pytest.mark.timeout(60, method="thread")
@@ -176,7 +176,7 @@ def test_what_a_module_raises_is_told_with_its_traceback(bench: Bench, statement
     assert str(refusal) == f"{bench.folder / 'probe.py'} can't be loaded: {words}"
     assert refusal.traceback
     assert f'File "{bench.folder / "probe.py"}", line 2' in refusal.traceback
-    assert "nerve/loading.py" not in refusal.traceback
+    assert "nerve/runtime/loader.py" not in refusal.traceback
 
 
 def test_a_syntax_error_in_a_helper_names_the_helper(bench: Bench) -> None:

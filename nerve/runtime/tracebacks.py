@@ -9,6 +9,7 @@ import traceback
 from itertools import dropwhile
 from pathlib import Path
 
+import nerve
 from nerve.events.payload import valid_text
 
 MAX_TRACEBACK_CHARS = 16 * 1024
@@ -19,7 +20,7 @@ RESERVE_BYTES = 1024 * 1024
 _reserve = mmap.mmap(-1, RESERVE_BYTES)
 """Given up when memory has run out, for to tell where takes some; a process that it happened in ends soon anyway."""
 
-_OWN_FOLDER = str(Path(__file__).parent) + os.sep
+_OWN_FOLDER = str(Path(nerve.__file__).parent) + os.sep
 ASYNCIO_FOLDER = str(Path(asyncio.__file__).parent) + os.sep
 
 

@@ -18,8 +18,8 @@ from nerve.clock import SystemClock
 from nerve.eventqueue import EventSender
 from nerve.events.model import LogEvent
 from nerve.events.redaction import redactor_of
-from nerve.interruption import Interrupter, Interruption
-from workers.compute import EventHandler, GuardedHandler, level_name, record_payload
+from nerve.runtime.interruption import Interrupter, Interruption
+from nerve.runtime.log_handlers import EventHandler, GuardedHandler, level_name, record_payload
 
 # The default method is an alarm, which the interrupter needs for itself.
 pytestmark = pytest.mark.timeout(60, method="thread")

@@ -13,7 +13,7 @@ from types import FrameType
 import pytest
 from support.interrupters import installed_interrupter
 
-from nerve.interruption import Interrupter, Interruption
+from nerve.runtime.interruption import Interrupter, Interruption
 
 # The default method is an alarm, which the interrupter needs for itself.
 pytestmark = pytest.mark.timeout(60, method="thread")

@@ -13,10 +13,10 @@ from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any
 
-from nerve.context import SenseContext
-from nerve.describing import describe, trace
 from nerve.errors import SenseLoadError
 from nerve.reload.codebase import Module, Version
+from nerve.runtime.context import SenseContext
+from nerve.runtime.tracebacks import describe, trace
 
 Compute = Callable[[SenseContext], Any]
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from nerve.describing import MAX_MESSAGE_CHARS, MAX_TRACEBACK_CHARS, describe, trace
 from nerve.events.payload import encode_payload
+from nerve.runtime.tracebacks import MAX_MESSAGE_CHARS, MAX_TRACEBACK_CHARS, describe, trace
 
 
 def raised(function: Callable[[], object]) -> BaseException:
@@ -153,5 +153,5 @@ def test_frames_of_nerve_are_left_out_in_the_whole_chain(tmp_path: Path) -> None
             raise ValueError("mine") from error
 
     text = trace(raised(compute))
-    assert "nerve/payload.py" not in text.split("direct cause")[1]
+    assert "nerve/events/payload.py" not in text.split("direct cause")[1]
     assert "in compute" in text

@@ -17,16 +17,16 @@ from support.interrupters import installed_interrupter
 
 from nerve.clock import SystemClock
 from nerve.config.config import SenseConfig
-from nerve.context import SenseContext
-from nerve.describing import MAX_MESSAGE_CHARS, MAX_TRACEBACK_CHARS
 from nerve.events.model import ErrorDetail, Log, LogEvent
 from nerve.events.payload import DEFAULT_MAX_BYTES
 from nerve.events.trigger import Signal, Trigger
-from nerve.interruption import Interrupter
-from nerve.loading import SenseLoader
 from nerve.processes.messages import Outcome, Run
 from nerve.reload.codebase import Codebase, Version, read_main
-from nerve.sense import perform
+from nerve.runtime.context import SenseContext
+from nerve.runtime.interruption import Interrupter
+from nerve.runtime.loader import SenseLoader
+from nerve.runtime.runner import perform
+from nerve.runtime.tracebacks import MAX_MESSAGE_CHARS, MAX_TRACEBACK_CHARS
 
 # The default method is an alarm, which the interrupter needs for itself.
 pytestmark = pytest.mark.timeout(60, method="thread")
@@ -289,7 +289,7 @@ def test_a_workspace_beside_the_package_is_not_taken_for_it(
     bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A folder whose path begins like the package's holds user code all the same."""
-    monkeypatch.setattr("nerve.describing._OWN_FOLDER", str(tmp_path / "ner") + "/")
+    monkeypatch.setattr("nerve.runtime.tracebacks._OWN_FOLDER", str(tmp_path / "ner") + "/")
     bench.folder = tmp_path / "nerve-demo"
     bench.folder.mkdir()
     assert "nerve-demo/probe.py" in (bench.failure("def compute(ctx): 1 / 0").traceback or "")
@@ -368,7 +368,7 @@ def test_a_timeout_tells_where_the_compute_hung(bench: Bench, source: str, line:
     assert (error.kind, error.exception) == ("timeout", "TimeoutError")
     assert error.message == "probe took longer than its timeout of 150ms"
     assert f'File "{bench.folder / "probe.py"}", line {line}, in compute' in (error.traceback or "")
-    assert "nerve/" not in (error.traceback or "").replace("nerve.interruption", "")
+    assert "nerve/" not in (error.traceback or "").replace("nerve.runtime.interruption", "")
 
 
 def test_a_compute_that_swallows_its_interruption_is_late_all_the_same(bench: Bench) -> None:

@@ -11,17 +11,17 @@ from typing import Any
 import msgspec
 
 from nerve.clock import Clock
-from nerve.context import SenseContext
-from nerve.describing import ASYNCIO_FOLDER, describe, trace
 from nerve.errors import PayloadError, SenseLoadError
 from nerve.events.catalog import quarantine
 from nerve.events.model import ErrorDetail, Status
 from nerve.events.payload import encode_payload, printable
 from nerve.events.redaction import redactor_of
 from nerve.events.trigger import Trigger
-from nerve.interruption import Interrupter
-from nerve.loading import SenseLoader
 from nerve.processes.messages import Outcome, Run
+from nerve.runtime.context import SenseContext
+from nerve.runtime.interruption import Interrupter
+from nerve.runtime.loader import SenseLoader
+from nerve.runtime.tracebacks import ASYNCIO_FOLDER, describe, trace
 from nerve.units import format_duration
 
 

@@ -11,9 +11,9 @@ import msgspec
 import pytest
 
 from nerve.clock import Stamp
-from nerve.context import CHARS_PER_BATCH, EVENTS_PER_BATCH, SenseContext
 from nerve.events.model import Log, LogEvent
 from nerve.events.trigger import Signal, Trigger
+from nerve.runtime.context import CHARS_PER_BATCH, EVENTS_PER_BATCH, SenseContext
 
 BY_INTERVAL = Trigger("interval", "a-reflex", None, 0, 0)
 MAX_PAYLOAD = 100
