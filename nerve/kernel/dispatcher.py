@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 import msgspec
 
-from nerve.beats import stagger
 from nerve.clock import Clock, Stamp
 from nerve.config.config import Config, ReflexConfig
 from nerve.control.status import SenseStatus
@@ -25,8 +24,9 @@ from nerve.processes.messages import Outcome, Run
 from nerve.processes.pool import Pool
 from nerve.processes.worker_handle import Ended
 from nerve.reload.revision import InForce
-from nerve.rules import Reflex, SenseRule, Start
-from nerve.scheduling import Schedule
+from nerve.scheduling.intervals import stagger
+from nerve.scheduling.rules import Reflex, SenseRule, Start
+from nerve.scheduling.schedule import Schedule
 
 Announce = Callable[[str | None, Status], None]
 """Called with the id and the status of a run that was waited for, once all of it is committed.

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from nerve.config.config import Config, SenseConfig
 from nerve.events.model import Status
-from nerve.places import QUICK_MS, expected_ms
 from nerve.processes.messages import Outcome, Run
+from nerve.scheduling.slots import QUICK_MS, expected_ms
 
 
 @dataclass(slots=True)

@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 
 from nerve.errors import WireError
 from nerve.events.model import Status
-from nerve.places import PREFETCH_RUNS, Places
 from nerve.processes.child import Child, describe_exit
 from nerve.processes.messages import Failed, Finish, FromChild, Outcome, Ready, Run
 from nerve.processes.prefetch import PREFETCHING
 from nerve.processes.restart import FIRST_DELAY_SECONDS, restart_delay
 from nerve.processes.worker_handle import Ended, Worker
+from nerve.scheduling.slots import PREFETCH_RUNS, Places
 
 logger = logging.getLogger("nerve.kernel")
 

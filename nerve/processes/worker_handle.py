@@ -9,10 +9,10 @@ from typing import Literal
 import msgspec
 
 from nerve.events.model import ErrorDetail, Status
-from nerve.places import STALL_SECONDS
 from nerve.processes.child import Child, describe_exit
 from nerve.processes.messages import Outcome, Run
 from nerve.reload.codebase import Version
+from nerve.scheduling.slots import STALL_SECONDS
 from nerve.units import format_duration
 
 WorkerState = Literal["idle", "busy", "stopping"]

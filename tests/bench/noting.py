@@ -8,9 +8,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from nerve.places import Places
-from nerve.rules import Start
-from nerve.scheduling import Schedule
+from nerve.scheduling.rules import Start
+from nerve.scheduling.schedule import Schedule
+from nerve.scheduling.slots import Places
 
 STARTS_A_WRITE = 250
 """A compute in so many waits for a file: too few for the percentile that is asked for."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from nerve.events.trigger import Signal
-from nerve.places import Places
-from nerve.rules import Reflex, SenseRule, Start
-from nerve.scheduling import Schedule
+from nerve.scheduling.rules import Reflex, SenseRule, Start
+from nerve.scheduling.schedule import Schedule
+from nerve.scheduling.slots import Places
 
 A, B, C = SenseRule("a"), SenseRule("b"), SenseRule("c")
 EVERY_SECOND = Reflex("a-every-1s", "a", interval=1.0)

@@ -14,12 +14,12 @@ from nerve.config.config import Config, ReflexConfig, SenseConfig
 from nerve.events.model import ErrorDetail, LogEvent, Status
 from nerve.kernel.dispatcher import Runs, make_schedule
 from nerve.kernel.recorder import Recorder
-from nerve.places import Places
 from nerve.processes.messages import Outcome, Run
 from nerve.processes.pool import Pool
 from nerve.processes.worker_handle import Ended, OpenRun
 from nerve.reload.codebase import Module, Version
 from nerve.reload.revision import InForce
+from nerve.scheduling.slots import Places
 
 WALL = 1_700_000_000_000
 

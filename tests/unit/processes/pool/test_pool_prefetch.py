@@ -9,10 +9,10 @@ import pytest
 from support.children import FakeChild
 from support.pool import GRACE, NOW, TIMEOUT, Rig, ok, run_of, version_of
 
-from nerve.places import PREFETCH_RUNS, STALL_SECONDS
 from nerve.processes.messages import Finish, Outcome, Run
 from nerve.processes.pool import TRACE_SECONDS, Limits
 from nerve.processes.worker_handle import Worker
+from nerve.scheduling.slots import PREFETCH_RUNS, STALL_SECONDS
 
 STALLED = NOW + STALL_SECONDS
 

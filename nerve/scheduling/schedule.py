@@ -9,11 +9,11 @@ from heapq import heappop, heappush
 from itertools import count
 from typing import Literal
 
-from nerve.beats import Beats, Grid, Pulse
 from nerve.events.trigger import Signal
-from nerve.pacing import backoff, throttle_end
-from nerve.places import Places
-from nerve.rules import Reflex, SenseRule, Start, coalesce
+from nerve.scheduling.backoff import backoff, throttle_end
+from nerve.scheduling.intervals import Beats, Grid, Pulse
+from nerve.scheduling.rules import Reflex, SenseRule, Start, coalesce
+from nerve.scheduling.slots import Places
 
 SenseState = Literal["idle", "running", "pending", "throttled", "backoff"]
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from nerve.pacing import backoff, throttle_end
+from nerve.scheduling.backoff import backoff, throttle_end
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from nerve.beats import Beat, Beats, Grid, Pulse, stagger
+from nerve.scheduling.intervals import Beat, Beats, Grid, Pulse, stagger
 
 HALF_A_YEAR_OF_DECISECONDS = 160_000_000
 

@@ -6,9 +6,9 @@ import pytest
 from support.scheduling import EVERY_SECOND, MANY, A, B, C, by_hand, run, signal, turn
 
 from nerve.events.trigger import MANUAL
-from nerve.places import Places
-from nerve.rules import Reflex, SenseRule, Start, coalesce
-from nerve.scheduling import Schedule
+from nerve.scheduling.rules import Reflex, SenseRule, Start, coalesce
+from nerve.scheduling.schedule import Schedule
+from nerve.scheduling.slots import Places
 
 
 class TestIntervals:

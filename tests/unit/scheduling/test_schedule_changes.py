@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from support.scheduling import EVERY_SECOND, A, B, C, by_hand, run, signal, turn
 
-from nerve.places import Places
-from nerve.rules import Reflex, SenseRule, Start
-from nerve.scheduling import Schedule
+from nerve.scheduling.rules import Reflex, SenseRule, Start
+from nerve.scheduling.schedule import Schedule
+from nerve.scheduling.slots import Places
 
 
 class TestOtherRules:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nerve.places import Places, expected_ms
+from nerve.scheduling.slots import Places, expected_ms
 
 
 def is_quick(sense: str) -> bool:

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from nerve.events.trigger import Signal, TriggerKind
-from nerve.pacing import throttle_end
-from nerve.places import Places
-from nerve.rules import Reflex, SenseRule, Start
-from nerve.scheduling import Schedule
+from nerve.scheduling.backoff import throttle_end
+from nerve.scheduling.rules import Reflex, SenseRule, Start
+from nerve.scheduling.schedule import Schedule
+from nerve.scheduling.slots import Places
 
 NAMES = ("a", "b", "c", "d")
 BACKOFFS = (0, 0, 1, 2, 4, 8, 16, 32, 60)

@@ -1,0 +1,1 @@
+"""When a run starts: pure decisions that are passed the time."""
