@@ -18,7 +18,7 @@ import msgspec
 from nerve.cli.moments import format_moment
 from nerve.events.model import DamagedLog, Log
 from nerve.ids import RUN_ID_DIGITS, sense_of
-from nerve.store.lines import to_line
+from nerve.store.jsonl import to_line
 
 Level = Literal["ok", "warning", "error"]
 

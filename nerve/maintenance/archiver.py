@@ -27,7 +27,7 @@ from nerve.store import (
     check_room,
     oversize,
 )
-from nerve.store.days import day_of
+from nerve.store.utc_days import day_of
 from nerve.units import format_size
 from nerve.workspace import Workspace
 

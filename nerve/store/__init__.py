@@ -12,16 +12,16 @@ if TYPE_CHECKING:
     from nerve.store.archive.filing import Archive, ArchiveHost, Filed, PurgeOrder
     from nerve.store.archive.manifest import ManifestEntry
     from nerve.store.archive.shelf import read_manifest
-    from nerve.store.asking import open_log, query_logs
-    from nerve.store.diskroom import check_room
+    from nerve.store.disk_space import check_room
     from nerve.store.filters import Filter, Match, parse_match, parse_matches
-    from nerve.store.onelog import WholeLog
+    from nerve.store.full_log import WholeLog
     from nerve.store.provenance.archivedruns import ArchivedRuns
     from nerve.store.provenance.loggedruns import LoggedRuns
     from nerve.store.provenance.statistics import Counting, SenseStatistics, Statistics
     from nerve.store.provenance.tracedruns import TracedRun
     from nerve.store.provenance.tracing import Bounds, Runs, Trace, trace_run
-    from nerve.store.sensedb import SenseDatabases
+    from nerve.store.query import open_log, query_logs
+    from nerve.store.sense_databases import SenseDatabases
     from nerve.store.table.querying import LogReader
     from nerve.store.table.writing import ARCHIVE_RUN, ArchiveRun, LogWriter
 
@@ -43,20 +43,20 @@ _HOMES = {
     "Match": "nerve.store.filters",
     "PurgeOrder": "nerve.store.archive.filing",
     "Runs": "nerve.store.provenance.tracing",
-    "SenseDatabases": "nerve.store.sensedb",
+    "SenseDatabases": "nerve.store.sense_databases",
     "SenseStatistics": "nerve.store.provenance.statistics",
     "SqliteDatabase": "peewee",
     "Statistics": "nerve.store.provenance.statistics",
     "Trace": "nerve.store.provenance.tracing",
     "TracedRun": "nerve.store.provenance.tracedruns",
-    "WholeLog": "nerve.store.onelog",
-    "check_room": "nerve.store.diskroom",
-    "open_log": "nerve.store.asking",
+    "WholeLog": "nerve.store.full_log",
+    "check_room": "nerve.store.disk_space",
+    "open_log": "nerve.store.query",
     "oversize": "nerve.store.archive.due",
     "parse_match": "nerve.store.filters",
     "parse_matches": "nerve.store.filters",
     "plan": "nerve.store.archive.due",
-    "query_logs": "nerve.store.asking",
+    "query_logs": "nerve.store.query",
     "read_manifest": "nerve.store.archive.shelf",
     "trace_run": "nerve.store.provenance.tracing",
 }

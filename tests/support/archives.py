@@ -15,7 +15,7 @@ from nerve.config.logs_section import LogsConfig
 from nerve.events.model import LogEvent
 from nerve.ipc.progress import ArchiveProgress
 from nerve.store import Archive, LogWriter, ManifestEntry, PurgeOrder
-from nerve.store.days import DAY_MS, day_of, day_start
+from nerve.store.utc_days import DAY_MS, day_of, day_start
 
 FIRST_DAY = "2026-11-01"
 NOW = day_start("2026-12-01")

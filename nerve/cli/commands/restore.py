@@ -13,7 +13,7 @@ from nerve.cli.options import NerveError, counted, workspace_of
 from nerve.cli.progress import shown_work
 from nerve.store import LogReader
 from nerve.store.archive.restoring import restore_day
-from nerve.store.days import is_day
+from nerve.store.utc_days import is_day
 from nerve.workspace import Workspace
 
 

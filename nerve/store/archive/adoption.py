@@ -9,8 +9,8 @@ from nerve.errors import StoreError
 from nerve.events.model import Log
 from nerve.store.archive.manifest import FileName, Stretch, Tally
 from nerve.store.archive.shelf import Shelf
-from nerve.store.days import day_end, day_start
-from nerve.store.lines import from_line, to_line
+from nerve.store.jsonl import from_line, to_line
+from nerve.store.utc_days import day_end, day_start
 
 MOST_OPEN_RUNS = 10_000
 """More runs than this are never open at once: a file that lacks entries of so many was not made of this log."""

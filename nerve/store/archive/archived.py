@@ -9,10 +9,10 @@ from nerve.errors import StoreError
 from nerve.store.archive.judging import Judge
 from nerve.store.archive.manifest import FileName, ManifestEntry
 from nerve.store.archive.shelf import MANIFEST, Shelf, read_manifest
-from nerve.store.days import day_end, day_start
 from nerve.store.filters import Filter
-from nerve.store.lines import row_of
-from nerve.store.models import Row
+from nerve.store.jsonl import row_of
+from nerve.store.schema import Row
+from nerve.store.utc_days import day_end, day_start
 
 
 class ArchivedFiles:

@@ -18,11 +18,11 @@ from nerve.store.archive.compression import Stored
 from nerve.store.archive.due import count_rows, due_days
 from nerve.store.archive.manifest import FileName, ManifestEntry, Tally
 from nerve.store.archive.shelf import Shelf, read_manifest
-from nerve.store.days import day_end, day_start
 from nerve.store.filters import Filter
-from nerve.store.lines import to_lines
+from nerve.store.jsonl import to_lines
 from nerve.store.table.querying import LogReader
 from nerve.store.table.writing import RECORDED_FILES
+from nerve.store.utc_days import day_end, day_start
 
 ROWS_AT_ONCE = 200
 """So many rows are written at once, and then a word on the progress."""

@@ -9,7 +9,7 @@ from functools import partial
 import msgspec
 
 from nerve.store.filters import Filter, Match
-from nerve.store.models import Row
+from nerve.store.schema import Row
 
 _KEYS = {"source": b'"source":', "type": b'"type":', "ref": b'"ref_id":', "sense": b'"ref_id":'}
 _COLUMNS = {"source": 1, "type": 2, "ref": 3, "sense": 3}

@@ -18,10 +18,10 @@ from nerve.store.archive.archived import ArchivedFiles, name_of
 from nerve.store.archive.judging import judge_of
 from nerve.store.archive.manifest import ManifestEntry
 from nerve.store.archive.shelf import Shelf
-from nerve.store.failures import disk_failures, sqlite_failures
+from nerve.store.error_mapping import disk_failures, sqlite_failures
 from nerve.store.filters import Filter
-from nerve.store.merging import Merge
-from nerve.store.models import Log, Meta, Row, create_schema, execute, get_meta, sql_of
+from nerve.store.merge import Merge
+from nerve.store.schema import Log, Meta, Row, create_schema, execute, get_meta, sql_of
 from nerve.store.table.snapshot import ReadOnlyDatabase
 
 BATCH = 10_000

@@ -14,7 +14,7 @@ import msgspec
 from nerve.errors import StoreError
 from nerve.store.archive.compression import Stored, measure, read_lines, write_lines
 from nerve.store.archive.manifest import FileName, ManifestEntry, Stretch, archived_stretches, next_name, parse_manifest
-from nerve.store.failures import disk_failures
+from nerve.store.error_mapping import disk_failures
 
 MANIFEST = "manifest.jsonl"
 _TEMPORARY = ".tmp"

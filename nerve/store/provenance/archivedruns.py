@@ -8,12 +8,12 @@ from itertools import chain, islice
 
 from nerve.events.model import Log
 from nerve.ids import time_of
-from nerve.store.days import DAY_MS
 from nerve.store.filters import Filter, Match
-from nerve.store.onelog import WholeLog
+from nerve.store.full_log import WholeLog
 from nerve.store.provenance.loggedruns import entries_wanted
 from nerve.store.provenance.tracedruns import read_start
 from nerve.store.table.runids import RunName
+from nerve.store.utc_days import DAY_MS
 
 STARTS = Filter("reflex", "run_start")
 REMEMBERED = 100_000

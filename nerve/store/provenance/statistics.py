@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 import msgspec
 
 from nerve.ids import sense_of
-from nerve.store.models import Row
 from nerve.store.provenance.durations import Durations
 from nerve.store.provenance.tracedruns import decode_end
+from nerve.store.schema import Row
 
 STEPS = 24
 """Into so many parts is the time cut."""

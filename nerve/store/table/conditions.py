@@ -14,7 +14,7 @@ from peewee import fn
 
 from nerve.ids import sense_of
 from nerve.store.filters import Filter, Match
-from nerve.store.models import IS_ERROR, Log
+from nerve.store.schema import IS_ERROR, Log
 
 _COLUMNS: dict[str, peewee.ColumnBase] = {
     "source": Log.source,

@@ -11,8 +11,8 @@ from pathlib import Path
 import peewee
 
 from nerve.errors import DiskError, StoreError
-from nerve.store.failures import disk_failures, sqlite_failures
-from nerve.store.models import check_schema, create_schema, is_empty
+from nerve.store.error_mapping import disk_failures, sqlite_failures
+from nerve.store.schema import check_schema, create_schema, is_empty
 
 BUSY_SECONDS = 5
 CHECKPOINT_WAIT_MS = 500

@@ -6,7 +6,7 @@ import sqlite3
 
 import peewee
 
-from nerve.store.models import Log, execute, fetch, get_meta
+from nerve.store.schema import Log, execute, fetch, get_meta
 from nerve.store.table.conditions import unindexed
 
 

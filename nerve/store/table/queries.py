@@ -13,9 +13,9 @@ import msgspec
 import peewee
 from peewee import fn
 
-from nerve.store.failures import is_undecodable
+from nerve.store.error_mapping import is_undecodable
 from nerve.store.filters import Filter
-from nerve.store.models import CAUSE, Log, Row, fetch, named_sql
+from nerve.store.schema import CAUSE, Log, Row, fetch, named_sql
 from nerve.store.table.conditions import Bounds, bound_values, named, readable, unindexed
 from nerve.store.table.selecting import ENTRY, Statement, is_ordered, select_entries, select_ids, select_recent
 from nerve.store.table.surveying import Survey, existing_pairs, survey

@@ -14,8 +14,8 @@ import msgspec
 from nerve.errors import StoreError
 from nerve.events.model import DamagedLog, Log
 from nerve.store.filters import Filter
-from nerve.store.lines import undecoded
-from nerve.store.models import Row, get_meta
+from nerve.store.jsonl import undecoded
+from nerve.store.schema import Row, get_meta
 from nerve.store.table import holdings, queries
 from nerve.store.table.queries import Count
 from nerve.store.table.runids import RunName, find_runs

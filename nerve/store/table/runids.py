@@ -12,7 +12,7 @@ import peewee
 from peewee import fn
 
 from nerve.ids import sense_of
-from nerve.store.models import Log, fetch
+from nerve.store.schema import Log, fetch
 
 _TYPED = re.compile(r"(?:(?P<sense>[a-z0-9_-]+)/)?(?P<ellipsis>…|\.\.\.)?(?P<digits>[a-z0-9_-]*)")
 _AFTER_ALL = "~"  # greater than every character of an id

@@ -17,7 +17,7 @@ from typing import Literal, NamedTuple
 import peewee
 
 from nerve.store.filters import Filter, Match
-from nerve.store.models import IS_ERROR, Log, named_sql
+from nerve.store.schema import IS_ERROR, Log, named_sql
 from nerve.store.table.conditions import (
     Bounds,
     Demanded,

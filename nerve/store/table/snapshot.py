@@ -11,8 +11,8 @@ from typing import TypeVar
 from urllib.parse import quote
 
 from nerve.errors import StoreError
-from nerve.store.failures import explain_os, explain_sqlite, sqlite_failures
-from nerve.store.models import check_tables, check_version
+from nerve.store.error_mapping import explain_os, explain_sqlite, sqlite_failures
+from nerve.store.schema import check_tables, check_version
 from nerve.store.table.conditions import register_functions
 
 BUSY_SECONDS = 5

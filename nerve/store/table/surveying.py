@@ -13,7 +13,7 @@ import peewee
 from peewee import fn
 
 from nerve.store.filters import Filter, Match
-from nerve.store.models import Log, named_sql
+from nerve.store.schema import Log, named_sql
 from nerve.store.table.conditions import Bounds, bound_values, named, unindexed
 
 Hop = Literal["first", "next type", "next source"]

@@ -14,11 +14,11 @@ from nerve.errors import StoreError
 from nerve.events.catalog import error, run_complete
 from nerve.events.model import ErrorDetail, LogEvent
 from nerve.ids import sense_of
-from nerve.store.days import day_end, day_start, is_day
-from nerve.store.failures import sqlite_failures
-from nerve.store.models import Log, Meta, fetch, get_meta, sql_of
+from nerve.store.error_mapping import sqlite_failures
+from nerve.store.schema import Log, Meta, fetch, get_meta, sql_of
 from nerve.store.table.database import WritableDatabase
 from nerve.store.table.openruns import OpenRuns
+from nerve.store.utc_days import day_end, day_start, is_day
 
 INSERT_SIZES = (250, 10, 1)
 """Rows of one INSERT, the most first: a statement costs more than a row, the more so with a trigger on the table."""

@@ -11,9 +11,9 @@ from nerve.errors import StoreError
 from nerve.store.archive.archived import ArchivedFiles, name_of
 from nerve.store.archive.manifest import FileName, ManifestEntry
 from nerve.store.archive.shelf import Shelf
-from nerve.store.days import day_end, day_start
-from nerve.store.lines import row_of
-from nerve.store.models import Row
+from nerve.store.jsonl import row_of
+from nerve.store.schema import Row
+from nerve.store.utc_days import day_end, day_start
 from nerve.store.verification.findings import Findings
 from nerve.store.verification.ledger import Seen
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import NamedTuple, Protocol
 
-from nerve.store.lines import to_line, undecoded
-from nerve.store.models import Row
+from nerve.store.jsonl import to_line, undecoded
+from nerve.store.schema import Row
 from nerve.store.verification.findings import Findings
 
 _MARKS = {("reflex", "run_start"), ("reflex", "run_complete"), ("system", "start")}

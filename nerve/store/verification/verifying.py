@@ -18,8 +18,8 @@ import peewee
 
 from nerve.errors import StoreError
 from nerve.store.archive.archived import archive_of
-from nerve.store.merging import Merge
-from nerve.store.models import altered_parts, fetch, get_meta
+from nerve.store.merge import Merge
+from nerve.store.schema import altered_parts, fetch, get_meta
 from nerve.store.table.queries import ByteRow, byte_rows, last_id
 from nerve.store.table.snapshot import ReadOnlyDatabase
 from nerve.store.verification.archivecheck import ArchiveCheck

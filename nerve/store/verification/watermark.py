@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from nerve.store.archive.manifest import ManifestEntry
-from nerve.store.days import day_end
+from nerve.store.utc_days import day_end
 from nerve.store.verification.findings import Findings
 from nerve.store.verification.ledger import Ledger
 

@@ -20,7 +20,7 @@ from nerve.maintenance import archiver as archiving
 from nerve.maintenance.archiver import Archiving, SoleOwner, archive_alone, archived_up_to, last_run
 from nerve.processes.messages import Archived
 from nerve.store import ArchiveRun, LogReader, LogWriter, PurgeOrder
-from nerve.store.days import DAY_MS, day_start
+from nerve.store.utc_days import DAY_MS, day_start
 from nerve.workspace import Workspace
 
 OLD = day_start("2026-11-20")

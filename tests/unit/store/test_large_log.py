@@ -16,7 +16,7 @@ from support.waiting import wait_until
 
 from nerve.store import Filter, LogReader, WholeLog, query_logs
 from nerve.store.archive.restoring import restore_day
-from nerve.store.days import DAY_MS
+from nerve.store.utc_days import DAY_MS
 
 ROWS_A_DAY, DAYS = 99_999, 9
 ROWS_OF_A_LARGE_DAY = 300_000

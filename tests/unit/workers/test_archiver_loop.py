@@ -33,7 +33,7 @@ from nerve.processes.messages import (
 )
 from nerve.store import LogWriter
 from nerve.store.archive.filing import ROWS_AT_ONCE
-from nerve.store.days import DAY_MS, day_start
+from nerve.store.utc_days import DAY_MS, day_start
 from nerve.workspace import Workspace
 from workers import archiver as archiver_module
 from workers.archiver import ORDER_ATTEMPTS, PROGRESS_SECONDS, Archiver

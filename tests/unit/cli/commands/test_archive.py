@@ -14,7 +14,7 @@ from nerve.control.protocol import ArchiveDone, Refused, RunArchive
 from nerve.errors import NoRoomError
 from nerve.maintenance import archiver as archiving
 from nerve.store import LogWriter
-from nerve.store.days import DAY_MS, day_of
+from nerve.store.utc_days import DAY_MS, day_of
 from nerve.workspace import Workspace
 
 TODAY = time.time_ns() // 1_000_000 // DAY_MS * DAY_MS

@@ -31,11 +31,11 @@ from nerve.store.archive import filing as archive_module
 from nerve.store.archive.filing import Archive
 from nerve.store.archive.manifest import FileName
 from nerve.store.archive.shelf import MANIFEST, Shelf, read_manifest
-from nerve.store.days import DAY_MS
 from nerve.store.filters import Filter
-from nerve.store.lines import from_line, to_line, to_lines
+from nerve.store.jsonl import from_line, to_line, to_lines
 from nerve.store.table.querying import LogReader
 from nerve.store.table.writing import LogWriter
+from nerve.store.utc_days import DAY_MS
 from nerve.workspace import Workspace
 
 NOW = 10 * DAY_MS

@@ -22,11 +22,11 @@ from nerve.store.archive.due import DayPlan, ended_days, plan
 from nerve.store.archive.filing import ROWS_AT_ONCE, Archive, PurgeOrder
 from nerve.store.archive.manifest import ManifestEntry
 from nerve.store.archive.shelf import read_manifest
-from nerve.store.days import DAY_MS, day_start
 from nerve.store.filters import Filter
-from nerve.store.lines import from_line, to_line
+from nerve.store.jsonl import from_line, to_line
 from nerve.store.table.querying import LogReader
 from nerve.store.table.writing import LogWriter
+from nerve.store.utc_days import DAY_MS, day_start
 
 DAY = day_start("2026-11-20")
 NOW = day_start("2026-11-23") + 5

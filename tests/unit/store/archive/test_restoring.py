@@ -13,7 +13,7 @@ from support.entries import event, sql
 from nerve.errors import DiskError, StoreError
 from nerve.store.archive import restoring
 from nerve.store.archive.restoring import Restored, restore_day
-from nerve.store.asking import query_logs
+from nerve.store.query import query_logs
 from nerve.store.verification.verifying import verify
 
 DAY, NEXT = "2026-11-01", "2026-11-02"

@@ -12,7 +12,7 @@ from support.entries import sql
 from support.runs import START, begun, ended, failed, run_id, said
 
 from nerve.store.archive.archived import ArchivedFiles
-from nerve.store.onelog import WholeLog
+from nerve.store.full_log import WholeLog
 from nerve.store.provenance import archivedruns, tracing
 from nerve.store.provenance.archivedruns import ArchivedRuns
 from nerve.store.provenance.loggedruns import LoggedRuns

@@ -15,8 +15,8 @@ from support.entries import NOON, completed, event, sql, started
 import nerve
 from nerve.errors import StoreError
 from nerve.events.model import Log
-from nerve.store.asking import query_logs
 from nerve.store.filters import Filter
+from nerve.store.query import query_logs
 from nerve.store.table.querying import LogReader
 from nerve.store.table.writing import LogWriter
 

@@ -9,7 +9,7 @@ import pytest
 from support.entries import event
 from support.runs import begun, run_id
 
-from nerve.store.onelog import WholeLog
+from nerve.store.full_log import WholeLog
 from nerve.store.provenance.archivedruns import ArchivedRuns
 from nerve.store.provenance.loggedruns import LoggedRuns
 from nerve.store.provenance.tracing import Runs

@@ -10,7 +10,7 @@ import peewee
 import pytest
 
 from nerve.store.filters import Filter, parse_matches
-from nerve.store.models import named_sql
+from nerve.store.schema import named_sql
 from nerve.store.table.selecting import Statement, select_entries, select_ids
 from nerve.store.table.surveying import Pair, Period, Survey
 from nerve.store.table.writing import LogWriter

@@ -13,9 +13,9 @@ import pytest
 from support.entries import event, sql
 
 from nerve.errors import StoreError
-from nerve.store.asking import query_logs
 from nerve.store.filters import Filter
-from nerve.store.models import fetch
+from nerve.store.query import query_logs
+from nerve.store.schema import fetch
 from nerve.store.table.querying import LogReader
 from nerve.store.table.snapshot import ReadOnlyDatabase
 from nerve.store.table.writing import LogWriter

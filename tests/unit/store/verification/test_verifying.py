@@ -23,7 +23,7 @@ from nerve.events.model import LogEvent
 from nerve.store.archive.compression import write_lines
 from nerve.store.archive.manifest import FileName, ManifestEntry
 from nerve.store.archive.shelf import MANIFEST, Shelf, read_manifest
-from nerve.store.lines import from_line, to_line
+from nerve.store.jsonl import from_line, to_line
 from nerve.store.table.writing import LogWriter
 from nerve.store.verification import verifying
 from nerve.store.verification.findings import SHOWN, Report

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from nerve.errors import NoRoomError
-from nerve.store.diskroom import MARGIN_BYTES, check_room, temporary_folder
+from nerve.store.disk_space import MARGIN_BYTES, check_room, temporary_folder
 
 MB = 1024 * 1024
 

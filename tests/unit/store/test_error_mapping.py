@@ -11,7 +11,7 @@ import peewee
 import pytest
 
 from nerve.errors import DiskError, StoreError
-from nerve.store.failures import disk_failures, explain_os, explain_sqlite, sqlite_failures
+from nerve.store.error_mapping import disk_failures, explain_os, explain_sqlite, sqlite_failures
 
 DB = Path("/data/logs.db")
 

@@ -19,9 +19,9 @@ from nerve.store.archive.archived import ArchivedFiles, may_hold
 from nerve.store.archive.judging import Judge
 from nerve.store.archive.manifest import ManifestEntry
 from nerve.store.archive.shelf import MANIFEST
-from nerve.store.asking import query_logs
 from nerve.store.filters import Filter, Match
-from nerve.store.onelog import Newest, WholeLog
+from nerve.store.full_log import Newest, WholeLog
+from nerve.store.query import query_logs
 from nerve.store.table import querying
 from nerve.store.table.querying import LogReader
 from nerve.store.table.writing import LogWriter

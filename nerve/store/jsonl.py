@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from nerve.events.model import Log
-from nerve.store.models import Row
+from nerve.store.schema import Row
 
 
 class ArchivedLog(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -12,8 +12,8 @@ from nerve.store.archive.archived import ArchivedFiles, archive_of, may_hold
 from nerve.store.archive.judging import judge_of
 from nerve.store.archive.manifest import ManifestEntry
 from nerve.store.filters import Filter
-from nerve.store.merging import Merge
-from nerve.store.models import Row
+from nerve.store.merge import Merge
+from nerve.store.schema import Row
 from nerve.store.table.querying import LogReader
 
 

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from nerve.events.model import Log
-from nerve.store.lines import from_line, to_line, to_lines
+from nerve.store.jsonl import from_line, to_line, to_lines
 
 LINE = b'{"id":1,"source":"reflex","type":"run_start","ref_id":"a/1","payload":{"n":1.50},"ts":1700000000000}\n'
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from nerve.errors import NoRoomError
-from nerve.store.failures import disk_failures
+from nerve.store.error_mapping import disk_failures
 from nerve.units import format_size
 
 MARGIN_BYTES = 16 * 1024 * 1024

@@ -10,7 +10,7 @@ from peewee import SqliteDatabase
 from nerve.clock import Moment
 from nerve.errors import StoreError
 from nerve.events.model import Log
-from nerve.store.asking import query_logs
+from nerve.store.query import query_logs
 from nerve.workspace import Workspace
 
 BUSY_SECONDS = 5

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nerve.store.days import DAY_MS, FIRST_TS, day_end, day_of, day_start, is_day
+from nerve.store.utc_days import DAY_MS, FIRST_TS, day_end, day_of, day_start, is_day
 
 
 @pytest.mark.parametrize(
