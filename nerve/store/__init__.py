@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from nerve.store.disk_space import check_room
     from nerve.store.filters import Filter, Match, parse_match, parse_matches
     from nerve.store.full_log import WholeLog
-    from nerve.store.provenance.archivedruns import ArchivedRuns
-    from nerve.store.provenance.loggedruns import LoggedRuns
-    from nerve.store.provenance.statistics import Counting, SenseStatistics, Statistics
-    from nerve.store.provenance.tracedruns import TracedRun
-    from nerve.store.provenance.tracing import Bounds, Runs, Trace, trace_run
+    from nerve.store.provenance.archived_runs import ArchivedRuns
+    from nerve.store.provenance.logged_runs import LoggedRuns
+    from nerve.store.provenance.trace import Bounds, Runs, Trace, trace_run
+    from nerve.store.provenance.traced_run import TracedRun
     from nerve.store.query import open_log, query_logs
     from nerve.store.sense_databases import SenseDatabases
+    from nerve.store.statistics import Counting, SenseStatistics, Statistics
     from nerve.store.table.querying import LogReader
     from nerve.store.table.writing import ARCHIVE_RUN, ArchiveRun, LogWriter
 
@@ -30,25 +30,25 @@ _HOMES = {
     "Archive": "nerve.store.archive.filing",
     "ArchiveHost": "nerve.store.archive.filing",
     "ArchiveRun": "nerve.store.table.writing",
-    "ArchivedRuns": "nerve.store.provenance.archivedruns",
-    "Bounds": "nerve.store.provenance.tracing",
-    "Counting": "nerve.store.provenance.statistics",
+    "ArchivedRuns": "nerve.store.provenance.archived_runs",
+    "Bounds": "nerve.store.provenance.trace",
+    "Counting": "nerve.store.statistics",
     "DayPlan": "nerve.store.archive.due",
     "Filed": "nerve.store.archive.filing",
     "Filter": "nerve.store.filters",
     "LogReader": "nerve.store.table.querying",
     "LogWriter": "nerve.store.table.writing",
-    "LoggedRuns": "nerve.store.provenance.loggedruns",
+    "LoggedRuns": "nerve.store.provenance.logged_runs",
     "ManifestEntry": "nerve.store.archive.manifest",
     "Match": "nerve.store.filters",
     "PurgeOrder": "nerve.store.archive.filing",
-    "Runs": "nerve.store.provenance.tracing",
+    "Runs": "nerve.store.provenance.trace",
     "SenseDatabases": "nerve.store.sense_databases",
-    "SenseStatistics": "nerve.store.provenance.statistics",
+    "SenseStatistics": "nerve.store.statistics",
     "SqliteDatabase": "peewee",
-    "Statistics": "nerve.store.provenance.statistics",
-    "Trace": "nerve.store.provenance.tracing",
-    "TracedRun": "nerve.store.provenance.tracedruns",
+    "Statistics": "nerve.store.statistics",
+    "Trace": "nerve.store.provenance.trace",
+    "TracedRun": "nerve.store.provenance.traced_run",
     "WholeLog": "nerve.store.full_log",
     "check_room": "nerve.store.disk_space",
     "open_log": "nerve.store.query",
@@ -58,7 +58,7 @@ _HOMES = {
     "plan": "nerve.store.archive.due",
     "query_logs": "nerve.store.query",
     "read_manifest": "nerve.store.archive.shelf",
-    "trace_run": "nerve.store.provenance.tracing",
+    "trace_run": "nerve.store.provenance.trace",
 }
 
 __all__ = [

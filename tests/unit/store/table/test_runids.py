@@ -10,9 +10,9 @@ from support.entries import event
 from support.runs import begun, run_id
 
 from nerve.store.full_log import WholeLog
-from nerve.store.provenance.archivedruns import ArchivedRuns
-from nerve.store.provenance.loggedruns import LoggedRuns
-from nerve.store.provenance.tracing import Runs
+from nerve.store.provenance.archived_runs import ArchivedRuns
+from nerve.store.provenance.logged_runs import LoggedRuns
+from nerve.store.provenance.trace import Runs
 from nerve.store.table.querying import LogReader
 from nerve.store.table.runids import RunName
 from nerve.store.table.writing import LogWriter

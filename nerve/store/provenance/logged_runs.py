@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from nerve.events.model import Log
 from nerve.ids import time_of
 from nerve.store.filters import Filter, Match
-from nerve.store.provenance.tracedruns import read_start
+from nerve.store.provenance.traced_run import read_start
 from nerve.store.table.querying import LogReader
 
 

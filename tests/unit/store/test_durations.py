@@ -7,7 +7,7 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nerve.store.provenance.durations import Durations
+from nerve.store.durations import Durations
 
 durations = st.floats(0, 2.0**52) | st.integers(0, 40).map(float)
 

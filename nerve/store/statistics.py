@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 import msgspec
 
 from nerve.ids import sense_of
-from nerve.store.provenance.durations import Durations
-from nerve.store.provenance.tracedruns import decode_end
+from nerve.store.durations import Durations
+from nerve.store.provenance.traced_run import decode_end
 from nerve.store.schema import Row
 
 STEPS = 24

@@ -14,10 +14,10 @@ from support.runs import START, begun, ended, failed, run_id, said
 from nerve.store.archive.archived import ArchivedFiles
 from nerve.store.full_log import WholeLog
 from nerve.store.provenance import archivedruns, tracing
-from nerve.store.provenance.archivedruns import ArchivedRuns
-from nerve.store.provenance.loggedruns import LoggedRuns
-from nerve.store.provenance.tracedruns import MOST_ENTRIES, TracedRun
-from nerve.store.provenance.tracing import Bounds, Runs, Trace, trace_run
+from nerve.store.provenance.archived_runs import ArchivedRuns
+from nerve.store.provenance.logged_runs import LoggedRuns
+from nerve.store.provenance.trace import Bounds, Runs, Trace, trace_run
+from nerve.store.provenance.traced_run import MOST_ENTRIES, TracedRun
 from nerve.store.table.querying import LogReader
 from nerve.store.table.writing import LogWriter
 

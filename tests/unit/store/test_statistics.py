@@ -12,7 +12,7 @@ from nerve.clock import Stamp
 from nerve.events import catalog
 from nerve.events.model import ErrorDetail, Status
 from nerve.store.filters import Filter
-from nerve.store.provenance.statistics import STEPS, Counting, SenseStatistics, Statistics
+from nerve.store.statistics import STEPS, Counting, SenseStatistics, Statistics
 from nerve.store.table.querying import LogReader
 from nerve.store.table.writing import LogWriter
 

@@ -10,8 +10,8 @@ from nerve.events.model import Log
 from nerve.ids import time_of
 from nerve.store.filters import Filter, Match
 from nerve.store.full_log import WholeLog
-from nerve.store.provenance.loggedruns import entries_wanted
-from nerve.store.provenance.tracedruns import read_start
+from nerve.store.provenance.logged_runs import entries_wanted
+from nerve.store.provenance.traced_run import read_start
 from nerve.store.table.runids import RunName
 from nerve.store.utc_days import DAY_MS
 

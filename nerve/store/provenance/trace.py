@@ -10,7 +10,7 @@ from typing import Protocol
 import msgspec
 
 from nerve.events.model import Log
-from nerve.store.provenance.tracedruns import Told, TracedRun, plant, read_start
+from nerve.store.provenance.traced_run import Told, TracedRun, plant, read_start
 
 MOST_STEPS = 10_000
 """So many causes are followed up, and so many runs are counted that are left out: a tree need not have an end."""
