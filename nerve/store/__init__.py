@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from peewee import SqliteDatabase
 
-    from nerve.store.archive.due import DayPlan, oversize, plan
-    from nerve.store.archive.filing import Archive, ArchiveHost, Filed, PurgeOrder
+    from nerve.store.archive.directory import read_manifest
+    from nerve.store.archive.export import Archive, ArchiveHost, Filed, PurgeOrder
     from nerve.store.archive.manifest import ManifestEntry
-    from nerve.store.archive.shelf import read_manifest
+    from nerve.store.archive.retention import DayPlan, oversize, plan
     from nerve.store.disk_space import check_room
     from nerve.store.filters import Filter, Match, parse_match, parse_matches
     from nerve.store.full_log import WholeLog
@@ -27,21 +27,21 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "ARCHIVE_RUN": "nerve.store.table.writing",
-    "Archive": "nerve.store.archive.filing",
-    "ArchiveHost": "nerve.store.archive.filing",
+    "Archive": "nerve.store.archive.export",
+    "ArchiveHost": "nerve.store.archive.export",
     "ArchiveRun": "nerve.store.table.writing",
     "ArchivedRuns": "nerve.store.provenance.archived_runs",
     "Bounds": "nerve.store.provenance.trace",
     "Counting": "nerve.store.statistics",
-    "DayPlan": "nerve.store.archive.due",
-    "Filed": "nerve.store.archive.filing",
+    "DayPlan": "nerve.store.archive.retention",
+    "Filed": "nerve.store.archive.export",
     "Filter": "nerve.store.filters",
     "LogReader": "nerve.store.table.querying",
     "LogWriter": "nerve.store.table.writing",
     "LoggedRuns": "nerve.store.provenance.logged_runs",
     "ManifestEntry": "nerve.store.archive.manifest",
     "Match": "nerve.store.filters",
-    "PurgeOrder": "nerve.store.archive.filing",
+    "PurgeOrder": "nerve.store.archive.export",
     "Runs": "nerve.store.provenance.trace",
     "SenseDatabases": "nerve.store.sense_databases",
     "SenseStatistics": "nerve.store.statistics",
@@ -52,12 +52,12 @@ _HOMES = {
     "WholeLog": "nerve.store.full_log",
     "check_room": "nerve.store.disk_space",
     "open_log": "nerve.store.query",
-    "oversize": "nerve.store.archive.due",
+    "oversize": "nerve.store.archive.retention",
     "parse_match": "nerve.store.filters",
     "parse_matches": "nerve.store.filters",
-    "plan": "nerve.store.archive.due",
+    "plan": "nerve.store.archive.retention",
     "query_logs": "nerve.store.query",
-    "read_manifest": "nerve.store.archive.shelf",
+    "read_manifest": "nerve.store.archive.directory",
     "trace_run": "nerve.store.provenance.trace",
 }
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from types import TracebackType
 
 from nerve.events.model import Log
-from nerve.store.archive.archived import ArchivedFiles, archive_of, may_hold
-from nerve.store.archive.judging import judge_of
 from nerve.store.archive.manifest import ManifestEntry
+from nerve.store.archive.reader import ArchivedFiles, archive_of, may_hold
+from nerve.store.archive.row_filter import judge_of
 from nerve.store.filters import Filter
 from nerve.store.merge import Merge
 from nerve.store.schema import Row

@@ -12,7 +12,7 @@ from nerve.cli.formatting import escape
 from nerve.cli.options import NerveError, counted, workspace_of
 from nerve.cli.progress import shown_work
 from nerve.store import LogReader
-from nerve.store.archive.restoring import restore_day
+from nerve.store.archive.restore import restore_day
 from nerve.store.utc_days import is_day
 from nerve.workspace import Workspace
 

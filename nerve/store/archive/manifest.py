@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from nerve.store.archive.compression import ZSTD_SUFFIX, Stored
+from nerve.store.archive.codec import ZSTD_SUFFIX, Stored
 from nerve.store.utc_days import is_day
 
 _FILE = re.compile(r"(?P<day>[0-9]{4}-[0-9]{2}-[0-9]{2})(?:\.(?P<part>[1-9][0-9]{0,8}))?\.jsonl(?P<zstd>\.zst)?")

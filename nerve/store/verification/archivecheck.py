@@ -8,9 +8,9 @@ from pathlib import Path
 import msgspec
 
 from nerve.errors import StoreError
-from nerve.store.archive.archived import ArchivedFiles, name_of
+from nerve.store.archive.directory import Shelf
 from nerve.store.archive.manifest import FileName, ManifestEntry
-from nerve.store.archive.shelf import Shelf
+from nerve.store.archive.reader import ArchivedFiles, name_of
 from nerve.store.jsonl import row_of
 from nerve.store.schema import Row
 from nerve.store.utc_days import day_end, day_start

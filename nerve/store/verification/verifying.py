@@ -17,7 +17,7 @@ import msgspec
 import peewee
 
 from nerve.errors import StoreError
-from nerve.store.archive.archived import archive_of
+from nerve.store.archive.reader import archive_of
 from nerve.store.merge import Merge
 from nerve.store.schema import altered_parts, fetch, get_meta
 from nerve.store.table.queries import ByteRow, byte_rows, last_id

@@ -15,10 +15,10 @@ from support.entries import event
 
 from nerve.errors import StoreError
 from nerve.events.model import Log, LogEvent
-from nerve.store.archive.archived import ArchivedFiles, may_hold
-from nerve.store.archive.judging import Judge
+from nerve.store.archive.directory import MANIFEST
 from nerve.store.archive.manifest import ManifestEntry
-from nerve.store.archive.shelf import MANIFEST
+from nerve.store.archive.reader import ArchivedFiles, may_hold
+from nerve.store.archive.row_filter import Judge
 from nerve.store.filters import Filter, Match
 from nerve.store.full_log import Newest, WholeLog
 from nerve.store.query import query_logs

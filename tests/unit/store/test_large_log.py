@@ -15,7 +15,7 @@ from support.commands import NERVE
 from support.waiting import wait_until
 
 from nerve.store import Filter, LogReader, WholeLog, query_logs
-from nerve.store.archive.restoring import restore_day
+from nerve.store.archive.restore import restore_day
 from nerve.store.utc_days import DAY_MS
 
 ROWS_A_DAY, DAYS = 99_999, 9

@@ -32,7 +32,7 @@ from nerve.processes.messages import (
     ToChild,
 )
 from nerve.store import LogWriter
-from nerve.store.archive.filing import ROWS_AT_ONCE
+from nerve.store.archive.export import ROWS_AT_ONCE
 from nerve.store.utc_days import DAY_MS, day_start
 from nerve.workspace import Workspace
 from workers import archiver as archiver_module

@@ -28,9 +28,9 @@ from nerve.events.model import Log, LogEvent
 from nerve.maintenance import archiver as archiving
 from nerve.maintenance.archiver import Archiving, SoleOwner
 from nerve.store.archive import filing as archive_module
-from nerve.store.archive.filing import Archive
+from nerve.store.archive.directory import MANIFEST, Shelf, read_manifest
+from nerve.store.archive.export import Archive
 from nerve.store.archive.manifest import FileName
-from nerve.store.archive.shelf import MANIFEST, Shelf, read_manifest
 from nerve.store.filters import Filter
 from nerve.store.jsonl import from_line, to_line, to_lines
 from nerve.store.table.querying import LogReader

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nerve.store.archive.compression import Stored
+from nerve.store.archive.codec import Stored
 from nerve.store.archive.manifest import (
     FileName,
     ManifestEntry,

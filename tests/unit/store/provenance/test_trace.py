@@ -11,7 +11,7 @@ from support.archives import append, archive_before
 from support.entries import sql
 from support.runs import START, begun, ended, failed, run_id, said
 
-from nerve.store.archive.archived import ArchivedFiles
+from nerve.store.archive.reader import ArchivedFiles
 from nerve.store.full_log import WholeLog
 from nerve.store.provenance import archivedruns, tracing
 from nerve.store.provenance.archived_runs import ArchivedRuns

@@ -20,9 +20,9 @@ from support.entries import completed, event, sql, started
 
 from nerve.errors import StoreError
 from nerve.events.model import LogEvent
-from nerve.store.archive.compression import write_lines
+from nerve.store.archive.codec import write_lines
+from nerve.store.archive.directory import MANIFEST, Shelf, read_manifest
 from nerve.store.archive.manifest import FileName, ManifestEntry
-from nerve.store.archive.shelf import MANIFEST, Shelf, read_manifest
 from nerve.store.jsonl import from_line, to_line
 from nerve.store.table.writing import LogWriter
 from nerve.store.verification import verifying

@@ -9,7 +9,7 @@ import pytest
 from support.entries import event, started
 
 from nerve.config.logs_section import LogsConfig
-from nerve.store.archive.due import DayPlan, DueDay, due_days, oversize, plan
+from nerve.store.archive.retention import DayPlan, DueDay, due_days, oversize, plan
 from nerve.store.table.querying import LogReader
 from nerve.store.table.writing import LogWriter
 from nerve.store.utc_days import DAY_MS, day_start

@@ -13,11 +13,11 @@ from nerve.config.logs_section import LogsConfig
 from nerve.errors import DiskError, StoreError
 from nerve.events.model import ArchiveReason, Log
 from nerve.ipc.progress import ArchiveProgress
-from nerve.store.archive.adoption import examine
-from nerve.store.archive.compression import Stored
-from nerve.store.archive.due import count_rows, due_days
+from nerve.store.archive.codec import Stored
+from nerve.store.archive.directory import Shelf, read_manifest
 from nerve.store.archive.manifest import FileName, ManifestEntry, Tally
-from nerve.store.archive.shelf import Shelf, read_manifest
+from nerve.store.archive.recovery import examine
+from nerve.store.archive.retention import count_rows, due_days
 from nerve.store.filters import Filter
 from nerve.store.jsonl import to_lines
 from nerve.store.table.querying import LogReader

@@ -14,10 +14,10 @@ from typing import NamedTuple
 import peewee
 
 from nerve.errors import StoreError
-from nerve.store.archive.archived import ArchivedFiles, name_of
-from nerve.store.archive.judging import judge_of
+from nerve.store.archive.directory import Shelf
 from nerve.store.archive.manifest import ManifestEntry
-from nerve.store.archive.shelf import Shelf
+from nerve.store.archive.reader import ArchivedFiles, name_of
+from nerve.store.archive.row_filter import judge_of
 from nerve.store.error_mapping import disk_failures, sqlite_failures
 from nerve.store.filters import Filter
 from nerve.store.merge import Merge

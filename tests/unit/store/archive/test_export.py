@@ -17,11 +17,11 @@ from nerve.errors import DiskError, StoreError
 from nerve.events.model import Log
 from nerve.ipc.progress import ArchiveProgress
 from nerve.maintenance.archiver import SoleOwner
-from nerve.store.archive.compression import read_lines
-from nerve.store.archive.due import DayPlan, ended_days, plan
-from nerve.store.archive.filing import ROWS_AT_ONCE, Archive, PurgeOrder
+from nerve.store.archive.codec import read_lines
+from nerve.store.archive.directory import read_manifest
+from nerve.store.archive.export import ROWS_AT_ONCE, Archive, PurgeOrder
 from nerve.store.archive.manifest import ManifestEntry
-from nerve.store.archive.shelf import read_manifest
+from nerve.store.archive.retention import DayPlan, ended_days, plan
 from nerve.store.filters import Filter
 from nerve.store.jsonl import from_line, to_line
 from nerve.store.table.querying import LogReader

@@ -12,7 +12,7 @@ from support.entries import event, sql
 
 from nerve.errors import DiskError, StoreError
 from nerve.store.archive import restoring
-from nerve.store.archive.restoring import Restored, restore_day
+from nerve.store.archive.restore import Restored, restore_day
 from nerve.store.query import query_logs
 from nerve.store.verification.verifying import verify
 

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nerve.errors import StoreError
-from nerve.store.archive.compression import Stored, measure, read_lines, write_lines
+from nerve.store.archive.codec import Stored, measure, read_lines, write_lines
 
 LINES = [b'{"id":%d}\n' % n for n in range(10_000)]
 

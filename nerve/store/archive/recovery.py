@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 from nerve.errors import StoreError
 from nerve.events.model import Log
+from nerve.store.archive.directory import Shelf
 from nerve.store.archive.manifest import FileName, Stretch, Tally
-from nerve.store.archive.shelf import Shelf
 from nerve.store.jsonl import from_line, to_line
 from nerve.store.utc_days import day_end, day_start
 

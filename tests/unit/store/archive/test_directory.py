@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from nerve.errors import DiskError, StoreError
+from nerve.store.archive.directory import MANIFEST, Shelf, read_manifest
 from nerve.store.archive.manifest import FileName, ManifestEntry, Stretch
-from nerve.store.archive.shelf import MANIFEST, Shelf, read_manifest
 
 NAME = FileName("2026-11-23", 0)
 ENTRY = ManifestEntry(NAME.day, str(NAME), 1, 5, 5, "abc", 4, 0, "L")

@@ -12,7 +12,7 @@ from typing import BinaryIO, Literal
 import msgspec
 
 from nerve.errors import StoreError
-from nerve.store.archive.compression import Stored, measure, read_lines, write_lines
+from nerve.store.archive.codec import Stored, measure, read_lines, write_lines
 from nerve.store.archive.manifest import FileName, ManifestEntry, Stretch, archived_stretches, next_name, parse_manifest
 from nerve.store.error_mapping import disk_failures
 

@@ -6,9 +6,9 @@ from collections.abc import Generator, Sequence
 from pathlib import Path
 
 from nerve.errors import StoreError
-from nerve.store.archive.judging import Judge
+from nerve.store.archive.directory import MANIFEST, Shelf, read_manifest
 from nerve.store.archive.manifest import FileName, ManifestEntry
-from nerve.store.archive.shelf import MANIFEST, Shelf, read_manifest
+from nerve.store.archive.row_filter import Judge
 from nerve.store.filters import Filter
 from nerve.store.jsonl import row_of
 from nerve.store.schema import Row
