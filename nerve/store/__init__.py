@@ -22,22 +22,22 @@ if TYPE_CHECKING:
     from nerve.store.query import open_log, query_logs
     from nerve.store.sense_databases import SenseDatabases
     from nerve.store.statistics import Counting, SenseStatistics, Statistics
-    from nerve.store.table.querying import LogReader
-    from nerve.store.table.writing import ARCHIVE_RUN, ArchiveRun, LogWriter
+    from nerve.store.table.reader import LogReader
+    from nerve.store.table.writer import ARCHIVE_RUN, ArchiveRun, LogWriter
 
 _HOMES = {
-    "ARCHIVE_RUN": "nerve.store.table.writing",
+    "ARCHIVE_RUN": "nerve.store.table.writer",
     "Archive": "nerve.store.archive.export",
     "ArchiveHost": "nerve.store.archive.export",
-    "ArchiveRun": "nerve.store.table.writing",
+    "ArchiveRun": "nerve.store.table.writer",
     "ArchivedRuns": "nerve.store.provenance.archived_runs",
     "Bounds": "nerve.store.provenance.trace",
     "Counting": "nerve.store.statistics",
     "DayPlan": "nerve.store.archive.retention",
     "Filed": "nerve.store.archive.export",
     "Filter": "nerve.store.filters",
-    "LogReader": "nerve.store.table.querying",
-    "LogWriter": "nerve.store.table.writing",
+    "LogReader": "nerve.store.table.reader",
+    "LogWriter": "nerve.store.table.writer",
     "LoggedRuns": "nerve.store.provenance.logged_runs",
     "ManifestEntry": "nerve.store.archive.manifest",
     "Match": "nerve.store.filters",

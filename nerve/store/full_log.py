@@ -14,7 +14,7 @@ from nerve.store.archive.row_filter import judge_of
 from nerve.store.filters import Filter
 from nerve.store.merge import Merge
 from nerve.store.schema import Row
-from nerve.store.table.querying import LogReader
+from nerve.store.table.reader import LogReader
 
 
 class WholeLog:

@@ -8,7 +8,7 @@ from pathlib import Path
 from nerve.events.model import Log
 from nerve.store.filters import Filter
 from nerve.store.full_log import WholeLog
-from nerve.store.table.querying import LogReader
+from nerve.store.table.reader import LogReader
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 

@@ -20,8 +20,8 @@ from nerve.store.archive.recovery import examine
 from nerve.store.archive.retention import count_rows, due_days
 from nerve.store.filters import Filter
 from nerve.store.jsonl import to_lines
-from nerve.store.table.querying import LogReader
-from nerve.store.table.writing import RECORDED_FILES
+from nerve.store.table.reader import LogReader
+from nerve.store.table.writer import RECORDED_FILES
 from nerve.store.utc_days import day_end, day_start
 
 ROWS_AT_ONCE = 200

@@ -22,7 +22,7 @@ from nerve.store.error_mapping import disk_failures, sqlite_failures
 from nerve.store.filters import Filter
 from nerve.store.merge import Merge
 from nerve.store.schema import Log, Meta, Row, create_schema, execute, get_meta, sql_of
-from nerve.store.table.snapshot import ReadOnlyDatabase
+from nerve.store.table.readonly import ReadOnlyDatabase
 
 BATCH = 10_000
 

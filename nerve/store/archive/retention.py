@@ -8,7 +8,7 @@ from typing import NamedTuple
 from nerve.config.logs_section import LogsConfig
 from nerve.events.model import ArchiveReason
 from nerve.store.filters import Filter, Match
-from nerve.store.table.querying import LogReader
+from nerve.store.table.reader import LogReader
 from nerve.store.utc_days import FIRST_TS, day_end, day_of, day_start
 
 

@@ -12,7 +12,7 @@ from nerve.store.filters import Filter, Match
 from nerve.store.full_log import WholeLog
 from nerve.store.provenance.logged_runs import entries_wanted
 from nerve.store.provenance.traced_run import read_start
-from nerve.store.table.runids import RunName
+from nerve.store.table.run_lookup import RunName
 from nerve.store.utc_days import DAY_MS
 
 STARTS = Filter("reflex", "run_start")

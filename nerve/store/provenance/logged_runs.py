@@ -8,7 +8,7 @@ from nerve.events.model import Log
 from nerve.ids import time_of
 from nerve.store.filters import Filter, Match
 from nerve.store.provenance.traced_run import read_start
-from nerve.store.table.querying import LogReader
+from nerve.store.table.reader import LogReader
 
 
 class LoggedRuns:

@@ -15,10 +15,10 @@ from peewee import fn
 
 from nerve.store.error_mapping import is_undecodable
 from nerve.store.filters import Filter
-from nerve.store.schema import CAUSE, Log, Row, fetch, named_sql
+from nerve.store.schema import CAUSE, Log, Row, execute, fetch, get_meta, named_sql
 from nerve.store.table.conditions import Bounds, bound_values, named, readable, unindexed
-from nerve.store.table.selecting import ENTRY, Statement, is_ordered, select_entries, select_ids, select_recent
-from nerve.store.table.surveying import Survey, existing_pairs, survey
+from nerve.store.table.planner import ENTRY, Statement, is_ordered, select_entries, select_ids, select_recent
+from nerve.store.table.table_stats import Survey, existing_pairs, survey
 
 RECENT = 2_000
 """So many of the newest rows are looked through first when only a few are wanted: most often they are among them."""
@@ -216,3 +216,29 @@ def _listed_rows_sql() -> str:
 @cache
 def _last_id_sql() -> str:
     return named_sql(_sequence.select(_sequence.c.seq).where(_sequence.c.name == named("table")))
+
+
+def open_runs(db: sqlite3.Connection, until_id: int) -> frozenset[str]:
+    """Give the runs that have a `run_start` with an id up to `until_id`, and no `run_complete`."""
+    settled_below = get_meta(db, "settled_below") or ""
+    starts = Log.select(Log.ref_id).where(
+        Log.source == "reflex",
+        Log.type == "run_start",
+        Log.id >= (int(settled_below) if settled_below.isdecimal() else 1),
+        Log.id <= until_id,
+    )
+    ends = Log.alias()
+    # By its ref_id: the index on (source, type) would give all completions that there are.
+    its_end = ends.select(ends.id).where(
+        ends.ref_id == Log.ref_id, unindexed(ends.source) == "reflex", unindexed(ends.type) == "run_complete"
+    )
+    return frozenset(ref for (ref,) in fetch(db, starts.where(~peewee.fn.EXISTS(its_end))) if ref)
+
+
+def live_bytes(db: sqlite3.Connection) -> int:
+    """Give the size of what the database holds, without the pages that it has free."""
+    pages, free, page_bytes = (
+        int(execute(db, peewee.SQL(f"PRAGMA {name}")).fetchone()[0])
+        for name in ("page_count", "freelist_count", "page_size")
+    )
+    return (pages - free) * page_bytes

@@ -21,7 +21,7 @@ from nerve.store.archive.reader import archive_of
 from nerve.store.merge import Merge
 from nerve.store.schema import altered_parts, fetch, get_meta
 from nerve.store.table.queries import ByteRow, byte_rows, last_id
-from nerve.store.table.snapshot import ReadOnlyDatabase
+from nerve.store.table.readonly import ReadOnlyDatabase
 from nerve.store.verification.archivecheck import ArchiveCheck
 from nerve.store.verification.findings import Findings, Report
 from nerve.store.verification.ledger import Ledger, Seen

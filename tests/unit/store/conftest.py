@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from nerve.store.table.writing import LogWriter
+from nerve.store.table.writer import LogWriter
 
 
 @pytest.fixture

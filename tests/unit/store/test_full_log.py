@@ -23,8 +23,8 @@ from nerve.store.filters import Filter, Match
 from nerve.store.full_log import Newest, WholeLog
 from nerve.store.query import query_logs
 from nerve.store.table import querying
-from nerve.store.table.querying import LogReader
-from nerve.store.table.writing import LogWriter
+from nerve.store.table.reader import LogReader
+from nerve.store.table.writer import LogWriter
 
 DAYS = 5
 SOURCES = ["system", "reflex", "sense", "logging"]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from support.entries import event, sql
 
-from nerve.store.table.writing import LogWriter
+from nerve.store.table.writer import LogWriter
 
 ROW = "'sense', 'forged', NULL, '{}', 1"
 

@@ -13,8 +13,8 @@ from nerve.events import catalog
 from nerve.events.model import ErrorDetail, Status
 from nerve.store.filters import Filter
 from nerve.store.statistics import STEPS, Counting, SenseStatistics, Statistics
-from nerve.store.table.querying import LogReader
-from nerve.store.table.writing import LogWriter
+from nerve.store.table.reader import LogReader
+from nerve.store.table.writer import LogWriter
 
 SECOND = 1000
 

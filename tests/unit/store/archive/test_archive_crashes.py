@@ -33,8 +33,8 @@ from nerve.store.archive.export import Archive
 from nerve.store.archive.manifest import FileName
 from nerve.store.filters import Filter
 from nerve.store.jsonl import from_line, to_line, to_lines
-from nerve.store.table.querying import LogReader
-from nerve.store.table.writing import LogWriter
+from nerve.store.table.reader import LogReader
+from nerve.store.table.writer import LogWriter
 from nerve.store.utc_days import DAY_MS
 from nerve.workspace import Workspace
 

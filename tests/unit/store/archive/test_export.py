@@ -24,8 +24,8 @@ from nerve.store.archive.manifest import ManifestEntry
 from nerve.store.archive.retention import DayPlan, ended_days, plan
 from nerve.store.filters import Filter
 from nerve.store.jsonl import from_line, to_line
-from nerve.store.table.querying import LogReader
-from nerve.store.table.writing import LogWriter
+from nerve.store.table.reader import LogReader
+from nerve.store.table.writer import LogWriter
 from nerve.store.utc_days import DAY_MS, day_start
 
 DAY = day_start("2026-11-20")

@@ -10,8 +10,8 @@ from support.entries import event, started
 
 from nerve.config.logs_section import LogsConfig
 from nerve.store.archive.retention import DayPlan, DueDay, due_days, oversize, plan
-from nerve.store.table.querying import LogReader
-from nerve.store.table.writing import LogWriter
+from nerve.store.table.reader import LogReader
+from nerve.store.table.writer import LogWriter
 from nerve.store.utc_days import DAY_MS, day_start
 
 NAMES = ["2026-11-19", "2026-11-20", "2026-11-21", "2026-11-22"]

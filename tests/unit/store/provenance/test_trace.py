@@ -18,8 +18,8 @@ from nerve.store.provenance.archived_runs import ArchivedRuns
 from nerve.store.provenance.logged_runs import LoggedRuns
 from nerve.store.provenance.trace import Bounds, Runs, Trace, trace_run
 from nerve.store.provenance.traced_run import MOST_ENTRIES, TracedRun
-from nerve.store.table.querying import LogReader
-from nerve.store.table.writing import LogWriter
+from nerve.store.table.reader import LogReader
+from nerve.store.table.writer import LogWriter
 
 CPU, ALERT, MAIL, DISK, OTHER = (run_id(sense, n) for n, sense in enumerate(["cpu", "alert", "mail", "disk", "other"]))
 GONE = run_id("gone", 50)

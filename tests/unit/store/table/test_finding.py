@@ -18,8 +18,8 @@ from support.entries import NOON, event
 from nerve.events.model import Log, LogEvent
 from nerve.store.filters import Filter, Match
 from nerve.store.table import queries, querying, selecting
-from nerve.store.table.querying import LogReader
-from nerve.store.table.writing import LogWriter
+from nerve.store.table.reader import LogReader
+from nerve.store.table.writer import LogWriter
 
 SOURCES = ["system", "reflex", "sense", "logging"]
 TYPES = ["error", "run_complete", "warning", "info", "reading"]

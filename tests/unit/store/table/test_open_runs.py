@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nerve.store.table.openruns import OpenRuns
+from nerve.store.table.open_runs import OpenRuns
 
 START, END = "run_start", "run_complete"
 

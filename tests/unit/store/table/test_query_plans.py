@@ -15,8 +15,8 @@ from support.entries import NOON, completed, event, started
 
 from nerve.store.filters import Filter, parse_matches
 from nerve.store.table import queries, snapshot
-from nerve.store.table.querying import LogReader
-from nerve.store.table.writing import LogWriter
+from nerve.store.table.reader import LogReader
+from nerve.store.table.writer import LogWriter
 
 
 class Explained:

@@ -24,7 +24,7 @@ from nerve.store.archive.codec import write_lines
 from nerve.store.archive.directory import MANIFEST, Shelf, read_manifest
 from nerve.store.archive.manifest import FileName, ManifestEntry
 from nerve.store.jsonl import from_line, to_line
-from nerve.store.table.writing import LogWriter
+from nerve.store.table.writer import LogWriter
 from nerve.store.verification import verifying
 from nerve.store.verification.findings import SHOWN, Report
 from nerve.store.verification.verifying import verify

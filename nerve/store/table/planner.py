@@ -31,7 +31,7 @@ from nerve.store.table.conditions import (
     sense_keys,
     unindexed,
 )
-from nerve.store.table.surveying import Period, Survey
+from nerve.store.table.table_stats import Period, Survey
 
 MOST_PAIRS = 32
 """So many (source, type) pairs are each looked up, and merged; for more, all rows are gone through."""

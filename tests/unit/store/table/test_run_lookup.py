@@ -13,9 +13,9 @@ from nerve.store.full_log import WholeLog
 from nerve.store.provenance.archived_runs import ArchivedRuns
 from nerve.store.provenance.logged_runs import LoggedRuns
 from nerve.store.provenance.trace import Runs
-from nerve.store.table.querying import LogReader
-from nerve.store.table.runids import RunName
-from nerve.store.table.writing import LogWriter
+from nerve.store.table.reader import LogReader
+from nerve.store.table.run_lookup import RunName
+from nerve.store.table.writer import LogWriter
 
 A, B, C = "cpu/01a20a77fb40781c9d7a588d40aaa111", "cpu/01a20a78fb40781c9d7a588d40bbb111", "cpu-load/01a20b00" + "c" * 24
 OTHERS = ["2026-11-23", "01a2" + "f" * 28, "cpu", "kernel", None]

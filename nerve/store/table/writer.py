@@ -16,8 +16,8 @@ from nerve.events.model import ErrorDetail, LogEvent
 from nerve.ids import sense_of
 from nerve.store.error_mapping import sqlite_failures
 from nerve.store.schema import Log, Meta, fetch, get_meta, sql_of
-from nerve.store.table.database import WritableDatabase
-from nerve.store.table.openruns import OpenRuns
+from nerve.store.table.connection import WritableDatabase
+from nerve.store.table.open_runs import OpenRuns
 from nerve.store.utc_days import day_end, day_start, is_day
 
 INSERT_SIZES = (250, 10, 1)

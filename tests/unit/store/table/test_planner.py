@@ -11,9 +11,9 @@ import pytest
 
 from nerve.store.filters import Filter, parse_matches
 from nerve.store.schema import named_sql
-from nerve.store.table.selecting import Statement, select_entries, select_ids
-from nerve.store.table.surveying import Pair, Period, Survey
-from nerve.store.table.writing import LogWriter
+from nerve.store.table.planner import Statement, select_entries, select_ids
+from nerve.store.table.table_stats import Pair, Period, Survey
+from nerve.store.table.writer import LogWriter
 
 KNOWN = Survey((Pair("a", "b"), Pair("c", "d")), Period(3, 900, 4))
 

@@ -14,7 +14,7 @@ from support.entries import event, sql
 
 from nerve.errors import DiskError, StoreError
 from nerve.store.table import database
-from nerve.store.table.writing import LogWriter
+from nerve.store.table.writer import LogWriter
 
 
 def test_a_new_log_is_for_its_owner_alone(db: Path) -> None:

@@ -15,7 +15,7 @@ from nerve.clock import Stamp
 from nerve.errors import DiskError, StoreError
 from nerve.maintenance.checkpoints import is_large
 from nerve.store.table import database
-from nerve.store.table.writing import INSERT_SIZES, ArchiveRun, LogWriter
+from nerve.store.table.writer import INSERT_SIZES, ArchiveRun, LogWriter
 
 MANY, FEW, _ = INSERT_SIZES
 

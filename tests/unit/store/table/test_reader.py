@@ -17,8 +17,8 @@ from nerve.errors import StoreError
 from nerve.events.model import Log
 from nerve.store.filters import Filter
 from nerve.store.query import query_logs
-from nerve.store.table.querying import LogReader
-from nerve.store.table.writing import LogWriter
+from nerve.store.table.reader import LogReader
+from nerve.store.table.writer import LogWriter
 
 
 def ids(entries: list[Log]) -> list[int]:

@@ -16,9 +16,9 @@ from nerve.errors import StoreError
 from nerve.store.filters import Filter
 from nerve.store.query import query_logs
 from nerve.store.schema import fetch
-from nerve.store.table.querying import LogReader
-from nerve.store.table.snapshot import ReadOnlyDatabase
-from nerve.store.table.writing import LogWriter
+from nerve.store.table.reader import LogReader
+from nerve.store.table.readonly import ReadOnlyDatabase
+from nerve.store.table.writer import LogWriter
 
 
 def listing(folder: Path) -> dict[str, tuple[int, int, bytes]]:

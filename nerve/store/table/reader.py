@@ -16,11 +16,11 @@ from nerve.events.model import DamagedLog, Log
 from nerve.store.filters import Filter
 from nerve.store.jsonl import undecoded
 from nerve.store.schema import Row, get_meta
-from nerve.store.table import holdings, queries
+from nerve.store.table import queries
 from nerve.store.table.queries import Count
-from nerve.store.table.runids import RunName, find_runs
-from nerve.store.table.snapshot import ReadOnlyDatabase
-from nerve.store.table.surveying import Survey
+from nerve.store.table.readonly import ReadOnlyDatabase
+from nerve.store.table.run_lookup import RunName, find_runs
+from nerve.store.table.table_stats import Survey
 
 BATCH = 50_000
 """So many ids does a stream look up at once: in memory they are small, entries are not."""
@@ -125,11 +125,11 @@ class LogReader:
 
     def open_runs(self, until_id: int) -> frozenset[str]:
         """Give the runs that have started, as the entry `until_id` or before, and are not complete."""
-        return self._db.read(partial(holdings.open_runs, until_id=until_id))
+        return self._db.read(partial(queries.open_runs, until_id=until_id))
 
     def live_bytes(self) -> int:
         """Give the size of what the database holds, without the pages that it has free."""
-        return self._db.read(holdings.live_bytes)
+        return self._db.read(queries.live_bytes)
 
     def meta(self, key: str) -> str | None:
         """Give what the writer remembers under `key`."""
