@@ -9,7 +9,7 @@ from nerve.cli.formatting import colours_wanted, escape
 from nerve.cli.options import NerveError, counted, workspace_of
 from nerve.cli.progress import shown_work
 from nerve.store.verification.findings import Report
-from nerve.store.verification.verifying import verify as verify_log
+from nerve.store.verification.verify import verify as verify_log
 
 
 @click.command()

@@ -14,7 +14,7 @@ from nerve.errors import DiskError, StoreError
 from nerve.store.archive import restoring
 from nerve.store.archive.restore import Restored, restore_day
 from nerve.store.query import query_logs
-from nerve.store.verification.verifying import verify
+from nerve.store.verification.verify import verify
 
 DAY, NEXT = "2026-11-01", "2026-11-02"
 

@@ -27,7 +27,7 @@ from nerve.store.jsonl import from_line, to_line
 from nerve.store.table.writer import LogWriter
 from nerve.store.verification import verifying
 from nerve.store.verification.findings import SHOWN, Report
-from nerve.store.verification.verifying import verify
+from nerve.store.verification.verify import verify
 
 RUNS = 10
 LAST = 5 * 3 * RUNS + 6

@@ -22,7 +22,7 @@ from nerve.store.merge import Merge
 from nerve.store.schema import altered_parts, fetch, get_meta
 from nerve.store.table.queries import ByteRow, byte_rows, last_id
 from nerve.store.table.readonly import ReadOnlyDatabase
-from nerve.store.verification.archivecheck import ArchiveCheck
+from nerve.store.verification.archive_check import ArchiveCheck
 from nerve.store.verification.findings import Findings, Report
 from nerve.store.verification.ledger import Ledger, Seen
 from nerve.store.verification.watermark import Marks, check_watermark
