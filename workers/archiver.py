@@ -17,9 +17,9 @@ from nerve.events.model import LogEvent
 from nerve.ids import uuid7_hex
 from nerve.ipc.channel import Channel
 from nerve.ipc.progress import ArchiveProgress
-from nerve.maintenance.archiver import Archiving, archived_up_to, last_run
+from nerve.maintenance.archiver import Archiver, archived_up_to, last_run
 from nerve.processes.child import ChildContext
-from nerve.processes.messages import ArchiveNow, ArchiverReport, ArchiveSettings, Finish, Ready, Report, ToChild
+from nerve.processes.messages import ArchiveNow, ArchiverReport, ArchiveSettings, Finish, GetReport, Ready, ToChild
 from nerve.store import ArchiveRun, LogReader, PurgeOrder
 from workers import bootstrap
 
@@ -42,18 +42,18 @@ class _Interrupted(Exception):  # noqa: N818 - nothing is wrong
     """In the middle of a run the archiver has been told to finish, or the kernel is gone."""
 
 
-class Archiver:
+class ArchiverWorker:
     """Does a run at its start, then one each interval, and one whenever the kernel asks."""
 
     def __init__(self, context: ChildContext, link: Channel[ToChild], queue: EventSender, clock: Clock) -> None:
         self._db = context.boot.workspace.logs_db
-        self._logs = context.boot.in_force.config.logs
+        self._logs = context.boot.revision.config.logs
         self._link = link
         self._queue = queue
         self._clock = clock
         self._requests = count(1)
         self._asked: deque[ArchiveNow] = deque()
-        self._archiving = Archiving(context.boot.workspace, self, clock)
+        self._archiving = Archiver(context.boot.workspace, self, clock)
         self._next = clock.now()
         self._told = clock.now()
         self._finishing = False
@@ -114,7 +114,7 @@ class Archiver:
             match message:
                 case Finish():
                     self._finishing = True
-                case Report():
+                case GetReport():
                     self._link.send(self._report())
                 case ArchiveNow():
                     self._asked.append(message)
@@ -174,7 +174,7 @@ def main(context: ChildContext) -> None:
     queue = EventSender(context.boot.workspace.event_socket, f"archiver-{os.getpid()}/{uuid7_hex()}", Unguarded())
     queue.start()
     try:
-        Archiver(context, link, queue, SystemClock()).serve()
+        ArchiverWorker(context, link, queue, SystemClock()).serve()
     except NerveError as error:
         logger.error("%s", error)  # noqa: TRY400 - it is one line that says it all
         raise SystemExit(1) from None

@@ -20,13 +20,13 @@ from nerve.ids import uuid7_hex
 from nerve.ipc.channel import Channel
 from nerve.processes import log_relay
 from nerve.processes.child import ChildContext
-from nerve.processes.messages import Finish, Outcome, Ready, Run, ToChild
+from nerve.processes.messages import Finish, Ready, Run, RunResult, ToChild
 from nerve.processes.prefetch import take
 from nerve.runtime.context import SenseContext
 from nerve.runtime.interruption import Interrupter
 from nerve.runtime.loader import SenseLoader
 from nerve.runtime.log_handlers import EventHandler, GuardedHandler
-from nerve.runtime.runner import perform
+from nerve.runtime.runner import run_sense
 from nerve.store import SenseDatabases
 from workers import bootstrap
 
@@ -118,11 +118,11 @@ class ComputeWorker:
         self._link.flush_all()
         return not outcome.spent
 
-    def _perform(self, run: Run) -> Outcome:
+    def _perform(self, run: Run) -> RunResult:
         self._records.run_id, self._records.max_payload = run.run_id, run.max_payload
         self._records.redactor = redactor_of(run.redact)
         self._loader.accept(run.sense, run.version)
-        outcome = perform(
+        outcome = run_sense(
             run, self._loader, lambda trigger: self._context(run, trigger), self._interrupter, self._clock
         )
         if os.getpid() != self._pid:

@@ -20,11 +20,11 @@ from nerve.clock import Clock, SystemClock
 from nerve.ipc.channel import Channel
 from nerve.ipc.event_loop import Loop
 from nerve.processes.child import ChildContext
-from nerve.processes.messages import Blind, Finish, Ready, Survey, ToChild
+from nerve.processes.messages import Finish, Ready, Rescan, ToChild, UnwatchedFolders
 from nerve.reload.codebase import source_folders
-from nerve.reload.revision import InForce
-from nerve.reload.snapshot import Disk, read_disk
-from nerve.reload.update import applied, difference
+from nerve.reload.revision import Revision
+from nerve.reload.snapshot import Snapshot, read_snapshot
+from nerve.reload.update import applied, plan_update
 from nerve.workspace import Workspace
 from workers import bootstrap
 
@@ -47,7 +47,7 @@ _CHANGES: list[type[changed.FileSystemEvent]] = [
 
 
 @dataclass(frozen=True, slots=True)
-class Flurry:
+class ChangeBurst:
     """Changes that belong together: when the first and the last of them came, in monotonic seconds."""
 
     first: float
@@ -61,7 +61,7 @@ class Flurry:
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Place:
+class WatchedFolder:
     """A folder to watch: another folder at the same path (moved there, or checked out anew) is another place."""
 
     path: str
@@ -69,7 +69,7 @@ class Place:
     recursive: bool
 
 
-class Bell(changed.FileSystemEventHandler):
+class Wakeup(changed.FileSystemEventHandler):
     """Rings, in the main thread's selector, whenever something has changed; it never blocks."""
 
     def __init__(self) -> None:
@@ -97,14 +97,14 @@ class Watcher:
 
     def __init__(self, context: ChildContext, link: Channel[ToChild], clock: Clock) -> None:
         self._workspace = context.boot.workspace
-        self._in_force = context.boot.in_force
+        self._revision = context.boot.revision
         self._link = link
         self._clock = clock
-        self._bell = Bell()
+        self._bell = Wakeup()
         self._observer = Observer()
-        self._places: frozenset[Place] = frozenset()
+        self._places: frozenset[WatchedFolder] = frozenset()
         self._blind: tuple[str, ...] = ()
-        self._flurry: Flurry | None = None
+        self._flurry: ChangeBurst | None = None
         self._requests: list[int] = []
         self._finishing = False
 
@@ -125,14 +125,14 @@ class Watcher:
     def _hear(self) -> None:
         self._bell.silence()
         now = self._clock.now()
-        self._flurry = Flurry(self._flurry.first if self._flurry else now, now)
+        self._flurry = ChangeBurst(self._flurry.first if self._flurry else now, now)
 
     def _obey(self) -> None:
         for message in self._link.receive():
             match message:
                 case Finish():
                     self._finishing = True
-                case Survey(request):
+                case Rescan(request):
                     self._requests.append(request)
                     self._look_soon(self._clock.now())
                 case _:
@@ -140,30 +140,30 @@ class Watcher:
         self._link.flush()
 
     def _look_soon(self, now: float) -> None:
-        self._flurry = Flurry(self._flurry.first if self._flurry else now, now - QUIET_SECONDS)
+        self._flurry = ChangeBurst(self._flurry.first if self._flurry else now, now - QUIET_SECONDS)
 
     def _look(self, now: float) -> None:
         """Compare the files with what is in force; the folders are watched before that, so that no change is missed."""
-        self._watch(places(self._workspace, self._in_force))
-        disk = read_disk(self._workspace, self._in_force)
-        flurry = self._flurry or Flurry(now, now)
-        wait = disk.unsettled_seconds(self._clock.stamp().ts / 1000, now - flurry.first, self._in_force)
+        self._watch(places(self._workspace, self._revision))
+        disk = read_snapshot(self._workspace, self._revision)
+        flurry = self._flurry or ChangeBurst(now, now)
+        wait = disk.unsettled_seconds(self._clock.stamp().ts / 1000, now - flurry.first, self._revision)
         self._flurry = replace(flurry, not_before=now + wait) if wait else None
         if self._flurry is None:
             for request in self._requests or (None,):
                 self._update(disk, now, request)
             self._requests.clear()
 
-    def _update(self, disk: Disk, now: float, request: int | None) -> None:
-        update = difference(self._in_force, disk, home=self._workspace.home, request=request)
+    def _update(self, disk: Snapshot, now: float, request: int | None) -> None:
+        update = plan_update(self._revision, disk, home=self._workspace.home, request=request)
         if update.is_empty and request is None:
             return
-        self._in_force = applied(self._in_force, update)
+        self._revision = applied(self._revision, update)
         self._link.send(update)
         if update.config:
             self._look_soon(now)  # its senses may lie in folders that are not watched yet
 
-    def _watch(self, wanted: frozenset[Place]) -> None:
+    def _watch(self, wanted: frozenset[WatchedFolder]) -> None:
         if wanted == self._places:
             return
         self._observer.unschedule_all()
@@ -171,9 +171,9 @@ class Watcher:
         blind = tuple(line for place in sorted(wanted) if (line := self._fail_to_watch(place)))
         if blind != self._blind:
             self._blind = blind
-            self._link.send(Blind(blind))
+            self._link.send(UnwatchedFolders(blind))
 
-    def _fail_to_watch(self, place: Place) -> str | None:
+    def _fail_to_watch(self, place: WatchedFolder) -> str | None:
         """Watch a folder; gives a line when the system has no room for that."""
         try:
             self._observer.schedule(self._bell, place.path, recursive=place.recursive, event_filter=_CHANGES)
@@ -183,20 +183,20 @@ class Watcher:
         return None
 
 
-def places(workspace: Workspace, in_force: InForce) -> frozenset[Place]:
+def places(workspace: Workspace, revision: Revision) -> frozenset[WatchedFolder]:
     """Give the folders in which a change matters: of nerve.yaml, of the senses, and of each sense kept elsewhere."""
     flat = {workspace.home, workspace.config_path.resolve().parent}
-    flat |= {Path(sense.path).parent for sense in in_force.config.senses.values()}
+    flat |= {Path(sense.path).parent for sense in revision.config.senses.values()}
     deep = workspace.senses_dir.resolve()
     flat |= {folder.resolve() for folder in source_folders(workspace.senses_dir)}  # links may lead elsewhere
     flat = {place for folder in flat if not (place := _nearest(folder)).is_relative_to(deep)}
     return frozenset((*_existing(flat, recursive=False), *_existing({deep}, recursive=True)))
 
 
-def _existing(folders: Iterable[Path], *, recursive: bool) -> Iterable[Place]:
+def _existing(folders: Iterable[Path], *, recursive: bool) -> Iterable[WatchedFolder]:
     for folder in folders:
         with suppress(OSError):
-            yield Place(str(folder), folder.stat().st_ino, recursive)
+            yield WatchedFolder(str(folder), folder.stat().st_ino, recursive)
 
 
 def _nearest(folder: Path) -> Path:

@@ -13,15 +13,15 @@ from collections.abc import Callable
 
 from nerve.clock import Clock, SystemClock
 from nerve.errors import DiskError, NerveError, StoreError
-from nerve.eventqueue import Done, EventReceiver, Gathered, Request
+from nerve.eventqueue import Done, EventReceiver, Gathered, PendingOrder
 from nerve.eventqueue.group_commit import MAX_GROUP_EVENTS, commit_due, group_seconds
 from nerve.events import catalog
 from nerve.events.model import ErrorDetail, LogEvent
 from nerve.ipc.channel import Channel
-from nerve.maintenance.checkpoints import WalKeeper
-from nerve.maintenance.orders import Upkeep
+from nerve.maintenance.checkpoints import Checkpointer
+from nerve.maintenance.orders import OrderExecutor
 from nerve.processes.child import ChildContext
-from nerve.processes.messages import Failed, Finish, Ready, Report, ToChild, WriterReport
+from nerve.processes.messages import Failed, Finish, GetReport, Ready, ToChild, WriterReport
 from nerve.store import LogWriter
 from workers import bootstrap
 
@@ -86,8 +86,8 @@ class Writer:
         self._lag_ms = 0.0
         self._outage: str | None = None
         self._rate = Rate()
-        self._upkeep = Upkeep(store, clock, self._hears_of_the_end)
-        self._wal = WalKeeper(store, clock, self._record)
+        self._upkeep = OrderExecutor(store, clock, self._hears_of_the_end)
+        self._wal = Checkpointer(store, clock, self._record)
         self._deadline: float | None = None
         self._finishing = False
 
@@ -157,7 +157,7 @@ class Writer:
             match message:
                 case Finish():
                     self._finishing = True
-                case Report():
+                case GetReport():
                     self._link.send(self._report())
                 case _:
                     logger.error("the kernel sent the writer a %s", type(message).__name__)
@@ -230,7 +230,7 @@ class Writer:
         message = f"the log could not be written for {seconds:.1f} s ({outage}); producers waited, nothing is lost"
         self._record(ErrorDetail("disk", message))
 
-    def _serve(self, request: Request) -> None:
+    def _serve(self, request: PendingOrder) -> None:
         """Carry out one bounded step of the order at the head, between two commits."""
         try:
             done = self._upkeep.step(request)

@@ -25,7 +25,7 @@ class Mount(Protocol):
         """Of what kind it is."""
 
 
-def advice(data: Path, mounts: Iterable[Mount], sqlite: tuple[int, ...]) -> list[str]:
+def preflight_warnings(data: Path, mounts: Iterable[Mount], sqlite: tuple[int, ...]) -> list[str]:
     """Give a sentence for each risk to a log in the folder `data`, with this version of SQLite."""
     sentences = []
     filesystem = filesystem_of(data, mounts)

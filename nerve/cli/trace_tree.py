@@ -22,7 +22,7 @@ _UNSEEN = {"archived": "in the archive", "missing": "not in the log"}
 
 
 @dataclass(frozen=True, slots=True)
-class Forester:
+class TreeRenderer:
     """Makes trees for a view; `now` (unix ms) tells how long a run has been open."""
 
     view: View

@@ -2,7 +2,7 @@
 
 from nerve.eventqueue.lane import Lane
 from nerve.eventqueue.messages import Conclude, Done, Order, Purge, Record, Vacuum
-from nerve.eventqueue.receiver import EventReceiver, Gathered, Request
+from nerve.eventqueue.receiver import EventReceiver, Gathered, PendingOrder
 from nerve.eventqueue.sender import EventSender, Unguarded
 
 __all__ = [
@@ -13,9 +13,9 @@ __all__ = [
     "Gathered",
     "Lane",
     "Order",
+    "PendingOrder",
     "Purge",
     "Record",
-    "Request",
     "Unguarded",
     "Vacuum",
 ]

@@ -72,7 +72,7 @@ class Gathered:
 
 
 @dataclass(slots=True, eq=False)
-class Request:
+class PendingOrder:
     """An order that is being carried out, as long as its sender is there: `rows` counts what is done so far."""
 
     order: Order
@@ -108,7 +108,7 @@ class EventReceiver:
         self._absent: dict[str, float] = {}  # since when, the longest first
         self._waiting: list[_Waiting] = []
         self._events = 0
-        self.requests: deque[Request] = deque()
+        self.requests: deque[PendingOrder] = deque()
         selector.register(listener, selectors.EVENT_READ, self._accept)
 
     @property
@@ -155,7 +155,7 @@ class EventReceiver:
             if inlet.producer is not None and inlet.producer in positions:
                 self._send(inlet, Ack(positions[inlet.producer]))
 
-    def answer(self, request: Request, done: Done) -> None:
+    def answer(self, request: PendingOrder, done: Done) -> None:
         """Tell who asked how an order has ended; it is no longer among the requests."""
         self.requests.remove(request)
         self._send(request.asker, done)
@@ -223,7 +223,7 @@ class EventReceiver:
             case Hello() if not inlet.producer:
                 self._welcome(inlet, message)
             case Record() | Purge() | Vacuum() | Conclude() if inlet.producer:
-                self.requests.append(Request(message, inlet))
+                self.requests.append(PendingOrder(message, inlet))
             case Goodbye() if inlet.producer:
                 self._forget(inlet.producer)
                 del self._progress[inlet.producer]

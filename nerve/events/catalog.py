@@ -64,8 +64,8 @@ def sense_reload(now: Stamp, sense: str, *, digest: str, files: dict[str, str]) 
 
 def sense_refused(now: Stamp, sense: str, error: str, digest: str | None = None) -> LogEvent:
     """The files of a sense are broken: the version before stays in force, or this one, if there was none before."""
-    in_force = {} if digest is None else {"digest": digest}
-    return _event(now, "system", "sense_reload", sense, {"ok": False, "error": error, **in_force})
+    revision = {} if digest is None else {"digest": digest}
+    return _event(now, "system", "sense_reload", sense, {"ok": False, "error": error, **revision})
 
 
 def scale(now: Stamp, boot_id: str, *, before: int, after: int, by: str) -> LogEvent:

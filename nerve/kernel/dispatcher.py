@@ -19,11 +19,11 @@ from nerve.events.model import LogEvent, Status
 from nerve.events.trigger import MANUAL, Signal, Trigger
 from nerve.ids import RunIds
 from nerve.kernel.recorder import Recorder
-from nerve.kernel.sense_history import Histories, History
-from nerve.processes.messages import Outcome, Run
+from nerve.kernel.sense_history import SenseHistories, SenseHistory
+from nerve.processes.messages import Run, RunResult
 from nerve.processes.pool import Pool
-from nerve.processes.worker_handle import Ended
-from nerve.reload.revision import InForce
+from nerve.processes.worker_handle import EndedRun
+from nerve.reload.revision import Revision
 from nerve.scheduling.intervals import stagger
 from nerve.scheduling.rules import Reflex, SenseRule, Start
 from nerve.scheduling.schedule import Schedule
@@ -35,7 +35,7 @@ The id is None for a run that will never be, because the engine stops.
 """
 
 
-class _End(NamedTuple):
+class _CompletionRecord(NamedTuple):
     """The entries of a run's end, and what is to be called once they are committed."""
 
     entries: list[LogEvent]
@@ -57,15 +57,15 @@ def _reflex(number: int, reflex: ReflexConfig) -> Reflex:
     return Reflex(reflex.name, reflex.sense, reflex.interval, reflex.on, offset)
 
 
-class Runs:
+class Dispatcher:
     """Starts what the schedule decides, and records the start and the end of every run.
 
     A run is handed to a worker only when its `run_start` is out of this process: the log can't miss
     the start of a run that has left a trace. While the writer is behind or away, no further run starts.
     """
 
-    def __init__(self, in_force: InForce, schedule: Schedule, pool: Pool, recorder: Recorder, clock: Clock) -> None:
-        self._in_force = in_force
+    def __init__(self, revision: Revision, schedule: Schedule, pool: Pool, recorder: Recorder, clock: Clock) -> None:
+        self._revision = revision
         self._schedule = schedule
         self._pool = pool
         self._recorder = recorder
@@ -75,7 +75,7 @@ class Runs:
         self._tickets = count(1)
         self._announces: dict[int, Announce] = {}
         self._awaited: dict[str, tuple[int, ...]] = {}
-        self._histories = Histories(in_force.config)
+        self._histories = SenseHistories(revision.config)
 
     def advance(self, now: float) -> None:
         """Start everything that is due and has a worker."""
@@ -88,13 +88,13 @@ class Runs:
             if starts:
                 self._begin(starts, now, stamp)
 
-    def follow(self, in_force: InForce, now: float) -> None:
+    def follow(self, revision: Revision, now: float) -> None:
         """Go by another configuration and other versions from the next run on; what runs is left alone."""
-        before, self._in_force = self._in_force.config, in_force
-        if in_force.config == before:
+        before, self._revision = self._revision.config, revision
+        if revision.config == before:
             return
-        self._histories.follow(in_force.config)
-        self._give_up(self._schedule.replace(*_rules(in_force.config), now))
+        self._histories.follow(revision.config)
+        self._give_up(self._schedule.replace(*_rules(revision.config), now))
 
     def next_moment(self) -> float | None:
         """The moment at which the schedule has something new."""
@@ -102,7 +102,7 @@ class Runs:
 
     def trigger(self, sense: str, payload: str | None, now: float, announce: Announce | None) -> str | None:
         """Trigger a sense by hand, with a payload as JSON text; gives the reason why not, if it can't be."""
-        config = self._in_force.config
+        config = self._revision.config
         if sense not in config.senses:
             close = difflib.get_close_matches(sense, config.senses, 1)
             hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(config.senses) or 'none'}"
@@ -118,7 +118,7 @@ class Runs:
             self._announces[ticket] = announce
         return None
 
-    def ended(self, endings: Iterable[Ended], now: float) -> None:
+    def ended(self, endings: Iterable[EndedRun], now: float) -> None:
         """Record the end of runs, and pass their signals on."""
         ended = list(endings)  # what has been heard by now was recorded before by those who did it
         stamp = self._clock.stamp()
@@ -129,7 +129,7 @@ class Runs:
         self._give_up(self._schedule.halt())
         self._take_returned()
         held, self._held = self._held, deque()
-        stamp, cancelled = self._clock.stamp(), Outcome("", "cancelled", 0.0)
+        stamp, cancelled = self._clock.stamp(), RunResult("", "cancelled", 0.0)
         self._record([self._complete(run, cancelled, [], stamp, pid=None, now=now) for run in held])
 
     def _give_up(self, tickets: tuple[int, ...]) -> None:
@@ -148,7 +148,7 @@ class Runs:
         self._dispatch(now)
 
     def _recorded(self, start: Start, stamp: Stamp) -> tuple[Run, LogEvent]:
-        config, version = self._in_force.config, self._in_force.versions[start.sense]
+        config, version = self._revision.config, self._revision.versions[start.sense]
         sense = config.senses[start.sense]
         lateness_ms = max(0, round(stamp.mono / 1e6 - start.due * 1000))
         trigger = Trigger(start.kind, start.reflex, start.signal, start.coalesced, stamp.ts - lateness_ms)
@@ -188,7 +188,7 @@ class Runs:
         self._held.extendleft(reversed(self._pool.returned))
         self._pool.returned.clear()
 
-    def _record(self, ends: list[_End]) -> None:
+    def _record(self, ends: list[_CompletionRecord]) -> None:
         """Record ends as one batch; whoever waits for one is told when it is committed."""
         if not ends:
             return
@@ -200,7 +200,7 @@ class Runs:
 
         self._recorder.submit([event for end in ends for event in end.entries], announce_all if announcements else None)
 
-    def _end(self, ending: Ended, now: float, stamp: Stamp) -> _End:
+    def _end(self, ending: EndedRun, now: float, stamp: Stamp) -> _CompletionRecord:
         run, outcome = ending.open_run.run, ending.outcome
         errors = []
         backoff = self._schedule.finished(run.sense, now, died=ending.died)
@@ -212,8 +212,8 @@ class Runs:
         return self._complete(run, outcome, errors, stamp, pid=ending.pid, now=now)
 
     def _complete(
-        self, run: Run, outcome: Outcome, errors: list[LogEvent], stamp: Stamp, *, pid: int | None, now: float
-    ) -> _End:
+        self, run: Run, outcome: RunResult, errors: list[LogEvent], stamp: Stamp, *, pid: int | None, now: float
+    ) -> _CompletionRecord:
         complete = catalog.run_complete(
             stamp,
             run.run_id,
@@ -228,13 +228,13 @@ class Runs:
             history.ended(run, outcome, stamp.ts)
         if outcome.signal is not None:
             self._schedule.signalled(Signal(run.sense, outcome.signal, run.run_id, stamp.ts), now)
-        return _End([*errors, complete], self._announcements(run.run_id, outcome.status))
+        return _CompletionRecord([*errors, complete], self._announcements(run.run_id, outcome.status))
 
     def _announcements(self, run_id: str, status: Status) -> list[Callable[[], None]]:
         tickets = self._awaited.pop(run_id, ())
         return [partial(self._announces.pop(ticket), run_id, status) for ticket in tickets if ticket in self._announces]
 
-    def _status(self, name: str, history: History, now: float, wall: int) -> SenseStatus:
+    def _status(self, name: str, history: SenseHistory, now: float, wall: int) -> SenseStatus:
         due = self._schedule.due(name)
         return SenseStatus(
             name,

@@ -23,18 +23,18 @@ from nerve.events import catalog
 from nerve.events.model import ErrorDetail
 from nerve.ipc.event_loop import Loop
 from nerve.ipc.progress import ArchiveProgress
-from nerve.kernel.dispatcher import Runs, make_schedule
+from nerve.kernel.dispatcher import Dispatcher, make_schedule
 from nerve.kernel.recorder import Recorder
-from nerve.kernel.reloader import Reloads
-from nerve.kernel.request_handler import Requests
+from nerve.kernel.reloader import Reloader
+from nerve.kernel.request_handler import RequestHandler
 from nerve.kernel.shutdown import Ladder, Stage
 from nerve.processes.child import Boot, Child, Role
-from nerve.processes.messages import Archived, ArchiverReport, Blind, FromChild, WriterReport
+from nerve.processes.messages import Archived, ArchiverReport, FromChild, UnwatchedFolders, WriterReport
 from nerve.processes.pool import Limits, Pool
 from nerve.processes.services import Death, Roles, Service, Services
 from nerve.processes.signals import SCALE_SIGNALS, STOP_SIGNALS, SignalQueue
-from nerve.processes.worker_handle import Worker
-from nerve.reload.revision import InForce
+from nerve.processes.worker_handle import WorkerHandle
+from nerve.reload.revision import Revision
 from nerve.reload.update import Update
 from nerve.version import __version__
 from nerve.workspace import CONFIG_NAME
@@ -60,7 +60,7 @@ class Kernel:
         self._pinned = workers
         self._started = clock.now()
         self._loop = Loop()
-        config = boot.in_force.config
+        config = boot.revision.config
         lane = Lane(boot.workspace.event_socket, f"kernel-{os.getpid()}/{boot.boot_id}", RECORD_BYTES)
         self._recorder = Recorder(lane, self._loop, clock)
         self._services = Services(roles, self._fork, self._loop, self._heed)
@@ -71,9 +71,9 @@ class Kernel:
             workers or config.workers,
             Limits(config.max_runs, config.max_rss),
         )
-        self._runs = Runs(boot.in_force, make_schedule(config, self._started), self._pool, self._recorder, clock)
-        self._reloads = Reloads(boot, self._services.watcher, self._recorder, clock, self._follow, workers)
-        self._requests = Requests(
+        self._runs = Dispatcher(boot.revision, make_schedule(config, self._started), self._pool, self._recorder, clock)
+        self._reloads = Reloader(boot, self._services.watcher, self._recorder, clock, self._follow, workers)
+        self._requests = RequestHandler(
             self._runs,
             self._pool,
             self._recorder,
@@ -122,7 +122,7 @@ class Kernel:
             self._ladder = self._ladder.hurried(now)
             return
         logger.info("stopping: %s", reason)
-        self._ladder = Ladder.plan(reason, now, self._reloads.in_force.config.shutdown_timeout)
+        self._ladder = Ladder.plan(reason, now, self._reloads.revision.config.shutdown_timeout)
         self._stage = Stage.COMPUTES
         self._pool.close(now)
         self._runs.halt(now)
@@ -166,12 +166,12 @@ class Kernel:
     # Children: what they say, and how they end.
 
     def _fork(self, role: Role, now: float) -> Child:
-        return Child(role, replace(self._boot, in_force=self._reloads.in_force), now)
+        return Child(role, replace(self._boot, revision=self._reloads.revision), now)
 
-    def _watch_worker(self, worker: Worker) -> None:
+    def _watch_worker(self, worker: WorkerHandle) -> None:
         self._loop.watch(worker.child.link, lambda: self._hear_worker(worker))
 
-    def _hear_worker(self, worker: Worker) -> None:
+    def _hear_worker(self, worker: WorkerHandle) -> None:
         now = self._clock.now()
         self._runs.ended(self._pool.hear(worker, now), now)
 
@@ -181,7 +181,7 @@ class Kernel:
                 self._requests.reported(message)
             case ArchiveProgress() | Archived():
                 self._requests.archived(message)
-            case Blind(folders):
+            case UnwatchedFolders(folders):
                 self._reloads.cannot_see(folders)
             case Update() if not self._ladder:
                 self._reloads.take(message)
@@ -219,7 +219,7 @@ class Kernel:
 
     # Changes while it runs.
 
-    def _follow(self, before: InForce, after: InForce) -> None:
+    def _follow(self, before: Revision, after: Revision) -> None:
         """Go by what is in force now; runs that are under way finish as they began."""
         now = self._clock.now()
         self._runs.follow(after, now)
@@ -280,7 +280,7 @@ class Kernel:
     # What the engine says of itself.
 
     def _record_start(self) -> None:
-        config = self._boot.in_force.config
+        config = self._boot.revision.config
         start = catalog.start(
             self._clock.stamp(),
             self._boot.boot_id,

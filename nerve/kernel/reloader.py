@@ -13,13 +13,13 @@ from nerve.events import catalog
 from nerve.events.model import LogEvent
 from nerve.kernel.recorder import Recorder
 from nerve.processes.child import Boot
-from nerve.processes.messages import Survey
+from nerve.processes.messages import Rescan
 from nerve.processes.services import Service
-from nerve.reload.revision import InForce
+from nerve.reload.revision import Revision
 from nerve.reload.update import Update, applied, unpacked
 
 
-class Reloads:
+class Reloader:
     """Keeps what is in force. `follow` is told what was and what is, before anything else runs."""
 
     def __init__(
@@ -28,10 +28,10 @@ class Reloads:
         watcher: Service,
         recorder: Recorder,
         clock: Clock,
-        follow: Callable[[InForce, InForce], None],
+        follow: Callable[[Revision, Revision], None],
         pinned_workers: int | None,
     ) -> None:
-        self.in_force = boot.in_force
+        self.revision = boot.revision
         self._boot_id = boot.boot_id
         self._home = boot.workspace.home
         self._watcher = watcher
@@ -50,17 +50,17 @@ class Reloads:
             return
         number = next(self._numbers)
         self._waiting[number] = answer
-        self._watcher.child.send(Survey(number))
+        self._watcher.child.send(Rescan(number))
 
     def take(self, update: Update) -> None:
         """Put an update in force. The log has it before any run that goes by it."""
-        before, self.in_force = self.in_force, applied(self.in_force, update)
+        before, self.revision = self.revision, applied(self.revision, update)
         if not update.is_empty:
             self._recorder.submit(self._recorded(before, update))
-            self._follow(before, self.in_force)
+            self._follow(before, self.revision)
         answer = self._waiting.pop(update.request, None) if update.request else None
         if answer:
-            answer(Reloaded(self._changes(before), tuple(unpacked(update)), self.in_force.problems))
+            answer(Reloaded(self._changes(before), tuple(unpacked(update)), self.revision.problems))
 
     def watcher_died(self, reason: str) -> None:
         """Tell those who waited for the watcher that it is gone."""
@@ -77,15 +77,15 @@ class Reloads:
     def problems(self) -> tuple[str, ...]:
         """What is wrong with the files, and where a change to them would not be noticed; one line each."""
         unseen = (f"changes in {folder} are not noticed: use `nerve reload` after one" for folder in self._blind)
-        return (*self.in_force.problems, *unseen)
+        return (*self.revision.problems, *unseen)
 
-    def _changes(self, before: InForce) -> tuple[str, ...]:
-        return changes(before.config, self.in_force.config, self._pinned_workers)
+    def _changes(self, before: Revision) -> tuple[str, ...]:
+        return changes(before.config, self.revision.config, self._pinned_workers)
 
     def _relative(self, digests: dict[str, str]) -> dict[str, str]:
         return {os.path.relpath(path, self._home): digest for path, digest in digests.items()}
 
-    def _recorded(self, before: InForce, update: Update) -> list[LogEvent]:
+    def _recorded(self, before: Revision, update: Update) -> list[LogEvent]:
         now = self._clock.stamp()
         recorded = []
         if update.problems:

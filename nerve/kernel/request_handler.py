@@ -27,10 +27,10 @@ from nerve.control.protocol import (
 from nerve.control.status import ArchiverStatus, EngineStatus, KernelStatus, WatcherStatus, WorkerStatus, WriterStatus
 from nerve.events.model import Status
 from nerve.ipc.progress import ArchiveProgress
-from nerve.kernel.dispatcher import Runs
+from nerve.kernel.dispatcher import Dispatcher
 from nerve.kernel.recorder import Recorder
-from nerve.kernel.reloader import Reloads
-from nerve.processes.messages import Archived, ArchiveNow, ArchiverReport, Report, WriterReport
+from nerve.kernel.reloader import Reloader
+from nerve.processes.messages import Archived, ArchiveNow, ArchiverReport, GetReport, WriterReport
 from nerve.processes.pool import Pool
 from nerve.processes.services import Services
 
@@ -41,7 +41,7 @@ REPORT_SECONDS = 1.0
 
 
 @dataclass(slots=True, eq=False)
-class _Inquiry:
+class _PendingStatus:
     """Somebody who waits for a status, and for whose reports it still waits."""
 
     answer: Answer
@@ -50,20 +50,20 @@ class _Inquiry:
 
 
 @dataclass(slots=True)
-class Requests:
+class RequestHandler:
     """Handles every request of a command; what takes time is answered later."""
 
-    runs: Runs
+    runs: Dispatcher
     pool: Pool
     recorder: Recorder
     services: Services
-    reloads: Reloads
+    reloads: Reloader
     clock: Clock
     stop: Callable[[str], None]
     scale: Callable[[int, str], int]
     kernel: Callable[[], KernelStatus]
     problems: Callable[[], list[str]]
-    _inquiries: list[_Inquiry] = field(default_factory=list)
+    _inquiries: list[_PendingStatus] = field(default_factory=list)
     _archiving: deque[Answer] = field(default_factory=deque)
     _writer_report: WriterReport | None = None
     _archiver_report: ArchiverReport | None = None
@@ -136,7 +136,7 @@ class Requests:
         if self.services.archiver.child is None or not self.services.archiver.ready or self.services.archiver.finishing:
             answer(Refused("the archiver is not there: see `nerve status`"))
             return
-        seconds = self.reloads.in_force.config.logs.retention if retention is None else retention
+        seconds = self.reloads.revision.config.logs.retention if retention is None else retention
         self.services.archiver.child.send(ArchiveNow(seconds, vacuum))
         self._archiving.append(answer)
 
@@ -144,10 +144,10 @@ class Requests:
         awaited = set()
         for service in (self.services.writer, self.services.archiver):
             if service.child and service.ready:
-                service.child.send(Report())
+                service.child.send(GetReport())
                 awaited.add(service.role.name)
         now = self.clock.now()
-        self._inquiries.append(_Inquiry(answer, awaited, now + REPORT_SECONDS))
+        self._inquiries.append(_PendingStatus(answer, awaited, now + REPORT_SECONDS))
         self._answer_inquiries(now)
 
     def _answer_inquiries(self, now: float) -> None:

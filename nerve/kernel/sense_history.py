@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 from nerve.config.config import Config, SenseConfig
 from nerve.events.model import Status
-from nerve.processes.messages import Outcome, Run
+from nerve.processes.messages import Run, RunResult
 from nerve.scheduling.slots import QUICK_MS, expected_ms
 
 
 @dataclass(slots=True)
-class History:
+class SenseHistory:
     """What `nerve status` tells of a sense: its last run that has ended, and the failures since the last good one.
 
     `expected_ms` is how long its next run will take, as far as can be told; None before the first has ended.
@@ -26,7 +26,7 @@ class History:
     expected_ms: float | None = None
     quick: bool = False
 
-    def ended(self, run: Run, outcome: Outcome, ts: int) -> None:
+    def ended(self, run: Run, outcome: RunResult, ts: int) -> None:
         """Remember the end of a run, at `ts` (unix ms)."""
         status = self.last_status = outcome.status
         self.last_run, self.last_ts = run.run_id, ts
@@ -39,25 +39,25 @@ class History:
         self.quick = self.patient and self.expected_ms <= QUICK_MS
 
 
-class Histories:
+class SenseHistories:
     """The histories of all senses of a configuration."""
 
     def __init__(self, config: Config) -> None:
-        self._senses: dict[str, History] = {}
+        self._senses: dict[str, SenseHistory] = {}
         self.follow(config)
 
     def follow(self, config: Config) -> None:
         """Go by another configuration: senses that are gone are forgotten."""
         self._senses = {name: self._followed(sense) for name, sense in config.senses.items()}
 
-    def _followed(self, sense: SenseConfig) -> History:
-        history = self._senses.get(sense.name) or History()
+    def _followed(self, sense: SenseConfig) -> SenseHistory:
+        history = self._senses.get(sense.name) or SenseHistory()
         # A throttle counts from when a run begins, so that must not be later than it was decided.
         history.patient = sense.throttle is None
         history.quick = history.quick and history.patient
         return history
 
-    def of(self, sense: str) -> History | None:
+    def of(self, sense: str) -> SenseHistory | None:
         """Give the history of a sense; None for one that is gone."""
         return self._senses.get(sense)
 
@@ -72,6 +72,6 @@ class Histories:
         if history:
             history.patient = history.quick = False
 
-    def all(self) -> dict[str, History]:
+    def all(self) -> dict[str, SenseHistory]:
         """Give the history of each sense."""
         return self._senses

@@ -20,7 +20,7 @@ from nerve.store import (
     ARCHIVE_RUN,
     Archive,
     ArchiveRun,
-    Filed,
+    ExportedFile,
     LogReader,
     LogWriter,
     PurgeOrder,
@@ -36,7 +36,7 @@ VACUUM_PAGES = 4_096
 """How much at once while nobody else wants to write; each chunk of rows is a transaction."""
 
 
-class LogOwner(Protocol):
+class ArchiverBackend(Protocol):
     """Who may write the log: each of these may raise StoreError, and what else it raises ends the run as well."""
 
     def record(self, event: LogEvent) -> None:
@@ -61,10 +61,10 @@ class LogOwner(Protocol):
         """Hear of something that a person should know, in one line, when it is new."""
 
 
-class Archiving:
+class Archiver:
     """Does runs of the archiver; what goes wrong in several of them is recorded once."""
 
-    def __init__(self, workspace: Workspace, owner: LogOwner, clock: Clock) -> None:
+    def __init__(self, workspace: Workspace, owner: ArchiverBackend, clock: Clock) -> None:
         self._db = workspace.logs_db
         self._owner = owner
         self._clock = clock
@@ -106,7 +106,7 @@ class Archiving:
         """Hear of a file that is none of the archive."""
         self._note("archive", reason)
 
-    def _record(self, filed: Filed) -> None:
+    def _record(self, filed: ExportedFile) -> None:
         entry, number, reason = filed
         event = catalog.archive(
             self._clock.stamp(), entry.day, rows=entry.rows, file=entry.file, sha256=entry.sha256, reason=reason
@@ -145,7 +145,7 @@ class Archiving:
             self._owner.record(catalog.error(self._clock.stamp(), "archiver", ErrorDetail(kind, message)))
 
 
-class SoleOwner:
+class DirectBackend:
     """The owner of the log while no engine runs: the caller holds the workspace's lock."""
 
     def __init__(self, writer: LogWriter, progressed: Callable[[ArchiveProgress], None]) -> None:
@@ -187,7 +187,7 @@ def archive_alone(
     """Do one run while no engine is running; the caller holds the workspace's lock, and is the writer for once."""
     clock = SystemClock()
     with closing(LogWriter.open(workspace.logs_db, clock)) as writer:
-        return Archiving(workspace, SoleOwner(writer, progressed), clock).run(logs, vacuum=vacuum)
+        return Archiver(workspace, DirectBackend(writer, progressed), clock).run(logs, vacuum=vacuum)
 
 
 def last_run(reader: LogReader) -> ArchiveRun | None:

@@ -32,7 +32,7 @@ ALARM_BYTES = 64 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class WalWatch:
+class CheckpointState:
     """What is known of the WAL, and what follows from it; moments in monotonic seconds, sizes in bytes.
 
     `look_at` is the moment to look at it next (None: after the next commit). It is `alarmed` from the moment that
@@ -43,7 +43,7 @@ class WalWatch:
     looked_at: float = -math.inf
     alarmed: bool = False
 
-    def committed(self, now: float) -> WalWatch:
+    def committed(self, now: float) -> CheckpointState:
         """Note that it may have grown."""
         if self.look_at is not None:
             return self
@@ -53,10 +53,10 @@ class WalWatch:
         """Tell whether to look at it now."""
         return self.look_at is not None and now >= self.look_at
 
-    def looked(self, size: int, now: float) -> WalWatch:
+    def looked(self, size: int, now: float) -> CheckpointState:
         """Note its size, after the attempt to empty it if it was large."""
         alarmed = size > (ALARM_BYTES // 2 if self.alarmed else ALARM_BYTES)
-        return WalWatch(now + RETRY_SECONDS if is_large(size) else None, now, alarmed)
+        return CheckpointState(now + RETRY_SECONDS if is_large(size) else None, now, alarmed)
 
 
 def is_large(size: int) -> bool:
@@ -72,7 +72,7 @@ def describe_alarm(size: int) -> str:
     )
 
 
-class WalOwner(Protocol):
+class WalConnection(Protocol):
     """The one connection that writes, and so owns the WAL."""
 
     def wal_bytes(self) -> int:
@@ -82,14 +82,14 @@ class WalOwner(Protocol):
         """Empty the WAL; False if readers were in the way for `wait_ms`. DiskError where the disk refuses."""
 
 
-class WalKeeper:
+class Checkpointer:
     """Looks after the WAL between commits; `alarm` is called once each time that a reader lets it grow too large."""
 
-    def __init__(self, owner: WalOwner, clock: Clock, alarm: Callable[[ErrorDetail], None]) -> None:
+    def __init__(self, owner: WalConnection, clock: Clock, alarm: Callable[[ErrorDetail], None]) -> None:
         self._owner = owner
         self._clock = clock
         self._alarm = alarm
-        self._watch = WalWatch()
+        self._watch = CheckpointState()
 
     @property
     def look_at(self) -> float | None:

@@ -1,4 +1,4 @@
-"""Upkeep: the archiver's orders to the writer, in steps so short that they go between two commits."""
+"""OrderExecutor: the archiver's orders to the writer, in steps so short that they go between two commits."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from nerve.clock import Clock
-from nerve.eventqueue import Conclude, Done, Purge, Record, Request, Vacuum
+from nerve.eventqueue import Conclude, Done, PendingOrder, Purge, Record, Vacuum
 from nerve.events.model import LogEvent
 from nerve.store import ArchiveRun
 
@@ -19,12 +19,12 @@ FEWEST, MOST = 20, 5_000
 
 
 @dataclass(frozen=True, slots=True)
-class Stride:
+class AdaptiveBatchSize:
     """How much to do in the next step, so that it takes about STEP_SECONDS: it follows what the last one took."""
 
     size: int = 200
 
-    def after(self, done: int, seconds: float) -> Stride:
+    def after(self, done: int, seconds: float) -> AdaptiveBatchSize:
         """Give the next one, where a step has done so many in so many seconds; one that did little tells nothing."""
         if done < self.size and seconds < STEP_SECONDS:
             return self
@@ -51,7 +51,7 @@ class UpkeepStore(Protocol):
         """Remember the archiver's last run."""
 
 
-class Upkeep:
+class OrderExecutor:
     """Carries out orders, a step at a time, and gives unused space back once a run of the archiver is over."""
 
     def __init__(self, store: UpkeepStore, clock: Clock, is_over: Callable[[], bool]) -> None:
@@ -59,12 +59,12 @@ class Upkeep:
         self._store = store
         self._is_over = is_over
         self._clock = clock
-        self._rows = Stride()
-        self._pages = Stride()
+        self._rows = AdaptiveBatchSize()
+        self._pages = AdaptiveBatchSize()
         self.reclaiming = False
         """There may be unused space to give back; `reclaim` is to be called whenever there is time for it."""
 
-    def step(self, request: Request) -> Done | None:
+    def step(self, request: PendingOrder) -> Done | None:
         """Do one step of an order; gives the answer to it when it was the last. Raises StoreError."""
         order = request.order
         match order:
@@ -87,7 +87,7 @@ class Upkeep:
         self.reclaiming = pages > 0
         self._pages = self._pages.after(pages, self._clock.now() - began)
 
-    def _purge(self, request: Request, order: Purge) -> bool:
+    def _purge(self, request: PendingOrder, order: Purge) -> bool:
         """Delete a chunk; tells whether that was all."""
         limit, began = min(self._rows.size, order.most - request.rows), self._clock.now()
         deleted = self._store.purge_chunk(order.day, order.last_id, limit, order.open_runs)

@@ -16,7 +16,7 @@ from nerve.processes.log_relay import RelayHandler
 from nerve.processes.messages import FromChild, ToChild
 from nerve.processes.prefetch import PREFETCHING, Prefetch
 from nerve.processes.signals import held_back
-from nerve.reload.revision import InForce
+from nerve.reload.revision import Revision
 from nerve.workspace import Workspace
 
 CRASH_BYTES = 16 * 1024
@@ -29,7 +29,7 @@ class Boot:
 
     workspace: Workspace
     boot_id: str
-    in_force: InForce
+    revision: Revision
     listener: socket.socket
     lock: int
     relay: RelayHandler

@@ -35,7 +35,7 @@ class Finish(msgspec.Struct, frozen=True, tag=2):
     """Kernel to any child: end in good order, and lose nothing on the way."""
 
 
-class Report(msgspec.Struct, frozen=True, tag=3):
+class GetReport(msgspec.Struct, frozen=True, tag=3):
     """Kernel to writer or archiver: say how you are."""
 
 
@@ -55,7 +55,7 @@ class ArchiveSettings(msgspec.Struct, frozen=True, tag=5):
     max_size: int | None
 
 
-class Survey(msgspec.Struct, frozen=True, tag=6):
+class Rescan(msgspec.Struct, frozen=True, tag=6):
     """Kernel to watcher: look at all files now, take everything that is good as changed, and answer with `request`."""
 
     request: int
@@ -71,7 +71,7 @@ class Failed(msgspec.Struct, frozen=True, tag=2):
     message: str
 
 
-class Outcome(msgspec.Struct, frozen=True, tag=3):
+class RunResult(msgspec.Struct, frozen=True, tag=3):
     """Worker to kernel: how a run has ended; `signal` is JSON text, None for a silent run; the duration is in ms.
 
     `spent`: it has used up the worker's memory, and the worker ends, for the next run would find none. `rss_bytes` is
@@ -124,11 +124,13 @@ class Archived(msgspec.Struct, frozen=True, tag=6):
     notes: tuple[str, ...] = ()
 
 
-class Blind(msgspec.Struct, frozen=True, tag=9):
+class UnwatchedFolders(msgspec.Struct, frozen=True, tag=9):
     """Watcher to kernel: changes in these folders can't be noticed, one line each with the reason; none: all can."""
 
     folders: tuple[str, ...]
 
 
-ToChild = Run | Finish | Report | ArchiveNow | ArchiveSettings | Survey
-FromChild = Ready | Failed | Outcome | WriterReport | ArchiverReport | Archived | Update | Blind | ArchiveProgress
+ToChild = Run | Finish | GetReport | ArchiveNow | ArchiveSettings | Rescan
+FromChild = (
+    Ready | Failed | RunResult | WriterReport | ArchiverReport | Archived | Update | UnwatchedFolders | ArchiveProgress
+)

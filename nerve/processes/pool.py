@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from nerve.errors import WireError
 from nerve.events.model import Status
 from nerve.processes.child import Child, describe_exit
-from nerve.processes.messages import Failed, Finish, FromChild, Outcome, Ready, Run
+from nerve.processes.messages import Failed, Finish, FromChild, Ready, Run, RunResult
 from nerve.processes.prefetch import PREFETCHING
 from nerve.processes.restart import FIRST_DELAY_SECONDS, restart_delay
-from nerve.processes.worker_handle import Ended, Worker
+from nerve.processes.worker_handle import EndedRun, WorkerHandle
 from nerve.scheduling.slots import PREFETCH_RUNS, Places
 
 logger = logging.getLogger("nerve.kernel")
@@ -48,11 +48,11 @@ class Pool:
     """
 
     fork: Callable[[float], Child]
-    watch: Callable[[Worker], None]
-    forget: Callable[[Worker], None]
+    watch: Callable[[WorkerHandle], None]
+    forget: Callable[[WorkerHandle], None]
     size: int
     limits: Limits = field(default_factory=Limits)
-    workers: dict[int, Worker] = field(default_factory=dict)
+    workers: dict[int, WorkerHandle] = field(default_factory=dict)
     returned: list[Run] = field(default_factory=list)
     """Runs that were handed out ahead, and taken back: they must be dispatched again."""
     _failed_starts: list[float] = field(default_factory=list)
@@ -63,7 +63,7 @@ class Pool:
         """Fork the workers that are missing, unless their start is put off."""
         while self._lacks_workers and now >= self._fork_at:
             try:
-                worker = Worker(self.fork(now))
+                worker = WorkerHandle(self.fork(now))
             except OSError as error:  # no memory or no processes left: it may pass
                 logger.warning("can't fork a worker, and will try again: %s", error.strerror)
                 self._put_off(now)
@@ -105,13 +105,13 @@ class Pool:
         # A worker that may have to be replaced after its run should have nothing before it.
         return PREFETCH_RUNS if PREFETCHING and self.limits == _NO_LIMITS and not self.closed else 0
 
-    def _room(self) -> dict[Worker, int]:
+    def _room(self) -> dict[WorkerHandle, int]:
         """Tell how many further quick runs each worker may have before it."""
         most = self._ahead_at_most
         return {w: most - len(w.ahead) for w in self.workers.values() if w.has_patience and len(w.ahead) < most}
 
     @property
-    def busy(self) -> list[Worker]:
+    def busy(self) -> list[WorkerHandle]:
         """The workers that have a run."""
         return [worker for worker in self.workers.values() if worker.open_run]
 
@@ -136,15 +136,15 @@ class Pool:
             worker.take_on(runs.popleft(), now, quick=quick)
         return [run for worker in self.workers.values() if worker.outgoing for run in worker.hand_over()]
 
-    def hear(self, worker: Worker, now: float) -> Iterator[Ended]:
+    def hear(self, worker: WorkerHandle, now: float) -> Iterator[EndedRun]:
         """Take what a worker says: the end of its runs."""
         for message in self._received(worker):
             match message:
                 case Ready():
                     worker.child.ready = True
                     self._failed_starts = []
-                case Outcome() if worker.open_run and message.run_id == worker.open_run.run.run_id:
-                    ended = Ended(worker.open_run, message, worker.child.pid, died=message.spent)
+                case RunResult() if worker.open_run and message.run_id == worker.open_run.run.run_id:
+                    ended = EndedRun(worker.open_run, message, worker.child.pid, died=message.spent)
                     worker.stopping = worker.stopping or message.spent
                     worker.rss_bytes = message.rss_bytes
                     self._release(worker, now)
@@ -157,7 +157,7 @@ class Pool:
         if worker.child.link.ended:
             self.forget(worker)
 
-    def _received(self, worker: Worker) -> list[FromChild]:
+    def _received(self, worker: WorkerHandle) -> list[FromChild]:
         """Give a worker's messages; one that says anything else is killed, for its next words would mean as little."""
         try:
             return worker.child.link.receive()
@@ -167,7 +167,7 @@ class Pool:
             self._kill(worker)
             return []
 
-    def reap(self, now: float) -> Iterator[Ended]:
+    def reap(self, now: float) -> Iterator[EndedRun]:
         """Notice the workers that have ended, and give the runs that ended with them."""
         for pid, worker in list(self.workers.items()):
             code = worker.child.reap()
@@ -228,29 +228,29 @@ class Pool:
             elif not worker.open_run:
                 worker.child.signal(signal.SIGKILL)
 
-    def _release(self, worker: Worker, now: float) -> None:
+    def _release(self, worker: WorkerHandle, now: float) -> None:
         if worker.condemned:
             worker.child.crash_trace()  # it has come back after all: where it hung matters no more
         worker.done(now)
         if self.closed or self._has_too_many or self.limits.worn(worker.runs, worker.rss_bytes):
             self._retire(worker, now)
 
-    def _retire(self, worker: Worker, now: float) -> None:
+    def _retire(self, worker: WorkerHandle, now: float) -> None:
         """Have a worker finish once it is idle."""
         self.returned += worker.take_back(now)
         if not worker.open_run:
             self._finish(worker)
 
-    def _condemn(self, worker: Worker, status: Status, now: float) -> None:
+    def _condemn(self, worker: WorkerHandle, status: Status, now: float) -> None:
         worker.condemned = status
         worker.kill_at = now + TRACE_SECONDS
         worker.child.signal(signal.SIGUSR2)
 
-    def _kill(self, worker: Worker) -> None:
+    def _kill(self, worker: WorkerHandle) -> None:
         worker.stopping = True  # until it is reaped: it must be given nothing, though its last outcome may yet arrive
         worker.child.signal(signal.SIGKILL)
 
-    def _finish(self, worker: Worker) -> None:
+    def _finish(self, worker: WorkerHandle) -> None:
         if not worker.stopping:
             worker.stopping = True
             worker.child.send(Finish())

@@ -10,7 +10,7 @@ import msgspec
 
 from nerve.events.model import ErrorDetail, Status
 from nerve.processes.child import Child, describe_exit
-from nerve.processes.messages import Outcome, Run
+from nerve.processes.messages import Run, RunResult
 from nerve.reload.codebase import Version
 from nerve.scheduling.slots import STALL_SECONDS
 from nerve.units import format_duration
@@ -30,17 +30,17 @@ class OpenRun(msgspec.Struct, frozen=True):
     quick: bool = False
 
 
-class Ended(msgspec.Struct, frozen=True):
+class EndedRun(msgspec.Struct, frozen=True):
     """A run that has ended, with the worker that had it; `died` when it cost the worker."""
 
     open_run: OpenRun
-    outcome: Outcome
+    outcome: RunResult
     pid: int
     died: bool
 
 
 @dataclass(slots=True, eq=False)
-class Worker:
+class WorkerHandle:
     """One worker of the pool: `open_run` is what it does now, `ahead` what it has prefetched."""
 
     child: Child
@@ -144,7 +144,7 @@ class Worker:
             self.open_run = msgspec.structs.replace(self.open_run, quick=False)
         return taken
 
-    def died(self, code: int, now: float) -> list[Ended]:
+    def died(self, code: int, now: float) -> list[EndedRun]:
         """Tell how its run ended, now that it is gone and heard to its last word; what it did not come to is `left`."""
         trace = self.child.crash_trace()
         runs = [self.open_run] if self.open_run else []
@@ -164,7 +164,7 @@ class Worker:
             left |= {run.run_id for run in self.ahead}
         return [run for run in runs if run.run_id in left]
 
-    def _died(self, open_run: OpenRun, code: int, trace: str | None, now: float) -> Ended:
+    def _died(self, open_run: OpenRun, code: int, trace: str | None, now: float) -> EndedRun:
         run, pid = open_run.run, self.child.pid
         status: Status = self.condemned or "died"
         match status:
@@ -180,8 +180,8 @@ class Worker:
                 reason = self.child.failure or describe_exit(code)
                 message = f"the worker (pid {pid}) that ran {run.sense} died: {reason}"
                 error = ErrorDetail("worker_died", message, traceback=trace, exit_code=code)
-        outcome = Outcome(run.run_id, status, (now - open_run.started) * 1000, None, error)
-        return Ended(open_run, outcome, pid, died=True)
+        outcome = RunResult(run.run_id, status, (now - open_run.started) * 1000, None, error)
+        return EndedRun(open_run, outcome, pid, died=True)
 
     def _open(self, run: Run, now: float, *, quick: bool) -> None:
         self.open_run = OpenRun(run, now, now + run.timeout + run.grace_period, quick)

@@ -11,7 +11,7 @@ from nerve.workspace import Workspace
 
 
 @dataclass(frozen=True, slots=True)
-class InForce:
+class Revision:
     """What the engine goes by at present, and what is wrong with the files that would otherwise be in force."""
 
     config: Config
@@ -27,7 +27,7 @@ class InForce:
         return (*self.config_problems, *dict.fromkeys(self.broken.values()))
 
 
-def first_in_force(config: Config, workspace: Workspace) -> InForce:
+def initial_revision(config: Config, workspace: Workspace) -> Revision:
     """Take what is on disk at the start, whatever it is worth: what fails to load fails its runs."""
     codebase = Codebase.read(workspace.senses_dir)
-    return InForce(config, {name: codebase.version(read_main(sense)) for name, sense in config.senses.items()})
+    return Revision(config, {name: codebase.version(read_main(sense)) for name, sense in config.senses.items()})

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from nerve.config.config import Config, load_config
 from nerve.errors import ConfigError
 from nerve.reload.codebase import Codebase, SourceFile, read_main, read_source
-from nerve.reload.revision import InForce
+from nerve.reload.revision import Revision
 from nerve.workspace import CONFIG_NAME, Workspace
 
 SETTLING_SECONDS, PATIENCE_SECONDS = 0.05, 2.0
@@ -23,7 +23,7 @@ FUTURE_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Disk:
+class Snapshot:
     """The files as they are: a configuration or its problems, each sense's file, and the modules beside them."""
 
     config: Config | None
@@ -32,14 +32,14 @@ class Disk:
     codebase: Codebase
     config_file: SourceFile
 
-    def unsettled_seconds(self, now: float, waited: float, in_force: InForce) -> float:
+    def unsettled_seconds(self, now: float, waited: float, revision: Revision) -> float:
         """Give how much longer to wait, because a file looks as if it were just being saved; 0 if none does.
 
         Many programs empty a file and then write it in pieces: what was read in between is not what is meant. `now`
         is in unix seconds, `waited` how long that has been waited for already: in the end, files count as they are.
         """
         files = (self.config_file, *self.mains.values(), *self.codebase.files.values())
-        full = {module.path for version in in_force.versions.values() for module in version.files if module.source}
+        full = {module.path for version in revision.versions.values() for module in version.files if module.source}
         full.add(self.config_file.path)
         left = (file.modified / 1e9 + _settling_seconds(file, waited, full) - now for file in files)
         return max((seconds for seconds in left if 0 < seconds <= EMPTIED_SECONDS + FUTURE_SECONDS), default=0.0)
@@ -54,7 +54,7 @@ def _settling_seconds(file: SourceFile, waited: float, full: Collection[str]) ->
     return EMPTIED_SECONDS if file.path in full else EMPTY_SECONDS
 
 
-def read_disk(workspace: Workspace, in_force: InForce) -> Disk:
+def read_snapshot(workspace: Workspace, revision: Revision) -> Snapshot:
     """Read nerve.yaml and the senses; the senses are those of the configuration in force while the new one is bad."""
     problems: tuple[str, ...] = ()
     config = None
@@ -65,6 +65,6 @@ def read_disk(workspace: Workspace, in_force: InForce) -> Disk:
     config_file = read_source(workspace.config_path, CONFIG_NAME)
     if not config_file.source and not problems:
         config, problems = None, (f"{CONFIG_NAME}:1: is empty; `senses: {{}}` is what has no senses",)
-    senses = (config or in_force.config).senses
+    senses = (config or revision.config).senses
     mains = {name: read_main(sense) for name, sense in senses.items()}
-    return Disk(config, problems, mains, Codebase.read(workspace.senses_dir), config_file)
+    return Snapshot(config, problems, mains, Codebase.read(workspace.senses_dir), config_file)

@@ -12,48 +12,48 @@ import msgspec
 from nerve.config.config import Config
 from nerve.events.payload import printable
 from nerve.reload.codebase import Codebase, Module, SourceFile, Version
-from nerve.reload.revision import InForce
-from nerve.reload.snapshot import Disk
+from nerve.reload.revision import Revision
+from nerve.reload.snapshot import Snapshot
 from nerve.reload.syntax_check import problem_of
 
 MAX_CODE_BYTES = 16 * 1024**2
 """How much source a sense may have, all that it imports from the senses' folder included."""
 
 
-def difference(in_force: InForce, disk: Disk, *, home: Path, request: int | None = None) -> Update:
+def plan_update(revision: Revision, disk: Snapshot, *, home: Path, request: int | None = None) -> Update:
     """Decide what changes; where that was requested, everything that is good counts as changed."""
     forced = request is not None
-    generation = in_force.generation + forced
+    generation = revision.generation + forced
     broken: dict[str, str] = {}
     fresh: dict[str, Version] = {}
     for name, main in disk.mains.items():
         version = disk.codebase.version(main, generation)
         problem = _problem(main, version, disk.codebase, home)
-        current = in_force.versions.get(name)
+        current = revision.versions.get(name)
         if problem:
             broken[name] = problem
-        if current is None or (not problem and (version != current or name in in_force.broken)):
+        if current is None or (not problem and (version != current or name in revision.broken)):
             fresh[name] = version
-    config_changed = disk.config is not None and (forced or disk.config != in_force.config or in_force.config_problems)
+    config_changed = disk.config is not None and (forced or disk.config != revision.config or revision.config_problems)
     return _packed(
         disk.config if config_changed else None,
-        disk.problems if disk.problems and (forced or disk.problems != in_force.config_problems) else None,
+        disk.problems if disk.problems and (forced or disk.problems != revision.config_problems) else None,
         fresh,
-        {name: line for name, line in broken.items() if forced or in_force.broken.get(name) != line},
+        {name: line for name, line in broken.items() if forced or revision.broken.get(name) != line},
         request,
     )
 
 
-def applied(in_force: InForce, update: Update) -> InForce:
+def applied(revision: Revision, update: Update) -> Revision:
     """Give what is in force once an update is."""
-    config = update.config or in_force.config
-    versions = {**in_force.versions, **unpacked(update)}
-    broken = {name: line for name, line in in_force.broken.items() if name not in unpacked(update)} | update.broken
-    problems = in_force.config_problems if update.problems is None else update.problems
+    config = update.config or revision.config
+    versions = {**revision.versions, **unpacked(update)}
+    broken = {name: line for name, line in revision.broken.items() if name not in unpacked(update)} | update.broken
+    problems = revision.config_problems if update.problems is None else update.problems
     return replace(
-        in_force,
+        revision,
         config=config,
-        generation=max([in_force.generation, *(new.generation for new in update.versions)]),
+        generation=max([revision.generation, *(new.generation for new in update.versions)]),
         versions={name: version for name, version in versions.items() if name in config.senses},
         config_problems=() if update.config else problems,
         broken={name: line for name, line in broken.items() if name in config.senses},

@@ -29,7 +29,7 @@ class EventSink(Protocol):
         """Wait until everything sent is committed, at most `timeout` seconds."""
 
 
-class Archives(Protocol):
+class SenseStorage(Protocol):
     """What a compute may read and keep: the log, its own database, and other senses' databases."""
 
     def query_logs(
@@ -68,7 +68,7 @@ class SenseContext:
         trigger: Trigger,
         *,
         events: EventSink,
-        databases: Archives,
+        databases: SenseStorage,
         clock: Clock,
         max_payload: int,
         redactor: Redactor | None = None,

@@ -16,7 +16,7 @@ from typing import Any
 from nerve.errors import SenseLoadError
 from nerve.reload.codebase import Module, Version
 from nerve.runtime.context import SenseContext
-from nerve.runtime.tracebacks import describe, trace
+from nerve.runtime.tracebacks import describe_exception, format_traceback
 
 Compute = Callable[[SenseContext], Any]
 
@@ -178,7 +178,9 @@ def _load(version: Version) -> Compute:
     try:
         exec(code, module.__dict__)  # running the user's senses is what a worker is for
     except (Exception, SystemExit) as error:  # noqa: BLE001 - what a module does when it is loaded is the user's
-        raise SenseLoadError(f"{main.path} can't be loaded: {describe(error)}", trace(error)) from None
+        raise SenseLoadError(
+            f"{main.path} can't be loaded: {describe_exception(error)}", format_traceback(error)
+        ) from None
     compute: Compute | None = getattr(module, "compute", None)
     if not callable(compute):
         raise SenseLoadError(f"{main.path} has no `compute`: add `def compute(ctx):`")
@@ -195,7 +197,7 @@ def _compiled(version: Version) -> CodeType:
         place = f"{main.path}:{error.lineno}" if error.lineno else main.path
         raise SenseLoadError(f"{place}: {error.msg}") from None
     except (ValueError, RecursionError, MemoryError) as error:
-        raise SenseLoadError(f"{main.path} can't be compiled: {describe(error)}") from None
+        raise SenseLoadError(f"{main.path} can't be compiled: {describe_exception(error)}") from None
 
 
 def _remember_lines(module: Module) -> None:

@@ -12,7 +12,7 @@ from nerve.events.catalog import from_logging
 from nerve.events.payload import DEFAULT_MAX_BYTES, encode_payload, valid_text
 from nerve.events.redaction import redactor_of
 from nerve.runtime.interruption import Interrupter
-from nerve.runtime.tracebacks import trace
+from nerve.runtime.tracebacks import format_traceback
 
 _STANDARD = frozenset(vars(logging.LogRecord("", 0, "", 0, "", None, None))) | {"message", "asctime", "taskName"}
 _LEVELS = (
@@ -79,7 +79,7 @@ def record_payload(record: logging.LogRecord) -> dict[str, object]:
     payload = {key: _storable(value) for key, value in vars(record).items() if key not in _STANDARD}
     payload |= {"logger": valid_text(record.name), "message": valid_text(record.getMessage())}
     if record.exc_info and record.exc_info[1]:
-        payload["traceback"] = trace(record.exc_info[1])
+        payload["traceback"] = format_traceback(record.exc_info[1])
     return payload
 
 

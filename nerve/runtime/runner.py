@@ -17,17 +17,17 @@ from nerve.events.model import ErrorDetail, Status
 from nerve.events.payload import encode_payload, printable
 from nerve.events.redaction import redactor_of
 from nerve.events.trigger import Trigger
-from nerve.processes.messages import Outcome, Run
+from nerve.processes.messages import Run, RunResult
 from nerve.runtime.context import SenseContext
 from nerve.runtime.interruption import Interrupter
 from nerve.runtime.loader import SenseLoader
-from nerve.runtime.tracebacks import ASYNCIO_FOLDER, describe, trace
+from nerve.runtime.tracebacks import ASYNCIO_FOLDER, describe_exception, format_traceback
 from nerve.units import format_duration
 
 
-def perform(
+def run_sense(
     run: Run, loader: SenseLoader, context: Callable[[Trigger], SenseContext], interrupter: Interrupter, clock: Clock
-) -> Outcome:
+) -> RunResult:
     """Do one run, and tell how it ended; nothing that a compute does or raises gets past this."""
     started = clock.now()
     signal: str | None = None
@@ -40,7 +40,7 @@ def perform(
         status, error, spent = "error", _failure(failure), isinstance(failure, MemoryError)
     if interrupter.reason:
         status, signal, error = _interrupted(interrupter, run, error)
-    return Outcome(run.run_id, status, (clock.now() - started) * 1000, signal, error, spent)
+    return RunResult(run.run_id, status, (clock.now() - started) * 1000, signal, error, spent)
 
 
 def _signal(
@@ -127,8 +127,8 @@ def _interrupted(
     if interrupter.reason == "stopped":
         return "cancelled", None, None
     message = f"{run.sense} took longer than its timeout of {format_duration(run.timeout)}"
-    trace = error.traceback if error else None
-    return "timeout", None, ErrorDetail("timeout", message, exception="TimeoutError", traceback=trace)
+    traceback = error.traceback if error else None
+    return "timeout", None, ErrorDetail("timeout", message, exception="TimeoutError", traceback=traceback)
 
 
 def _failure(failure: BaseException) -> ErrorDetail:
@@ -138,4 +138,9 @@ def _failure(failure: BaseException) -> ErrorDetail:
         case SenseLoadError():
             return ErrorDetail("sense_load", printable(str(failure)), traceback=failure.traceback)
         case _:
-            return ErrorDetail("compute", describe(failure), exception=type(failure).__name__, traceback=trace(failure))
+            return ErrorDetail(
+                "compute",
+                describe_exception(failure),
+                exception=type(failure).__name__,
+                traceback=format_traceback(failure),
+            )

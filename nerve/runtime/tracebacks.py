@@ -24,7 +24,7 @@ _OWN_FOLDER = str(Path(nerve.__file__).parent) + os.sep
 ASYNCIO_FOLDER = str(Path(asyncio.__file__).parent) + os.sep
 
 
-def describe(error: BaseException) -> str:
+def describe_exception(error: BaseException) -> str:
     """Say in at most MAX_MESSAGE_CHARS what an exception says, whatever its `__str__` does."""
     try:
         text = str(error)
@@ -34,7 +34,7 @@ def describe(error: BaseException) -> str:
     return valid_text(text[:MAX_MESSAGE_CHARS])[:MAX_MESSAGE_CHARS]
 
 
-def trace(error: BaseException) -> str:
+def format_traceback(error: BaseException) -> str:
     """Give the traceback without nerve's own frames; of more than MAX_TRACEBACK_CHARS, the start and the end."""
     if isinstance(error, MemoryError):
         _reserve.close()

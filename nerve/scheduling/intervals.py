@@ -21,7 +21,7 @@ def stagger(number: int, interval: float) -> float:
 
 
 @dataclass(frozen=True, slots=True)
-class Grid:
+class Interval:
     """The moments `first + k * interval` for k = 0, 1, 2 ..., in monotonic seconds.
 
     Each is computed from the first, so that no error adds up however many there are.
@@ -50,7 +50,7 @@ class Grid:
         return k
 
 
-class Beat(NamedTuple):
+class Tick(NamedTuple):
     """A beat that has come: `due` is its moment on the grid, `skipped` counts the earlier ones that nobody saw."""
 
     sense: str
@@ -60,12 +60,12 @@ class Beat(NamedTuple):
 
 
 @dataclass(slots=True, eq=False)
-class Pulse:
+class Timer:
     """The interval of one reflex: beat number `k` of its grid comes next."""
 
     sense: str
     reflex: str
-    grid: Grid
+    grid: Interval
     k: int = 0
 
     @property
@@ -73,29 +73,29 @@ class Pulse:
         """The moment of the next beat."""
         return self.grid.at(self.k)
 
-    def beat(self, now: float) -> Beat:
+    def beat(self, now: float) -> Tick:
         """Pass all beats up to `now`, of which there must be one, and give the last."""
         k = self.grid.latest(now)
-        beat = Beat(self.sense, self.reflex, self.grid.at(k), k - self.k)
+        beat = Tick(self.sense, self.reflex, self.grid.at(k), k - self.k)
         self.k = k + 1
         return beat
 
 
-class Beats:
+class Timers:
     """All pulses, ordered by what comes next; O(log n) a beat."""
 
     def __init__(self) -> None:
-        self._coming: list[tuple[float, int, Pulse]] = []
+        self._coming: list[tuple[float, int, Timer]] = []
         self._added = 0
 
-    def add(self, pulse: Pulse) -> None:
+    def add(self, pulse: Timer) -> None:
         """Let a pulse beat from now on; of several beats at one moment, those of the first added come first."""
         heappush(self._coming, (pulse.due, self._added, pulse))
         self._added += 1
 
-    def pass_to(self, now: float) -> list[Beat]:
+    def pass_to(self, now: float) -> list[Tick]:
         """Give the beats that have come since the last call, at most one a pulse, in the order of their moments."""
-        passed: list[tuple[float, int, Beat]] = []
+        passed: list[tuple[float, int, Tick]] = []
         while self._coming and self._coming[0][0] <= now:
             _, rank, pulse = self._coming[0]
             beat = pulse.beat(now)

@@ -11,7 +11,7 @@ from typing import Literal
 
 from nerve.events.trigger import Signal
 from nerve.scheduling.backoff import backoff, throttle_end
-from nerve.scheduling.intervals import Beats, Grid, Pulse
+from nerve.scheduling.intervals import Interval, Timer, Timers
 from nerve.scheduling.rules import Reflex, SenseRule, Start, coalesce
 from nerve.scheduling.slots import Places
 
@@ -35,7 +35,7 @@ class _Sense:
 
     rule: SenseRule
     group: _Group | None = None
-    pulses: list[Pulse] = field(default_factory=list)
+    pulses: list[Timer] = field(default_factory=list)
     running: bool = False
     pending: Start | None = None
     arrival: int = 0
@@ -78,7 +78,7 @@ class Schedule:
     def _forget(self) -> None:
         self._groups: dict[str, _Group] = {}
         self._listeners: dict[str, list[tuple[_Sense, str]]] = {}
-        self._beats = Beats()
+        self._beats = Timers()
         self._deferred: list[_Turn] = []
         self._ready: list[_Turn] = []
 
@@ -114,11 +114,11 @@ class Schedule:
             sense.group.running += sense.running
         return sense
 
-    def _add_reflex(self, reflex: Reflex, now: float, known: Mapping[tuple[str, str, float], Pulse]) -> None:
+    def _add_reflex(self, reflex: Reflex, now: float, known: Mapping[tuple[str, str, float], Timer]) -> None:
         sense = self._senses[reflex.sense]
         if reflex.interval is not None:
             pulse = known.get((reflex.sense, reflex.name, reflex.interval))
-            pulse = pulse or Pulse(reflex.sense, reflex.name, Grid(now + reflex.offset, reflex.interval))
+            pulse = pulse or Timer(reflex.sense, reflex.name, Interval(now + reflex.offset, reflex.interval))
             sense.pulses.append(pulse)
             self._beats.add(pulse)
         for source in dict.fromkeys(reflex.on):

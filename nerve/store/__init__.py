@@ -9,15 +9,15 @@ if TYPE_CHECKING:
     from peewee import SqliteDatabase
 
     from nerve.store.archive.directory import read_manifest
-    from nerve.store.archive.export import Archive, ArchiveHost, Filed, PurgeOrder
+    from nerve.store.archive.export import Archive, ArchiveHost, ExportedFile, PurgeOrder
     from nerve.store.archive.manifest import ManifestEntry
     from nerve.store.archive.retention import DayPlan, oversize, plan
     from nerve.store.disk_space import check_room
     from nerve.store.filters import Filter, Match, parse_match, parse_matches
-    from nerve.store.full_log import WholeLog
+    from nerve.store.full_log import FullLog
     from nerve.store.provenance.archived_runs import ArchivedRuns
     from nerve.store.provenance.logged_runs import LoggedRuns
-    from nerve.store.provenance.trace import Bounds, Runs, Trace, trace_run
+    from nerve.store.provenance.trace import RunSource, Trace, TraceLimits, trace_run
     from nerve.store.provenance.traced_run import TracedRun
     from nerve.store.query import open_log, query_logs
     from nerve.store.sense_databases import SenseDatabases
@@ -31,10 +31,10 @@ _HOMES = {
     "ArchiveHost": "nerve.store.archive.export",
     "ArchiveRun": "nerve.store.table.writer",
     "ArchivedRuns": "nerve.store.provenance.archived_runs",
-    "Bounds": "nerve.store.provenance.trace",
+    "TraceLimits": "nerve.store.provenance.trace",
     "Counting": "nerve.store.statistics",
     "DayPlan": "nerve.store.archive.retention",
-    "Filed": "nerve.store.archive.export",
+    "ExportedFile": "nerve.store.archive.export",
     "Filter": "nerve.store.filters",
     "LogReader": "nerve.store.table.reader",
     "LogWriter": "nerve.store.table.writer",
@@ -42,14 +42,14 @@ _HOMES = {
     "ManifestEntry": "nerve.store.archive.manifest",
     "Match": "nerve.store.filters",
     "PurgeOrder": "nerve.store.archive.export",
-    "Runs": "nerve.store.provenance.trace",
+    "RunSource": "nerve.store.provenance.trace",
     "SenseDatabases": "nerve.store.sense_databases",
     "SenseStatistics": "nerve.store.statistics",
     "SqliteDatabase": "peewee",
     "Statistics": "nerve.store.statistics",
     "Trace": "nerve.store.provenance.trace",
     "TracedRun": "nerve.store.provenance.traced_run",
-    "WholeLog": "nerve.store.full_log",
+    "FullLog": "nerve.store.full_log",
     "check_room": "nerve.store.disk_space",
     "open_log": "nerve.store.query",
     "oversize": "nerve.store.archive.retention",
@@ -67,25 +67,25 @@ __all__ = [
     "ArchiveHost",
     "ArchiveRun",
     "ArchivedRuns",
-    "Bounds",
     "Counting",
     "DayPlan",
-    "Filed",
+    "ExportedFile",
     "Filter",
+    "FullLog",
     "LogReader",
     "LogWriter",
     "LoggedRuns",
     "ManifestEntry",
     "Match",
     "PurgeOrder",
-    "Runs",
+    "RunSource",
     "SenseDatabases",
     "SenseStatistics",
     "SqliteDatabase",
     "Statistics",
     "Trace",
+    "TraceLimits",
     "TracedRun",
-    "WholeLog",
     "check_room",
     "open_log",
     "oversize",

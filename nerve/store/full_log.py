@@ -1,4 +1,4 @@
-"""WholeLog: what is in the table and what is in the archive, as one log."""
+"""FullLog: what is in the table and what is in the archive, as one log."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from types import TracebackType
 from nerve.events.model import Log
 from nerve.store.archive.manifest import ManifestEntry
 from nerve.store.archive.reader import ArchivedFiles, archive_of, may_hold
-from nerve.store.archive.row_filter import judge_of
+from nerve.store.archive.row_filter import row_filter_of
 from nerve.store.filters import Filter
 from nerve.store.merge import Merge
 from nerve.store.schema import Row
 from nerve.store.table.reader import LogReader
 
 
-class WholeLog:
+class FullLog:
     """Reads a log from its table and its archive: each entry once, wherever it is, and wherever it moves meanwhile.
 
     For one thread; a context manager. Opening and every method raise StoreError, with one line, for what can't
@@ -34,7 +34,7 @@ class WholeLog:
             self.close()
             raise
 
-    def __enter__(self) -> WholeLog:
+    def __enter__(self) -> FullLog:
         return self
 
     def __exit__(
@@ -63,7 +63,7 @@ class WholeLog:
         return self._merged(wanted) if wanted.limit is None else iter(self._newest(wanted))
 
     def _merged(self, wanted: Filter) -> Iterator[Row]:
-        judge, merge, known, last_id = judge_of(wanted), Merge[Row](), 0, wanted.after_id or 0
+        judge, merge, known, last_id = row_filter_of(wanted), Merge[Row](), 0, wanted.after_id or 0
         try:
             for page in self._reader.pages(wanted):
                 # The manifest is read after each page, never before: a row leaves the table only once the manifest
@@ -86,7 +86,7 @@ class WholeLog:
         """Read the table, and then files from the newest backwards, as long as they can have what is newer."""
         wanted, rows = self._reader.newest(wanted)
         newest = Newest(wanted.limit or 0, rows)
-        judge = judge_of(wanted)
+        judge = row_filter_of(wanted)
         # The manifest after the table, as above.
         files = [entry for entry in self._files.entries() if may_hold(entry, wanted)]
         for entry in sorted(files, key=_last_id, reverse=True):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from nerve.events.model import Log
 from nerve.store.filters import Filter
-from nerve.store.full_log import WholeLog
+from nerve.store.full_log import FullLog
 from nerve.store.table.reader import LogReader
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -42,9 +42,9 @@ def query_logs(
         return log.query(wanted)
 
 
-def open_log(db: str | Path, *, archived: bool, keep_damaged: bool = False) -> LogReader | WholeLog:
+def open_log(db: str | Path, *, archived: bool, keep_damaged: bool = False) -> LogReader | FullLog:
     """Open the log at `db` to read its table, or its table and its archive; StoreError when it can't be read."""
-    return (WholeLog if archived else LogReader)(db, keep_damaged=keep_damaged)
+    return (FullLog if archived else LogReader)(db, keep_damaged=keep_damaged)
 
 
 def _unix_ms(name: str, moment: int | datetime | None) -> int | None:

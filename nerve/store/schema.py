@@ -36,7 +36,7 @@ IS_ERROR = peewee.SQL(
 """1 for what a person on call wants to see: errors, failed runs, and logging from warning up."""
 
 
-class Log(peewee.Model):
+class LogRow(peewee.Model):
     """A row of the log; `payload` is JSON text, `ts` unix ms. Belongs to no database: queries are run on one."""
 
     id = AutoIncrementField()
@@ -54,7 +54,7 @@ class Log(peewee.Model):
         constraints = (peewee.Check("id > 0"),)
 
 
-class Meta(peewee.Model):
+class MetaRow(peewee.Model):
     """What the writer remembers, one text a key."""
 
     key = peewee.TextField(primary_key=True)
@@ -68,14 +68,14 @@ class Meta(peewee.Model):
 
 
 _INDEXES = (
-    Log.index(Log.source, Log.type, name="logs_source_type"),
-    Log.index(Log.ts, name="logs_ts"),
-    Log.index(Log.ref_id, name="logs_ref_id"),
-    Log.index(CAUSE, name="logs_cause", where=peewee.NodeList((CAUSE, peewee.SQL("IS NOT NULL")))),
-    Log.index(IS_ERROR, name="logs_errors", where=peewee.NodeList((IS_ERROR, peewee.SQL("= 1")))),
+    LogRow.index(LogRow.source, LogRow.type, name="logs_source_type"),
+    LogRow.index(LogRow.ts, name="logs_ts"),
+    LogRow.index(LogRow.ref_id, name="logs_ref_id"),
+    LogRow.index(CAUSE, name="logs_cause", where=peewee.NodeList((CAUSE, peewee.SQL("IS NOT NULL")))),
+    LogRow.index(IS_ERROR, name="logs_errors", where=peewee.NodeList((IS_ERROR, peewee.SQL("= 1")))),
 )
 for _index in _INDEXES:
-    Log.add_index(_index)
+    LogRow.add_index(_index)
 
 _TRIGGERS = (
     """
@@ -99,13 +99,13 @@ _TRIGGERS = (
 
 def create_schema(db: peewee.Database) -> None:
     """Make tables, indexes and triggers in an empty database; the caller holds the transaction."""
-    for model in (Log, Meta):
+    for model in (LogRow, MetaRow):
         peewee.SchemaManager(model, database=db).create_all(safe=False)
     connection: sqlite3.Connection = db.connection()  # type: ignore[no-untyped-call]  # Peewee's stubs
     for trigger in _TRIGGERS:
         connection.execute(trigger)
     facts = [("schema_version", str(SCHEMA_VERSION)), ("log_id", uuid.uuid4().hex)]
-    execute(connection, Meta.insert_many(facts, fields=[Meta.key, Meta.value]))
+    execute(connection, MetaRow.insert_many(facts, fields=[MetaRow.key, MetaRow.value]))
 
 
 def altered_parts(db: sqlite3.Connection) -> list[str]:
@@ -196,5 +196,6 @@ _DIALECT = peewee.SqliteDatabase(None)  # opens nothing
 
 # Made once: every reader asks for the version of the schema first, and Peewee takes longer to write it than SQLite.
 _VALUE, _VERSION = (
-    named_sql(Meta.select(Meta.value).where(Meta.key == peewee.SQL(key))) for key in (":key", "'schema_version'")
+    named_sql(MetaRow.select(MetaRow.value).where(MetaRow.key == peewee.SQL(key)))
+    for key in (":key", "'schema_version'")
 )

@@ -10,7 +10,7 @@ from support.engine import Engine
 
 from nerve.clock import Stamp
 from nerve.events.catalog import from_sense
-from nerve.store import Filter, LogWriter, WholeLog
+from nerve.store import Filter, FullLog, LogWriter
 
 DAY_MS = 86_400_000
 DAYS, ROWS = 30, 3000
@@ -59,7 +59,7 @@ def test_what_is_moving_is_whole(busy: Engine) -> None:
         assert report["entries"] >= DAYS * ROWS
         if rounds in (1, 3):
             busy.child("archiver").kill()
-        with WholeLog(busy.db) as log:
+        with FullLog(busy.db) as log:
             ids = [entry.id for entry in log.stream(Filter())]
         assert ids == list(range(1, len(ids) + 1))
     assert busy.stop() == 0

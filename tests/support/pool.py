@@ -7,9 +7,9 @@ from typing import cast
 
 from nerve.events.trigger import Trigger
 from nerve.processes.child import Child
-from nerve.processes.messages import Outcome, Ready, Run
+from nerve.processes.messages import Ready, Run, RunResult
 from nerve.processes.pool import Pool
-from nerve.processes.worker_handle import Worker
+from nerve.processes.worker_handle import WorkerHandle
 from nerve.reload.codebase import Module, Version
 from support.children import FakeChild
 
@@ -28,9 +28,9 @@ def version_of(digest: str) -> Version:
     return Version(Module("senses.disk", "/senses/disk.py", b"", digest))
 
 
-def ok(run: Run, signal: str | None = None) -> Outcome:
+def ok(run: Run, signal: str | None = None) -> RunResult:
     """Make the outcome of a run that went well."""
-    return Outcome(run.run_id, "ok", 12.0, signal)
+    return RunResult(run.run_id, "ok", 12.0, signal)
 
 
 class Rig:
@@ -50,11 +50,11 @@ class Rig:
             self.child_of(worker).says(Ready())
             assert list(self.pool.hear(worker, NOW)) == []
 
-    def workers(self) -> list[Worker]:
+    def workers(self) -> list[WorkerHandle]:
         """Give the workers that the pool has."""
         return list(self.pool.workers.values())
 
-    def child_of(self, worker: Worker) -> FakeChild:
+    def child_of(self, worker: WorkerHandle) -> FakeChild:
         """Give the fake that a worker is."""
         return cast(FakeChild, worker.child)
 
@@ -64,20 +64,20 @@ class Rig:
         assert self.pool.dispatch(waiting, now, lambda _sense: quick) == []
         return list(waiting)
 
-    def busy(self, run: Run, now: float = NOW) -> tuple[Worker, FakeChild]:
+    def busy(self, run: Run, now: float = NOW) -> tuple[WorkerHandle, FakeChild]:
         """Dispatch a run; gives who has it."""
         assert self.dispatch(run, now=now) == []
         [worker] = [worker for worker in self.pool.busy if worker.open_run and worker.open_run.run is run]
         return worker, self.child_of(worker)
 
-    def complete(self, worker: Worker, rss_bytes: int | None = None) -> None:
+    def complete(self, worker: WorkerHandle, rss_bytes: int | None = None) -> None:
         """Have a worker end its run well, with so much memory."""
         assert worker.open_run
-        outcome = Outcome(worker.open_run.run.run_id, "ok", 1.0, rss_bytes=rss_bytes)
+        outcome = RunResult(worker.open_run.run.run_id, "ok", 1.0, rss_bytes=rss_bytes)
         self.child_of(worker).says(outcome)
         assert [ended.outcome for ended in self.pool.hear(worker, NOW)] == [outcome]
 
-    def serving(self) -> list[Worker]:
+    def serving(self) -> list[WorkerHandle]:
         """Give the workers that are to stay."""
         return [worker for worker in self.workers() if not worker.stopping]
 
@@ -87,8 +87,8 @@ class Rig:
         self.children.append(FakeChild(now=now))
         return cast(Child, self.children[-1])
 
-    def _watch(self, worker: Worker) -> None:
+    def _watch(self, worker: WorkerHandle) -> None:
         self.watched.append(worker.child.pid)
 
-    def _forget(self, worker: Worker) -> None:
+    def _forget(self, worker: WorkerHandle) -> None:
         self.forgotten.append(worker.child.pid)

@@ -17,7 +17,7 @@ from nerve.errors import DiskError, StoreError
 from nerve.eventqueue import Lane
 from nerve.events.model import ErrorDetail, LogEvent
 from nerve.ipc.channel import Channel
-from nerve.processes.messages import ArchiveNow, Finish, FromChild, Report
+from nerve.processes.messages import ArchiveNow, Finish, FromChild, GetReport
 from nerve.store import ArchiveRun
 from support.eventqueue import MemoryLog, listen, tend
 from workers.writer import Writer
@@ -174,7 +174,7 @@ class Stage:
 
     @staticmethod
     def _incoming() -> object:
-        return Finish | Report | ArchiveNow
+        return Finish | GetReport | ArchiveNow
 
 
 def vanish(lane: Lane) -> None:

@@ -31,15 +31,15 @@ def check_audit_trail(engine: Engine, sense: str) -> None:
     """Each run has the code that its `run_start` names, and goes by the reload before it: never by an older one."""
     for digest, versions in _by_digest(engine, sense).items():
         assert len(versions) == 1, f"{digest} of {sense} is {versions}"
-    in_force: str | None = None
+    revision: str | None = None
     for row in engine.rows(
         "type IN ('run_start', 'sense_reload') AND (ref_id LIKE ? OR ref_id = ?)", f"{sense}/%", sense
     ):
         if row.type == "sense_reload" and row.payload["ok"]:
-            in_force = row.payload["digest"]
+            revision = row.payload["digest"]
         elif row.type == "run_start":
-            in_force = in_force or row.payload["digest"]
-            assert row.payload["digest"] == in_force, f"{row.ref_id} has not the version in force"
+            revision = revision or row.payload["digest"]
+            assert row.payload["digest"] == revision, f"{row.ref_id} has not the version in force"
 
 
 def _by_digest(engine: Engine, sense: str) -> dict[str, set[str]]:

@@ -21,13 +21,13 @@ from nerve.clock import SystemClock
 from nerve.config.config import Config, load_config
 from nerve.events.model import Log, LogEvent
 from nerve.events.trigger import Signal, Trigger
-from nerve.processes.messages import Outcome, Run
+from nerve.processes.messages import Run, RunResult
 from nerve.reload.codebase import Codebase, read_main
 from nerve.reload.syntax_check import problem_of
 from nerve.runtime.context import SenseContext
 from nerve.runtime.interruption import Interrupter
 from nerve.runtime.loader import SenseLoader
-from nerve.runtime.runner import perform
+from nerve.runtime.runner import run_sense
 
 TEMPLATE = Path(str(resources.files("nerve") / "workspace_template"))
 BY_INTERVAL = Trigger("interval", "a-reflex", None, 0, 0)
@@ -93,7 +93,7 @@ class Bench:
         for sense in load_config(TEMPLATE / "nerve.yaml").senses.values():
             self._loader.accept(sense.name, codebase.version(read_main(sense)))
 
-    def perform(self, sense: str, trigger: Trigger = BY_INTERVAL) -> Done:
+    def run_sense(self, sense: str, trigger: Trigger = BY_INTERVAL) -> Done:
         """Do one run of a sense, which must go well."""
         before = len(self.events.kept)
         outcome = self._outcome(sense, trigger)
@@ -101,7 +101,7 @@ class Bench:
         logged = [(event.source, event.type, msgspec.json.decode(event.payload)) for event in self.events.kept[before:]]
         return Done(logged, None if outcome.signal is None else msgspec.json.decode(outcome.signal))
 
-    def _outcome(self, sense: str, trigger: Trigger) -> Outcome:
+    def _outcome(self, sense: str, trigger: Trigger) -> RunResult:
         run = Run(f"{sense}/{'0' * 32}", sense, None, trigger, 30.0, 5.0, 65536)
 
         def context(decoded: Trigger) -> SenseContext:
@@ -115,7 +115,7 @@ class Bench:
                 max_payload=run.max_payload,
             )
 
-        return perform(run, self._loader, context, Interrupter(), SystemClock())
+        return run_sense(run, self._loader, context, Interrupter(), SystemClock())
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import psutil
 from setproctitle import setproctitle
 
 from nerve.cli.options import Duration, workspace_of
-from nerve.cli.preflight import advice
+from nerve.cli.preflight import preflight_warnings
 from nerve.clock import SystemClock
 from nerve.config.config import Config, load_config
 from nerve.ids import uuid7_hex
@@ -23,7 +23,7 @@ from nerve.lock import WorkspaceLock
 from nerve.processes import log_relay
 from nerve.processes.child import Boot, Role
 from nerve.processes.services import Roles
-from nerve.reload.revision import InForce, first_in_force
+from nerve.reload.revision import Revision, initial_revision
 from nerve.store import Filter, LogReader
 from nerve.workspace import Workspace
 from workers import archiver, compute, diagnostics, watcher, writer
@@ -65,23 +65,25 @@ def start(ctx: click.Context, workers: int | None, run_for: float | None) -> Non
     with WorkspaceLock.acquire(workspace, wait=PREDECESSOR_SECONDS, clock=clock) as lock:
         click.echo(f"nerve: workspace {workspace.home}, database {workspace.logs_db}")
         click.echo(f"nerve: {_greeting(workspace, config, workers or config.workers)}")
-        for sentence in advice(workspace.data_dir, psutil.disk_partitions(all=True), sqlite3.sqlite_version_info):
+        for sentence in preflight_warnings(
+            workspace.data_dir, psutil.disk_partitions(all=True), sqlite3.sqlite_version_info
+        ):
             click.echo(f"nerve: note: {sentence}", err=True)
         boot_id = uuid7_hex()
-        in_force = first_in_force(config, workspace)
-        _run(workspace, in_force, lock.fileno(), boot_id, workers, run_for)
+        revision = initial_revision(config, workspace)
+        _run(workspace, revision, lock.fileno(), boot_id, workers, run_for)
     _show_summary(workspace, boot_id)
 
 
 def _run(
-    workspace: Workspace, in_force: InForce, lock: int, boot_id: str, workers: int | None, run_for: float | None
+    workspace: Workspace, revision: Revision, lock: int, boot_id: str, workers: int | None, run_for: float | None
 ) -> None:
     """Run one boot to its end (becomes the kernel)."""
     relay = log_relay.make_relay()
     listener = socket_listening_at(workspace.event_socket)
     control = socket_listening_at(workspace.control_socket)
     try:
-        boot = Boot(workspace, boot_id, in_force, listener, lock, relay)
+        boot = Boot(workspace, boot_id, revision, listener, lock, relay)
         setproctitle("nerve: kernel")
         current_process().name = "kernel"
         log_relay.install(relay)

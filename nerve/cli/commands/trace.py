@@ -10,11 +10,11 @@ import click
 from nerve.cli.console import console_for
 from nerve.cli.formatting import View, print_json, view_of
 from nerve.cli.log_access import open_workspace_log, printing, zone_of
-from nerve.cli.trace_tree import Forester, columns_of
+from nerve.cli.trace_tree import TreeRenderer, columns_of
 from nerve.clock import SystemClock
 from nerve.errors import NerveError
 from nerve.ids import RUN_ID_DIGITS
-from nerve.store import ArchivedRuns, Bounds, LoggedRuns, Runs, Trace, WholeLog, trace_run
+from nerve.store import ArchivedRuns, FullLog, LoggedRuns, RunSource, Trace, TraceLimits, trace_run
 
 CANDIDATES = 5
 """So many runs are named when an id can be that of several."""
@@ -54,9 +54,9 @@ def trace(
       nerve trace -v 01a20a78
       nerve trace --json pressure/01a20a78 | jq .root
     """
-    bounds = Bounds(depth, limit, own=verbose)
+    bounds = TraceLimits(depth, limit, own=verbose)
     with open_workspace_log(ctx, archived=archived) as log:
-        runs: Runs = ArchivedRuns(log) if isinstance(log, WholeLog) else LoggedRuns(log)
+        runs: RunSource = ArchivedRuns(log) if isinstance(log, FullLog) else LoggedRuns(log)
         found = trace_run(runs, _the_one(runs, run), bounds)
     with printing():
         if as_json:
@@ -66,11 +66,11 @@ def trace(
 
 
 def _show(found: Trace, view: View, *, verbose: bool) -> None:
-    tree = Forester(view, SystemClock().stamp().ts, verbose=verbose).tree(found)
+    tree = TreeRenderer(view, SystemClock().stamp().ts, verbose=verbose).tree(found)
     console_for(view, at_least=columns_of(tree)).print(tree)
 
 
-def _the_one(runs: Runs, typed: str) -> str:
+def _the_one(runs: RunSource, typed: str) -> str:
     """Find the run that is meant; NerveError when there is none, or more than one."""
     try:
         found = runs.find(typed, CANDIDATES + 1)

@@ -8,7 +8,7 @@ import msgspec
 from nerve.cli.formatting import colours_wanted, escape
 from nerve.cli.options import NerveError, counted, workspace_of
 from nerve.cli.progress import shown_work
-from nerve.store.verification.findings import Report
+from nerve.store.verification.findings import VerificationReport
 from nerve.store.verification.verify import verify as verify_log
 
 
@@ -47,7 +47,7 @@ def verify(ctx: click.Context, quick: bool, as_json: bool) -> None:
         raise NerveError(f"{places} damaged: restore what is named from a backup, and look at the disk")
 
 
-def _show(report: Report) -> None:
+def _show(report: VerificationReport) -> None:
     colour = None if colours_wanted() else False
     for damage in report.damage:
         click.echo(f"{click.style(damage.kind, fg='red')}: {escape(str(damage))}", color=colour)
@@ -59,7 +59,7 @@ def _show(report: Report) -> None:
         click.echo(summary(report))
 
 
-def summary(report: Report) -> str:
+def summary(report: VerificationReport) -> str:
     """Say in one line what was found to be whole."""
     files, runs = counted(report.files, "file", "files"), counted(report.runs, "run", "runs")
     open_runs = f", {report.open_runs} of them open" if report.open_runs else ""

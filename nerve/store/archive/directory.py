@@ -13,14 +13,21 @@ import msgspec
 
 from nerve.errors import StoreError
 from nerve.store.archive.codec import Stored, measure, read_lines, write_lines
-from nerve.store.archive.manifest import FileName, ManifestEntry, Stretch, archived_stretches, next_name, parse_manifest
+from nerve.store.archive.manifest import (
+    ArchivedRange,
+    FileName,
+    ManifestEntry,
+    archived_ranges,
+    next_name,
+    parse_manifest,
+)
 from nerve.store.error_mapping import disk_failures
 
 MANIFEST = "manifest.jsonl"
 _TEMPORARY = ".tmp"
 
 
-class Shelf:
+class ArchiveDirectory:
     """The files of the archive and their manifest, while this process holds the folder for itself.
 
     Raises StoreError for a manifest that can't be read.
@@ -33,7 +40,7 @@ class Shelf:
 
     @classmethod
     @contextmanager
-    def held(cls, folder: Path) -> Iterator[Shelf]:
+    def held(cls, folder: Path) -> Iterator[ArchiveDirectory]:
         """Hold the folder (it is made when it isn't there), without what an interrupted archiver has left in it.
 
         This and every method raise StoreError for what can't be read or written there, and this when another
@@ -66,9 +73,9 @@ class Shelf:
         with disk_failures(path):
             return measure(path)
 
-    def archived(self, day: str, log_id: str) -> tuple[Stretch, ...]:
+    def archived(self, day: str, log_id: str) -> tuple[ArchivedRange, ...]:
         """Say which entries of `day` are archived: those that any of these stretches holds."""
-        return archived_stretches(self._entries, day, log_id)
+        return archived_ranges(self._entries, day, log_id)
 
     def count(self, log_id: str) -> int:
         """Give how many files of a log the manifest names."""

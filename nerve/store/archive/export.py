@@ -14,8 +14,8 @@ from nerve.errors import DiskError, StoreError
 from nerve.events.model import ArchiveReason, Log
 from nerve.ipc.progress import ArchiveProgress
 from nerve.store.archive.codec import Stored
-from nerve.store.archive.directory import Shelf, read_manifest
-from nerve.store.archive.manifest import FileName, ManifestEntry, Tally
+from nerve.store.archive.directory import ArchiveDirectory, read_manifest
+from nerve.store.archive.manifest import FileName, ManifestEntry, RowCounter
 from nerve.store.archive.recovery import examine
 from nerve.store.archive.retention import count_rows, due_days
 from nerve.store.filters import Filter
@@ -36,7 +36,7 @@ class PurgeOrder(msgspec.Struct, frozen=True):
     open_runs: tuple[str, ...] = ()
 
 
-class Filed(NamedTuple):
+class ExportedFile(NamedTuple):
     """A file that has come into the archive, the `number`-th of this log, and why now."""
 
     entry: ManifestEntry
@@ -68,21 +68,23 @@ class Archive:
         self._db = db
         self._host = host
 
-    def unrecorded(self) -> list[Filed]:
+    def unrecorded(self) -> list[ExportedFile]:
         """Give the files that the log has not been told of, since an archiver died when the manifest had just been."""
         with LogReader(self._db) as reader:
             log_id, recorded = reader.meta("log_id"), int(reader.meta(RECORDED_FILES) or 0)
         files = [entry for entry in read_manifest(self._folder) if entry.log_id == log_id]
-        return [Filed(entry, number, "interrupted") for number, entry in enumerate(files, 1) if number > recorded]
+        return [
+            ExportedFile(entry, number, "interrupted") for number, entry in enumerate(files, 1) if number > recorded
+        ]
 
-    def run_once(self, now_ms: int, logs: LogsConfig) -> Generator[Filed, None, None]:
+    def run_once(self, now_ms: int, logs: LogsConfig) -> Generator[ExportedFile, None, None]:
         """Archive every day that is due, and give each file that has come into the archive.
 
         A file is given before its rows are deleted; they are when the next one is asked for. What an interrupted
         run has left half done is completed first. Raises StoreError (DiskError for a full disk); what was done
         by then is safe, and the next run goes on from there.
         """
-        with Shelf.held(self._folder) as shelf, LogReader(self._db) as reader:
+        with ArchiveDirectory.held(self._folder) as shelf, LogReader(self._db) as reader:
             work = _Work(shelf, reader, self._host, now_ms)
             for name in shelf.strays():
                 if adopted := work.adopt(name):
@@ -98,7 +100,7 @@ class Archive:
 class _Work:
     """One run: what it reads, where it writes, its moment, and how far it is."""
 
-    def __init__(self, shelf: Shelf, reader: LogReader, host: ArchiveHost, now_ms: int) -> None:
+    def __init__(self, shelf: ArchiveDirectory, reader: LogReader, host: ArchiveHost, now_ms: int) -> None:
         self._shelf = shelf
         self._reader = reader
         self._host = host
@@ -128,7 +130,7 @@ class _Work:
         first = next(rows, None)
         if first is None:
             return None
-        name, tally = self._shelf.next_name(day, compressed=compressed), Tally()
+        name, tally = self._shelf.next_name(day, compressed=compressed), RowCounter()
         stored = self._shelf.write(name, self._lines(chain([first], rows), tally))
         return self._add(name, stored, tally, held_back)
 
@@ -144,9 +146,9 @@ class _Work:
             self._host.refused(str(why))
             return None
 
-    def filed(self, entry: ManifestEntry, reason: ArchiveReason) -> Filed:
+    def filed(self, entry: ManifestEntry, reason: ArchiveReason) -> ExportedFile:
         """Tell of the file that has just come into the archive."""
-        return Filed(entry, self._shelf.count(self._log_id), reason)
+        return ExportedFile(entry, self._shelf.count(self._log_id), reason)
 
     def _rows_left(self, day: str, last_id: int) -> Iterator[Log]:
         """Give the rows of `day` with id <= `last_id` that are not archived, with raw payloads."""
@@ -158,14 +160,14 @@ class _Work:
             return rows
         return (row for row in rows if not any(stretch.holds(row.id, row.ref_id) for stretch in archived))
 
-    def _lines(self, rows: Iterator[Log], tally: Tally) -> Iterator[bytes]:
+    def _lines(self, rows: Iterator[Log], tally: RowCounter) -> Iterator[bytes]:
         """Give the lines of many rows at a time: to pass each on by itself would take most of the time."""
         while batch := list(islice(rows, ROWS_AT_ONCE)):
             tally.add([row.id for row in batch])
             yield to_lines(batch)
             self._tell(archived=self._progress.archived + len(batch))
 
-    def _add(self, name: FileName, stored: Stored, tally: Tally, open_runs: Iterable[str]) -> ManifestEntry:
+    def _add(self, name: FileName, stored: Stored, tally: RowCounter, open_runs: Iterable[str]) -> ManifestEntry:
         entry = tally.entry(name, stored, self._now_ms, self._log_id, open_runs)
         self._shelf.add(entry)
         return entry

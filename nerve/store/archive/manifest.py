@@ -56,7 +56,7 @@ class ManifestEntry(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 @dataclass(slots=True)
-class Tally:
+class RowCounter:
     """Counts the entries of a file, as they are written or read."""
 
     rows: int = 0
@@ -86,7 +86,7 @@ class Tally:
 
 
 @dataclass(frozen=True, slots=True)
-class Stretch:
+class ArchivedRange:
     """The entries of a day that one file vouches for: up to `last_id`, but for those of the runs that were open."""
 
     last_id: int
@@ -96,7 +96,7 @@ class Stretch:
         """Tell whether an entry of the day, with this id and ref_id, is in the archive on that account."""
         return id <= self.last_id and ref_id not in self.open_runs
 
-    def covers(self, other: Stretch) -> bool:
+    def covers(self, other: ArchivedRange) -> bool:
         """Tell whether it holds whatever the other does."""
         return self.last_id >= other.last_id and self.open_runs <= other.open_runs
 
@@ -117,16 +117,16 @@ def parse_manifest(data: bytes) -> tuple[list[ManifestEntry], int]:
     return entries, len(whole)
 
 
-def archived_stretches(entries: Iterable[ManifestEntry], day: str, log_id: str) -> tuple[Stretch, ...]:
+def archived_ranges(entries: Iterable[ManifestEntry], day: str, log_id: str) -> tuple[ArchivedRange, ...]:
     """Say which entries of `day` are archived: those that any of these stretches holds; most often there is one.
 
     Each file took in all that was not archived yet, so what the last files vouch for was, if not in them, in earlier
     ones.
     """
-    found: list[Stretch] = []
+    found: list[ArchivedRange] = []
     for entry in entries:
         if entry.day == day and entry.log_id == log_id:
-            stretch = Stretch(entry.last_id, frozenset(entry.open_runs))
+            stretch = ArchivedRange(entry.last_id, frozenset(entry.open_runs))
             if not any(earlier.covers(stretch) for earlier in found):
                 found = [*(earlier for earlier in found if not stretch.covers(earlier)), stretch]
     return tuple(found)

@@ -6,9 +6,9 @@ from collections.abc import Generator, Sequence
 from pathlib import Path
 
 from nerve.errors import StoreError
-from nerve.store.archive.directory import MANIFEST, Shelf, read_manifest
+from nerve.store.archive.directory import MANIFEST, ArchiveDirectory, read_manifest
 from nerve.store.archive.manifest import FileName, ManifestEntry
-from nerve.store.archive.row_filter import Judge
+from nerve.store.archive.row_filter import RowFilter
 from nerve.store.filters import Filter
 from nerve.store.jsonl import row_of
 from nerve.store.schema import Row
@@ -25,7 +25,7 @@ class ArchivedFiles:
     def __init__(self, folder: Path, log_id: str | None) -> None:
         self._folder = folder
         self._log_id = log_id
-        self._shelf = Shelf(folder)
+        self._shelf = ArchiveDirectory(folder)
         self._entries: list[ManifestEntry] = []
         self._print: tuple[int, ...] | None = None
 
@@ -40,7 +40,7 @@ class ArchivedFiles:
             self._print = found
         return self._entries
 
-    def rows(self, entry: ManifestEntry, judge: Judge) -> Generator[Row, None, None]:
+    def rows(self, entry: ManifestEntry, judge: RowFilter) -> Generator[Row, None, None]:
         """Give the rows of a file that are wanted, in the order of their id; it is open from the first to the last."""
         name = name_of(entry)
         if not self._shelf.path(name).exists():

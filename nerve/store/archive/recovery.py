@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 from nerve.errors import StoreError
 from nerve.events.model import Log
-from nerve.store.archive.directory import Shelf
-from nerve.store.archive.manifest import FileName, Stretch, Tally
+from nerve.store.archive.directory import ArchiveDirectory
+from nerve.store.archive.manifest import ArchivedRange, FileName, RowCounter
 from nerve.store.jsonl import from_line, to_line
 from nerve.store.utc_days import day_end, day_start
 
@@ -22,18 +22,18 @@ _END = (2**63, b"")
 class Found(NamedTuple):
     """What a file holds, and the runs that were open when it was made, so that their entries are not in it."""
 
-    tally: Tally
+    tally: RowCounter
     open_runs: frozenset[str]
 
 
-def examine(shelf: Shelf, name: FileName, archived: tuple[Stretch, ...], rows: Iterable[Log]) -> Found:
+def examine(shelf: ArchiveDirectory, name: FileName, archived: tuple[ArchivedRange, ...], rows: Iterable[Log]) -> Found:
     """Find out what a file holds that the manifest doesn't know.
 
     `rows` are those of its day that are in the table and not archived, with raw payloads and in order of their id.
     Raises StoreError unless it holds entries of that day that are not archived yet, in order; and each of the rows
     up to its last one, as it is in the table, but for those of runs of which it has nothing.
     """
-    tally = Tally()
+    tally = RowCounter()
     for number, line in enumerate(shelf.lines(name), 1):
         entry = _entry_of(name.day, tally.last_id, line, f"{shelf.path(name)}, line {number}")
         if any(stretch.holds(entry.id, entry.ref_id) for stretch in archived):
@@ -56,7 +56,7 @@ def _entry_of(day: str, previous_id: int, line: bytes, place: str) -> Log:
     return entry
 
 
-def _left_out(shelf: Shelf, name: FileName, rows: Iterable[Log]) -> frozenset[str] | None:
+def _left_out(shelf: ArchiveDirectory, name: FileName, rows: Iterable[Log]) -> frozenset[str] | None:
     """Give the runs of the rows that are not in the file; None when it can't be that those were open then."""
     left_out: set[str] = set()
     lines = _numbered(shelf.lines(name))
@@ -77,5 +77,5 @@ def _numbered(lines: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
     return ((from_line(line).id, line) for line in lines)
 
 
-def _has_nothing_of(shelf: Shelf, name: FileName, runs: frozenset[str]) -> bool:
+def _has_nothing_of(shelf: ArchiveDirectory, name: FileName, runs: frozenset[str]) -> bool:
     return not runs or all(from_line(line).ref_id not in runs for line in shelf.lines(name))

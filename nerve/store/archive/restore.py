@@ -14,14 +14,14 @@ from typing import NamedTuple
 import peewee
 
 from nerve.errors import StoreError
-from nerve.store.archive.directory import Shelf
+from nerve.store.archive.directory import ArchiveDirectory
 from nerve.store.archive.manifest import ManifestEntry
 from nerve.store.archive.reader import ArchivedFiles, name_of
-from nerve.store.archive.row_filter import judge_of
+from nerve.store.archive.row_filter import row_filter_of
 from nerve.store.error_mapping import disk_failures, sqlite_failures
 from nerve.store.filters import Filter
 from nerve.store.merge import Merge
-from nerve.store.schema import Log, Meta, Row, create_schema, execute, get_meta, sql_of
+from nerve.store.schema import LogRow, MetaRow, Row, create_schema, execute, get_meta, sql_of
 from nerve.store.table.readonly import ReadOnlyDatabase
 
 BATCH = 10_000
@@ -60,7 +60,7 @@ def restore_day(
     chosen, left_out = _choose(files.entries(), day, log_id)
     _check_target(target, force=force)
     for entry in chosen:
-        _check_file(Shelf(folder), entry)
+        _check_file(ArchiveDirectory(folder), entry)
     total = sum(entry.rows for entry in chosen)
     with _appearing(target) as path:
         rows = _load(path, chosen, files, lambda done: progress(done, total))
@@ -106,7 +106,7 @@ def _is_restored(path: Path) -> bool:
         return False
 
 
-def _check_file(shelf: Shelf, entry: ManifestEntry) -> None:
+def _check_file(shelf: ArchiveDirectory, entry: ManifestEntry) -> None:
     name = name_of(entry)
     stored = shelf.measure(name)
     if stored != (entry.bytes, entry.sha256):
@@ -134,13 +134,13 @@ def _appearing(target: Path) -> Iterator[Path]:
 
 def _load(path: Path, entries: Sequence[ManifestEntry], files: ArchivedFiles, progress: Callable[[int], None]) -> int:
     """Make a log of what is in these files, and count it; in the order of ids, since that is how a table grows best."""
-    merge, every = Merge[Row](), judge_of(Filter())
+    merge, every = Merge[Row](), row_filter_of(Filter())
     db = peewee.SqliteDatabase(str(path), pragmas={"journal_mode": "OFF", "synchronous": "OFF"}, autoconnect=False)
     with sqlite_failures(path), db.connection_context():
         create_schema(db)
         connection: sqlite3.Connection = db.connection()  # type: ignore[no-untyped-call]  # Peewee's stubs
-        execute(connection, Meta.update(value=entries[0].log_id).where(Meta.key == "log_id"))
-        execute(connection, Meta.insert(key=_MARK, value=entries[0].day))
+        execute(connection, MetaRow.update(value=entries[0].log_id).where(MetaRow.key == "log_id"))
+        execute(connection, MetaRow.insert(key=_MARK, value=entries[0].day))
         for entry in entries:
             merge.add(entry.first_id, files.rows(entry, every))
         try:
@@ -151,7 +151,11 @@ def _load(path: Path, entries: Sequence[ManifestEntry], files: ArchivedFiles, pr
 
 
 def _insert(db: peewee.SqliteDatabase, rows: Iterator[Row], progress: Callable[[int], None]) -> int:
-    insert = sql_of(Log.insert_many([_BLANK], fields=[Log.id, Log.source, Log.type, Log.ref_id, Log.payload, Log.ts]))
+    insert = sql_of(
+        LogRow.insert_many(
+            [_BLANK], fields=[LogRow.id, LogRow.source, LogRow.type, LogRow.ref_id, LogRow.payload, LogRow.ts]
+        )
+    )
     connection: sqlite3.Connection = db.connection()  # type: ignore[no-untyped-call]  # Peewee's stubs
     done = 0
     while batch := list(islice(rows, BATCH)):

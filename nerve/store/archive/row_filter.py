@@ -21,7 +21,7 @@ _Test = Callable[[Row], bool]
 
 
 @dataclass(frozen=True, slots=True)
-class Judge:
+class RowFilter:
     """Tells whether a row, or an entry's line in the archive, is wanted: all `tests` of a row hold.
 
     Of each group of `marks`, the line of a wanted entry has at least one: most lines needn't be read any further.
@@ -49,7 +49,7 @@ class Judge:
         return True
 
 
-def judge_of(wanted: Filter) -> Judge:
+def row_filter_of(wanted: Filter) -> RowFilter:
     """Make the judge for all that `wanted` asks of a row; its `limit` is no matter of a single row."""
     demands = sorted(wanted.demands, key=_column)  # those on the payload, which must be decoded, come last
     tests = [*_ranges(wanted), *map(_test, demands)]
@@ -57,7 +57,7 @@ def judge_of(wanted: Filter) -> Judge:
     if wanted.errors:
         tests.append(_is_error)
         marks.append(_ERROR_MARKS)
-    return Judge(tuple(tests), tuple(marks))
+    return RowFilter(tuple(tests), tuple(marks))
 
 
 def _marks(demand: Match) -> tuple[bytes, ...]:

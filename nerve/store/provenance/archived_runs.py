@@ -9,7 +9,7 @@ from itertools import chain, islice
 from nerve.events.model import Log
 from nerve.ids import time_of
 from nerve.store.filters import Filter, Match
-from nerve.store.full_log import WholeLog
+from nerve.store.full_log import FullLog
 from nerve.store.provenance.logged_runs import entries_wanted
 from nerve.store.provenance.traced_run import read_start
 from nerve.store.table.run_lookup import RunName
@@ -29,7 +29,7 @@ class ArchivedRuns:
     recorded before it: each pass that looks for a cause goes back by REMEMBERED starts at least.
     """
 
-    def __init__(self, log: WholeLog) -> None:
+    def __init__(self, log: FullLog) -> None:
         self._log = log
         self._caused: dict[str, list[Log]] = {}
         self._causes: dict[str, str | None] = {}

@@ -10,13 +10,13 @@ from typing import Protocol
 import msgspec
 
 from nerve.events.model import Log
-from nerve.store.provenance.traced_run import Told, TracedRun, plant, read_start
+from nerve.store.provenance.traced_run import RunEntries, TracedRun, build_tree, read_start
 
 MOST_STEPS = 10_000
 """So many causes are followed up, and so many runs are counted that are left out: a tree need not have an end."""
 
 
-class Runs(Protocol):
+class RunSource(Protocol):
     """Where runs are read: the log, or the log with its archive."""
 
     def find(self, name: str, at_most: int) -> list[str]:
@@ -39,7 +39,7 @@ class Runs(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Bounds:
+class TraceLimits:
     """How much is given: levels above and below the run that was asked for, runs, and their own entries or not."""
 
     depth: int = 20
@@ -62,14 +62,14 @@ class Trace(msgspec.Struct, frozen=True):
     tree: TracedRun
 
 
-def trace_run(runs: Runs, asked: str, bounds: Bounds) -> Trace:
+def trace_run(runs: RunSource, asked: str, bounds: TraceLimits) -> Trace:
     """Follow the causes of a run up to the first one, and from there what came of it."""
     line = list(_causes(runs, asked))
     shown = line[: bounds.depth + 1]
     plan = _Plan(shown, bounds.limit)
     plan.grow(runs, [asked], bounds.depth)
     plan.grow(runs, shown[1:], bounds.depth)
-    told = {run: Told("archived" if runs.is_archived(run) else "missing") for run in plan.children}
+    told = {run: RunEntries("archived" if runs.is_archived(run) else "missing") for run in plan.children}
     for entry in runs.entries_of(list(told), own=bounds.own):
         told[entry.ref_id or ""].take(entry)
     more = _counted(runs, plan.left_out)
@@ -79,11 +79,11 @@ def trace_run(runs: Runs, asked: str, bounds: Bounds) -> Trace:
         is_rooted=len(line) <= MOST_STEPS,
         is_counted=sum(more.values()) < MOST_STEPS,
         above=len(line) - len(shown),
-        tree=plant(shown[-1], plan.children, told, more, asked),
+        tree=build_tree(shown[-1], plan.children, told, more, asked),
     )
 
 
-def _causes(runs: Runs, asked: str) -> Iterator[str]:
+def _causes(runs: RunSource, asked: str) -> Iterator[str]:
     """Give a run, its cause, the cause of that, and so on."""
     seen: set[str] = set()
     run: str | None = asked
@@ -93,7 +93,7 @@ def _causes(runs: Runs, asked: str) -> Iterator[str]:
         run = runs.cause_of(run)
 
 
-def _counted(runs: Runs, left_out: Mapping[str, Sequence[str]]) -> dict[str, int]:
+def _counted(runs: RunSource, left_out: Mapping[str, Sequence[str]]) -> dict[str, int]:
     room, counts = MOST_STEPS, {}
     for cause, left in left_out.items():
         counts[cause] = max(len(left), runs.count_below(left, room))
@@ -111,7 +111,7 @@ class _Plan:
         for run, cause in pairwise(line):
             self.children[cause].append(run)
 
-    def grow(self, runs: Runs, level: Sequence[str], depth: int) -> None:
+    def grow(self, runs: RunSource, level: Sequence[str], depth: int) -> None:
         """Add what came of the runs of `level`, down to `depth` levels below them, as far as there is room."""
         while level:
             added = [self._add(start, fits=depth > 0) for start in runs.caused_by(level)]

@@ -47,7 +47,7 @@ class TracedRun(msgspec.Struct, frozen=True):
     more_runs: int
 
 
-class RunStart(msgspec.Struct, frozen=True):
+class RecordedStart(msgspec.Struct, frozen=True):
     """What matters of the payload of a `run_start`."""
 
     trigger: str | None = None
@@ -58,7 +58,7 @@ class RunStart(msgspec.Struct, frozen=True):
     lateness_ms: int | float | None = None
 
 
-class RunEnd(msgspec.Struct, frozen=True):
+class RecordedEnd(msgspec.Struct, frozen=True):
     """What matters of the payload of a `run_complete`; its status is `unknown` where that can't be read."""
 
     status: str = "unknown"
@@ -66,29 +66,29 @@ class RunEnd(msgspec.Struct, frozen=True):
     signal: bool = False
 
 
-def read_start(entry: Log) -> RunStart:
+def read_start(entry: Log) -> RecordedStart:
     """Read the payload of a `run_start`; of what is none of ours, it gives the least."""
-    return _read(entry, RunStart)
+    return _read(entry, RecordedStart)
 
 
-def read_end(entry: Log) -> RunEnd:
+def read_end(entry: Log) -> RecordedEnd:
     """Read the payload of a `run_complete`; of what is none of ours, it gives the least."""
-    return _read(entry, RunEnd)
+    return _read(entry, RecordedEnd)
 
 
-_decode_end = msgspec.json.Decoder(RunEnd).decode
+_decode_end = msgspec.json.Decoder(RecordedEnd).decode
 
 
-def decode_end(payload: str) -> RunEnd:
+def decode_end(payload: str) -> RecordedEnd:
     """Read the payload of a `run_complete` from its JSON text; of what is none of ours, it gives the least."""
     try:
         return _decode_end(payload)
     except (msgspec.DecodeError, RecursionError):
-        return RunEnd()
+        return RecordedEnd()
 
 
 @dataclass(slots=True)
-class Told:
+class RunEntries:
     """The entries of one run, as far as there is room for them; `unseen` says what it is where there is none."""
 
     unseen: str = "missing"
@@ -117,8 +117,8 @@ class Told:
             self.more += 1
 
 
-def plant(
-    top: str, children: Mapping[str, Sequence[str]], told: Mapping[str, Told], more: Mapping[str, int], asked: str
+def build_tree(
+    top: str, children: Mapping[str, Sequence[str]], told: Mapping[str, RunEntries], more: Mapping[str, int], asked: str
 ) -> TracedRun:
     """Put the runs together, from the last ones up to the `top`."""
     done: dict[str, TracedRun] = {}
@@ -135,9 +135,9 @@ def _downwards(top: str, children: Mapping[str, Sequence[str]]) -> Iterator[str]
         level = [child for run in level for child in children[run]]
 
 
-def _traced(run: str, told: Told, caused: tuple[TracedRun, ...], more_runs: int, asked: str) -> TracedRun:
-    start = read_start(told.start) if told.start else RunStart()
-    end = read_end(told.end) if told.end else RunEnd("open" if told.start else told.unseen)
+def _traced(run: str, told: RunEntries, caused: tuple[TracedRun, ...], more_runs: int, asked: str) -> TracedRun:
+    start = read_start(told.start) if told.start else RecordedStart()
+    end = read_end(told.end) if told.end else RecordedEnd("open" if told.start else told.unseen)
     return TracedRun(
         run=run,
         sense=sense_of(run),

@@ -14,13 +14,13 @@ from peewee import fn
 
 from nerve.ids import sense_of
 from nerve.store.filters import Filter, Match
-from nerve.store.schema import IS_ERROR, Log
+from nerve.store.schema import IS_ERROR, LogRow
 
 _COLUMNS: dict[str, peewee.ColumnBase] = {
-    "source": Log.source,
-    "type": Log.type,
-    "ref": Log.ref_id,
-    "sense": Log.ref_id,
+    "source": LogRow.source,
+    "type": LogRow.type,
+    "ref": LogRow.ref_id,
+    "sense": LogRow.ref_id,
 }
 _PLAIN = ("source", "type", "ref")
 
@@ -28,7 +28,7 @@ Values = dict[str, object]
 """The values of named parameters; there may be more of them than a statement names."""
 
 
-class Bounds(NamedTuple):
+class IdRange(NamedTuple):
     """Which bounds a filter has for the moment and the id of a row."""
 
     since: bool
@@ -37,7 +37,7 @@ class Bounds(NamedTuple):
     until_id: bool
 
     @classmethod
-    def of(cls, wanted: Filter) -> Bounds:
+    def of(cls, wanted: Filter) -> IdRange:
         """Tell which ones `wanted` has."""
         return cls(
             since=wanted.since is not None,
@@ -65,14 +65,14 @@ class Bounds(NamedTuple):
         return asked
 
 
-class Demanded(NamedTuple):
+class ConditionShape(NamedTuple):
     """The form of a demand: its field, and how many parameters its values take; 0 where a function is to judge it."""
 
     field: str
     values: int
 
     @classmethod
-    def of(cls, demand: Match) -> Demanded:
+    def of(cls, demand: Match) -> ConditionShape:
         """Give the form of a demand; those on the payload are all alike."""
         return cls(demand.field if demand.field in _COLUMNS else "payload", len(_plain_values(demand)))
 
@@ -83,7 +83,7 @@ def named(parameter: str) -> peewee.SQL:
 
 
 def bound_values(wanted: Filter) -> Values:
-    """Give the values of what Bounds asks for, and of the limit."""
+    """Give the values of what a filter asks for, and of the limit."""
     return {
         "since": wanted.since,
         "until": wanted.until,
@@ -93,7 +93,7 @@ def bound_values(wanted: Filter) -> Values:
     }
 
 
-def conditions(demands: Sequence[Demanded]) -> list[peewee.Node]:
+def conditions(demands: Sequence[ConditionShape]) -> list[peewee.Node]:
     """Give what is demanded of a row, in a form that no index serves."""
     return [_condition(place, demand) for place, demand in enumerate(demands)]
 
@@ -145,8 +145,8 @@ def readable(text: bytes) -> str:
     return text.decode("utf-8", "backslashreplace")
 
 
-def _condition(place: int, demand: Demanded) -> peewee.Node:
-    column = _COLUMNS.get(demand.field, Log.payload)
+def _condition(place: int, demand: ConditionShape) -> peewee.Node:
+    column = _COLUMNS.get(demand.field, LogRow.payload)
     values = [named(f"demand{place}_{n}") for n in range(demand.values)]
     if values:
         return belongs_to(unindexed(column), values) if demand.field == "sense" else unindexed(column).in_(values)

@@ -3,8 +3,8 @@
 Left alone, SQLite takes an index and then sorts all that it gave, or scans where an index would do. So what an index
 is to serve (a key) is chosen here, and all else is asked for in a form that no index serves.
 
-Peewee writes the SQL, once for each form that a question has (its Shape), since that takes it longer than SQLite needs
-to answer most questions; the values are put in afterwards, by name.
+Peewee writes the SQL once for each QueryShape, because writing takes longer than SQLite needs to answer most queries;
+the values are bound afterwards, by name.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from typing import Literal, NamedTuple
 import peewee
 
 from nerve.store.filters import Filter, Match
-from nerve.store.schema import IS_ERROR, Log, named_sql
+from nerve.store.schema import IS_ERROR, LogRow, named_sql
 from nerve.store.table.conditions import (
-    Bounds,
-    Demanded,
+    ConditionShape,
+    IdRange,
     Values,
     belongs_to,
     bound_values,
@@ -31,7 +31,7 @@ from nerve.store.table.conditions import (
     sense_keys,
     unindexed,
 )
-from nerve.store.table.table_stats import Period, Survey
+from nerve.store.table.table_stats import Period, TableStats
 
 MOST_PAIRS = 32
 """So many (source, type) pairs are each looked up, and merged; for more, all rows are gone through."""
@@ -39,14 +39,14 @@ MOST_PAIRS = 32
 SPARSE = 4
 """A period whose entries lie scattered among SPARSE times as many ids is looked up by ts, and sorted."""
 
-ENTRY = (Log.id, Log.source, Log.type, Log.ref_id, Log.payload, Log.ts)
+ENTRY = (LogRow.id, LogRow.source, LogRow.type, LogRow.ref_id, LogRow.payload, LogRow.ts)
 
 Index = Literal["id", "ref_id", "errors", "sense", "ts", "pairs"]
 
-Key = tuple[peewee.Node, ...]
+IndexKey = tuple[peewee.Node, ...]
 """What an index finds."""
 
-_ALL: Key = (peewee.SQL("1"),)  # every row, in the order of its id
+_ALL: IndexKey = (peewee.SQL("1"),)  # every row, in the order of its id
 _SHAPES = 512
 
 
@@ -57,7 +57,7 @@ class Statement(NamedTuple):
     values: Values
 
 
-class Way(NamedTuple):
+class AccessPath(NamedTuple):
     """How the rows are found: by an index, what is looked up there, and which demands that has seen to."""
 
     by: Index
@@ -65,14 +65,14 @@ class Way(NamedTuple):
     served: tuple[Match, ...] = ()
 
 
-class Shape(NamedTuple):
+class QueryShape(NamedTuple):
     """All that the SQL for a question depends on; where only the number of values matters, that is what is here."""
 
     by: Index
     keys: int
-    demands: tuple[Demanded, ...]
+    demands: tuple[ConditionShape, ...]
     errors: bool
-    bounds: Bounds
+    bounds: IdRange
     is_limited: bool
     newest_first: bool
 
@@ -91,15 +91,15 @@ class Shape(NamedTuple):
         return self.is_by_id and (self.by != "ref_id" or self.keys == 1)
 
 
-_Writer = Callable[[Shape], str]
+_Writer = Callable[[QueryShape], str]
 
 
-def select_ids(wanted: Filter, known: Survey, *, newest: bool) -> Statement | None:
+def select_ids(wanted: Filter, known: TableStats, *, newest: bool) -> Statement | None:
     """Select the ids of the `limit` newest (or oldest) entries that `wanted` finds; None where there can be none."""
     return _selected(_ids_sql, wanted, known, newest=newest)
 
 
-def select_entries(wanted: Filter, known: Survey) -> Statement | None:
+def select_entries(wanted: Filter, known: TableStats) -> Statement | None:
     """Select the `limit` newest entries that `wanted` finds, from the newest on; None where there can be none."""
     return _selected(_entries_sql, wanted, known, newest=True)
 
@@ -107,7 +107,7 @@ def select_entries(wanted: Filter, known: Survey) -> Statement | None:
 def select_recent(wanted: Filter, after_id: int) -> Statement:
     """Select the same, going through all that come after `after_id`."""
     recent = replace(wanted, after_id=max(after_id, wanted.after_id or 0))
-    return _statement(_entries_sql, recent, Way("id"), newest=True)
+    return _statement(_entries_sql, recent, AccessPath("id"), newest=True)
 
 
 def is_ordered(wanted: Filter) -> bool:
@@ -116,38 +116,42 @@ def is_ordered(wanted: Filter) -> bool:
     return wanted.exact("ref") is not None or (timeless and wanted.exact("sense") is None)
 
 
-def choose_way(wanted: Filter, known: Survey) -> Way | None:
+def choose_access_path(wanted: Filter, known: TableStats) -> AccessPath | None:
     """Choose what an index is to find; None where that can't be anything."""
     if ref := wanted.exact("ref"):
-        return Way("ref_id", ref.values, (ref,))
+        return AccessPath("ref_id", ref.values, (ref,))
     if wanted.errors:
-        return Way("errors")
+        return AccessPath("errors")
     if sense := wanted.exact("sense"):
         keys = sense_keys(sense)
-        return Way("sense", keys, (sense,)) if keys else None
+        return AccessPath("sense", keys, (sense,)) if keys else None
     if known.period and known.period.last_id - known.period.first_id >= SPARSE * known.period.count:
-        return Way("ts")
+        return AccessPath("ts")
     if known.pairs is not None and len(known.pairs) <= MOST_PAIRS:
         named_fields = tuple(demand for demand in wanted.demands if demand.field in ("source", "type"))
-        return Way("pairs", tuple(key for pair in known.pairs for key in pair), named_fields) if known.pairs else None
-    return Way("id")
+        return (
+            AccessPath("pairs", tuple(key for pair in known.pairs for key in pair), named_fields)
+            if known.pairs
+            else None
+        )
+    return AccessPath("id")
 
 
-def _selected(sql: _Writer, wanted: Filter, known: Survey, *, newest: bool) -> Statement | None:
-    way = choose_way(wanted, known)
+def _selected(sql: _Writer, wanted: Filter, known: TableStats, *, newest: bool) -> Statement | None:
+    way = choose_access_path(wanted, known)
     if way is None or (known.period and not known.period.count):
         return None
     return _statement(sql, _within(wanted, known.period) if known.period else wanted, way, newest=newest)
 
 
-def _statement(sql: _Writer, wanted: Filter, way: Way, *, newest: bool) -> Statement:
+def _statement(sql: _Writer, wanted: Filter, way: AccessPath, *, newest: bool) -> Statement:
     rest = [demand for demand in wanted.demands if demand not in way.served]
-    shape = Shape(
+    shape = QueryShape(
         by=way.by,
         keys=len(way.keys),
-        demands=tuple([Demanded.of(demand) for demand in rest]),
+        demands=tuple([ConditionShape.of(demand) for demand in rest]),
         errors=wanted.errors,
-        bounds=Bounds.of(wanted),
+        bounds=IdRange.of(wanted),
         is_limited=wanted.limit is not None,
         newest_first=newest,
     )
@@ -158,26 +162,26 @@ def _statement(sql: _Writer, wanted: Filter, way: Way, *, newest: bool) -> State
 
 
 @functools.lru_cache(_SHAPES)
-def _ids_sql(shape: Shape) -> str:
-    return named_sql(_select(shape, (Log.id,)))
+def _ids_sql(shape: QueryShape) -> str:
+    return named_sql(_select(shape, (LogRow.id,)))
 
 
 @functools.lru_cache(_SHAPES)
-def _entries_sql(shape: Shape) -> str:
+def _entries_sql(shape: QueryShape) -> str:
     if shape.is_in_order:
         return named_sql(_select(shape, ENTRY))
     # What must be sorted first are ids alone: of most rows, nothing else will be looked at.
-    ids = _select(shape, (Log.id,))
-    return named_sql(Log.select(*ENTRY).where(Log.id.in_(ids)).order_by(_direction("id", shape)))
+    ids = _select(shape, (LogRow.id,))
+    return named_sql(LogRow.select(*ENTRY).where(LogRow.id.in_(ids)).order_by(_direction("id", shape)))
 
 
-def _select(shape: Shape, columns: tuple[peewee.Field, ...]) -> peewee.SelectBase:
-    rest = shape.bounds.ids(Log.id if shape.is_by_id else unindexed(Log.id)) + conditions(shape.demands)
+def _select(shape: QueryShape, columns: tuple[peewee.Field, ...]) -> peewee.SelectBase:
+    rest = shape.bounds.ids(LogRow.id if shape.is_by_id else unindexed(LogRow.id)) + conditions(shape.demands)
     if shape.errors and shape.by != "errors":
         rest.append(is_error())
     if shape.by != "ts":
-        rest += shape.bounds.times(unindexed(Log.ts))
-    first, *others = (Log.select(*columns).where(*key, *rest) for key in _keys(shape))
+        rest += shape.bounds.times(unindexed(LogRow.ts))
+    first, *others = (LogRow.select(*columns).where(*key, *rest) for key in _keys(shape))
     merged: peewee.SelectBase = first
     for branch in others:
         merged = merged.union_all(branch)
@@ -185,27 +189,28 @@ def _select(shape: Shape, columns: tuple[peewee.Field, ...]) -> peewee.SelectBas
     return ordered.limit(named("limit")) if shape.is_limited else ordered
 
 
-def _keys(shape: Shape) -> list[Key]:
+def _keys(shape: QueryShape) -> list[IndexKey]:
     """Give the keys whose rows, merged in the order of their id, are what the index finds."""
     keys = [named(f"key{n}") for n in range(shape.keys)]
     match shape.by:
         case "ref_id":
-            return [(Log.ref_id.in_(keys),)]
+            return [(LogRow.ref_id.in_(keys),)]
         case "errors":
             return [(peewee.NodeList((IS_ERROR, peewee.SQL("= 1"))),)]
         case "sense":
-            return [(belongs_to(Log.ref_id, keys),)]
+            return [(belongs_to(LogRow.ref_id, keys),)]
         case "ts":
-            return [tuple(shape.bounds.times(Log.ts))]
+            return [tuple(shape.bounds.times(LogRow.ts))]
         case "pairs":
             return [
-                (Log.source == source, Log.type == kind) for source, kind in zip(keys[::2], keys[1::2], strict=True)
+                (LogRow.source == source, LogRow.type == kind)
+                for source, kind in zip(keys[::2], keys[1::2], strict=True)
             ]
         case "id":
             return [_ALL]
 
 
-def _direction(column: str, shape: Shape) -> peewee.SQL:
+def _direction(column: str, shape: QueryShape) -> peewee.SQL:
     return peewee.SQL(f"{column} {'DESC' if shape.newest_first else 'ASC'}")
 
 

@@ -15,10 +15,10 @@ from peewee import fn
 
 from nerve.store.error_mapping import is_undecodable
 from nerve.store.filters import Filter
-from nerve.store.schema import CAUSE, Log, Row, execute, fetch, get_meta, named_sql
-from nerve.store.table.conditions import Bounds, bound_values, named, readable, unindexed
+from nerve.store.schema import CAUSE, LogRow, Row, execute, fetch, get_meta, named_sql
+from nerve.store.table.conditions import IdRange, bound_values, named, readable, unindexed
 from nerve.store.table.planner import ENTRY, Statement, is_ordered, select_entries, select_ids, select_recent
-from nerve.store.table.table_stats import Survey, existing_pairs, survey
+from nerve.store.table.table_stats import TableStats, existing_pairs, table_stats
 
 RECENT = 2_000
 """So many of the newest rows are looked through first when only a few are wanted: most often they are among them."""
@@ -74,11 +74,11 @@ def find(db: sqlite3.Connection, wanted: Filter) -> list[Row]:
             if len(recent) == wanted.limit:
                 return recent
             span = _wider(wanted, newest, len(recent)) if span == RECENT else 0
-    found = select_entries(wanted, survey(db, wanted))
+    found = select_entries(wanted, table_stats(db, wanted))
     return [] if found is None else _newest_entries(db, found)
 
 
-def find_ids(db: sqlite3.Connection, wanted: Filter, known: Survey, *, newest: bool) -> list[int]:
+def find_ids(db: sqlite3.Connection, wanted: Filter, known: TableStats, *, newest: bool) -> list[int]:
     """Give the ids of the `limit` newest (or oldest) rows that `wanted` finds, ascending."""
     found = select_ids(wanted, known, newest=newest)
     return [] if found is None else sorted(row[0] for row in db.execute(*found))
@@ -91,15 +91,15 @@ def rows(db: sqlite3.Connection, ids: Sequence[int]) -> list[Row]:
 
 def byte_rows(db: sqlite3.Connection, after_id: int, until_id: int, limit: int) -> list[ByteRow]:
     """Give the first `limit` rows with after_id < id <= until_id, whatever their texts are."""
-    found = Log.select(*ENTRY).where(Log.id > after_id, Log.id <= until_id)
+    found = LogRow.select(*ENTRY).where(LogRow.id > after_id, LogRow.id <= until_id)
     with _texts_made_by(db, bytes):
-        return [ByteRow(*row) for row in fetch(db, found.order_by(Log.id).limit(limit))]
+        return [ByteRow(*row) for row in fetch(db, found.order_by(LogRow.id).limit(limit))]
 
 
-def as_of_now(db: sqlite3.Connection, wanted: Filter) -> tuple[Filter, Survey]:
+def as_of_now(db: sqlite3.Connection, wanted: Filter) -> tuple[Filter, TableStats]:
     """Limit `wanted` to what the log holds now, and look up what `find_ids` must know."""
     wanted = _until_now(db, wanted)
-    return wanted, survey(db, wanted)
+    return wanted, table_stats(db, wanted)
 
 
 def find_as_of_now(db: sqlite3.Connection, wanted: Filter) -> tuple[Filter, list[Row]]:
@@ -112,7 +112,7 @@ def caused_by(db: sqlite3.Connection, runs: Sequence[str]) -> list[Row]:
     """Give the `run_start` of each run that one of `runs` has caused, in the order of their id."""
     starts: list[Row] = []
     for at in range(0, len(runs), _AT_ONCE):
-        starts += fetch(db, Log.select(*ENTRY).where(CAUSE.in_(runs[at : at + _AT_ONCE])))
+        starts += fetch(db, LogRow.select(*ENTRY).where(CAUSE.in_(runs[at : at + _AT_ONCE])))
     return sorted(starts)
 
 
@@ -134,21 +134,25 @@ def counts_since(db: sqlite3.Connection, id: int) -> list[Count]:
     """Count the rows with an id above `id`, for each source and type that has any."""
     counts = []
     for pair in existing_pairs(db):
-        rows = Log.select(fn.count(Log.id)).where(Log.source == pair.source, Log.type == pair.type, Log.id > id)
+        rows = LogRow.select(fn.count(LogRow.id)).where(
+            LogRow.source == pair.source, LogRow.type == pair.type, LogRow.id > id
+        )
         counts.append(Count(*pair, fetch(db, rows)[0][0]))
     return [count for count in counts if count.n]
 
 
 def count_between(db: sqlite3.Connection, wanted: Filter) -> int:
     """Count the rows by what `wanted` asks of their ts and id alone."""
-    bounds = Bounds.of(wanted)
-    asked = [*bounds.times(Log.ts), *bounds.ids(unindexed(Log.id))]
-    return int(db.execute(named_sql(Log.select(fn.count(Log.id)).where(*asked)), bound_values(wanted)).fetchall()[0][0])
+    bounds = IdRange.of(wanted)
+    asked = [*bounds.times(LogRow.ts), *bounds.ids(unindexed(LogRow.id))]
+    return int(
+        db.execute(named_sql(LogRow.select(fn.count(LogRow.id)).where(*asked)), bound_values(wanted)).fetchall()[0][0]
+    )
 
 
 def first_ts(db: sqlite3.Connection, at_least: int) -> int | None:
     """Give the earliest ts that is not before `at_least`."""
-    found = fetch(db, Log.select(Log.ts).where(Log.ts >= at_least).order_by(Log.ts).limit(1))
+    found = fetch(db, LogRow.select(LogRow.ts).where(LogRow.ts >= at_least).order_by(LogRow.ts).limit(1))
     return int(found[0][0]) if found else None
 
 
@@ -210,7 +214,7 @@ def _listed(values: Sequence[int] | Sequence[str]) -> str:
 @cache
 def _listed_rows_sql() -> str:
     listed = peewee.SQL("(SELECT value FROM json_each(:ids))")
-    return named_sql(Log.select(*ENTRY).where(Log.id.in_(listed)).order_by(Log.id))
+    return named_sql(LogRow.select(*ENTRY).where(LogRow.id.in_(listed)).order_by(LogRow.id))
 
 
 @cache
@@ -221,16 +225,16 @@ def _last_id_sql() -> str:
 def open_runs(db: sqlite3.Connection, until_id: int) -> frozenset[str]:
     """Give the runs that have a `run_start` with an id up to `until_id`, and no `run_complete`."""
     settled_below = get_meta(db, "settled_below") or ""
-    starts = Log.select(Log.ref_id).where(
-        Log.source == "reflex",
-        Log.type == "run_start",
-        Log.id >= (int(settled_below) if settled_below.isdecimal() else 1),
-        Log.id <= until_id,
+    starts = LogRow.select(LogRow.ref_id).where(
+        LogRow.source == "reflex",
+        LogRow.type == "run_start",
+        LogRow.id >= (int(settled_below) if settled_below.isdecimal() else 1),
+        LogRow.id <= until_id,
     )
-    ends = Log.alias()
+    ends = LogRow.alias()
     # By its ref_id: the index on (source, type) would give all completions that there are.
     its_end = ends.select(ends.id).where(
-        ends.ref_id == Log.ref_id, unindexed(ends.source) == "reflex", unindexed(ends.type) == "run_complete"
+        ends.ref_id == LogRow.ref_id, unindexed(ends.source) == "reflex", unindexed(ends.type) == "run_complete"
     )
     return frozenset(ref for (ref,) in fetch(db, starts.where(~peewee.fn.EXISTS(its_end))) if ref)
 

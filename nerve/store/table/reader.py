@@ -20,7 +20,7 @@ from nerve.store.table import queries
 from nerve.store.table.queries import Count
 from nerve.store.table.readonly import ReadOnlyDatabase
 from nerve.store.table.run_lookup import RunName, find_runs
-from nerve.store.table.table_stats import Survey
+from nerve.store.table.table_stats import TableStats
 
 BATCH = 50_000
 """So many ids does a stream look up at once: in memory they are small, entries are not."""
@@ -135,7 +135,7 @@ class LogReader:
         """Give what the writer remembers under `key`."""
         return self._db.read(partial(get_meta, key=key))
 
-    def _ids(self, wanted: Filter, known: Survey) -> Iterator[list[int]]:
+    def _ids(self, wanted: Filter, known: TableStats) -> Iterator[list[int]]:
         if wanted.limit is not None:
             yield self._db.read(partial(queries.find_ids, wanted=wanted, known=known, newest=True))
             return

@@ -12,7 +12,7 @@ import peewee
 from peewee import fn
 
 from nerve.ids import sense_of
-from nerve.store.schema import Log, fetch
+from nerve.store.schema import LogRow, fetch
 
 _TYPED = re.compile(r"(?:(?P<sense>[a-z0-9_-]+)/)?(?P<ellipsis>…|\.\.\.)?(?P<digits>[a-z0-9_-]*)")
 _AFTER_ALL = "~"  # greater than every character of an id
@@ -55,7 +55,7 @@ def find_runs(db: sqlite3.Connection, name: RunName, at_most: int) -> list[str]:
     Bare digits are taken for the beginning of an id, or of its digits, and where none begins so, for the end of one.
     """
     exact = str(name)
-    if not name.is_ending and name.sense and fetch(db, Log.select(Log.id).where(Log.ref_id == exact).limit(1)):
+    if not name.is_ending and name.sense and fetch(db, LogRow.select(LogRow.id).where(LogRow.ref_id == exact).limit(1)):
         return [exact]
     for ways in _readings(db, name, at_most):
         found = {run for way in ways for run in islice(way, at_most)}
@@ -78,7 +78,7 @@ def _readings(db: sqlite3.Connection, name: RunName, at_most: int) -> Iterator[I
 def _senses(db: sqlite3.Connection) -> Iterator[str]:
     """Give each name before a `/`, hopping through the index on ref_id from one to the next."""
     after = ""
-    while (ref := _edge(db, fn.min, Log.ref_id > after)) is not None:
+    while (ref := _edge(db, fn.min, LogRow.ref_id > after)) is not None:
         # "0" is the character after "/": behind it is the next name.
         after = f"{sense_of(ref)}0" if "/" in ref else ref
         if "/" in ref:
@@ -88,7 +88,7 @@ def _senses(db: sqlite3.Connection) -> Iterator[str]:
 def _beginning(db: sqlite3.Connection, start: str) -> Iterator[str]:
     """Give the runs whose id begins so, from the last one on, each found by one step through the index."""
     below = f"{start}{_AFTER_ALL}"
-    while (ref := _edge(db, fn.max, Log.ref_id >= start, Log.ref_id < below)) is not None:
+    while (ref := _edge(db, fn.max, LogRow.ref_id >= start, LogRow.ref_id < below)) is not None:
         below = ref
         if "/" in ref:
             yield ref
@@ -96,13 +96,17 @@ def _beginning(db: sqlite3.Connection, start: str) -> Iterator[str]:
 
 def _ending(db: sqlite3.Connection, root: str, digits: str, at_most: int) -> list[str]:
     """Give the runs whose id begins and ends so; goes through the index of all that begin so."""
-    where = [Log.ref_id >= root, Log.ref_id < f"{root}{_AFTER_ALL}", fn.substr(Log.ref_id, -len(digits)) == digits]
-    runs = Log.select(Log.ref_id).distinct().where(*where, fn.instr(Log.ref_id, "/") > 0)
-    return [ref for (ref,) in fetch(db, runs.order_by(Log.ref_id.desc()).limit(at_most))]
+    where = [
+        LogRow.ref_id >= root,
+        LogRow.ref_id < f"{root}{_AFTER_ALL}",
+        fn.substr(LogRow.ref_id, -len(digits)) == digits,
+    ]
+    runs = LogRow.select(LogRow.ref_id).distinct().where(*where, fn.instr(LogRow.ref_id, "/") > 0)
+    return [ref for (ref,) in fetch(db, runs.order_by(LogRow.ref_id.desc()).limit(at_most))]
 
 
 def _edge(db: sqlite3.Connection, edge: Callable[[peewee.Node], peewee.Node], *where: peewee.Node) -> str | None:
-    found: str | None = fetch(db, Log.select(edge(Log.ref_id)).where(*where))[0][0]
+    found: str | None = fetch(db, LogRow.select(edge(LogRow.ref_id)).where(*where))[0][0]
     return found
 
 

@@ -13,10 +13,10 @@ import peewee
 from peewee import fn
 
 from nerve.store.filters import Filter, Match
-from nerve.store.schema import Log, named_sql
-from nerve.store.table.conditions import Bounds, bound_values, named, unindexed
+from nerve.store.schema import LogRow, named_sql
+from nerve.store.table.conditions import IdRange, bound_values, named, unindexed
 
-Hop = Literal["first", "next type", "next source"]
+IndexSkip = Literal["first", "next type", "next source"]
 
 _ENDS: tuple[Literal["min", "max"], ...] = ("min", "max")
 
@@ -38,20 +38,20 @@ class Period:
 
 
 @dataclass(frozen=True, slots=True)
-class Survey:
+class TableStats:
     """The pairs to look among, and the period to look in; None for what makes no difference."""
 
     pairs: tuple[Pair, ...] | None = None
     period: Period | None = None
 
 
-def survey(db: sqlite3.Connection, wanted: Filter) -> Survey:
+def table_stats(db: sqlite3.Connection, wanted: Filter) -> TableStats:
     """Look up what there is to know for what is wanted."""
     if wanted.exact("ref"):
-        return Survey()
+        return TableStats()
     named = [demand for demand in wanted.demands if demand.field in ("source", "type")]
     by_pair = bool(named) and not wanted.errors and not wanted.exact("sense")
-    return Survey(_pairs(db, wanted, named) if by_pair else None, _period(db, wanted))
+    return TableStats(_pairs(db, wanted, named) if by_pair else None, _period(db, wanted))
 
 
 def existing_pairs(db: sqlite3.Connection) -> Iterator[Pair]:
@@ -63,7 +63,7 @@ def existing_pairs(db: sqlite3.Connection) -> Iterator[Pair]:
         pair = _hop(db, "next type", pair) or _hop(db, "next source", pair)
 
 
-def _hop(db: sqlite3.Connection, to: Hop, pair: Pair) -> Pair | None:
+def _hop(db: sqlite3.Connection, to: IndexSkip, pair: Pair) -> Pair | None:
     found = db.execute(_hop_sql(to), pair._asdict()).fetchall()
     return Pair(*found[0]) if found else None
 
@@ -87,7 +87,7 @@ def _period(db: sqlite3.Connection, wanted: Filter) -> Period | None:
     oldest, newest = (db.execute(_ts_sql(end)).fetchall()[0][0] for end in _ENDS)
     if oldest is None or _covers(wanted, oldest, newest):
         return None
-    first_id, last_id, count = db.execute(_extent_sql(Bounds.of(wanted)), bound_values(wanted)).fetchall()[0]
+    first_id, last_id, count = db.execute(_extent_sql(IdRange.of(wanted)), bound_values(wanted)).fetchall()[0]
     return Period(first_id or 0, last_id or 0, count)
 
 
@@ -96,26 +96,29 @@ def _covers(wanted: Filter, oldest: int, newest: int) -> bool:
 
 
 @lru_cache
-def _extent_sql(bounds: Bounds) -> str:
-    numbers = Log.select(fn.min(Log.id), fn.max(Log.id), fn.count(Log.id))
-    return named_sql(numbers.where(*bounds.times(Log.ts), *bounds.ids(unindexed(Log.id))))
+def _extent_sql(bounds: IdRange) -> str:
+    numbers = LogRow.select(fn.min(LogRow.id), fn.max(LogRow.id), fn.count(LogRow.id))
+    return named_sql(numbers.where(*bounds.times(LogRow.ts), *bounds.ids(unindexed(LogRow.id))))
 
 
 @lru_cache
-def _hop_sql(to: Hop) -> str:
+def _hop_sql(to: IndexSkip) -> str:
     source = named("source")
     match to:
         case "first":
-            where = [Log.source >= source]
+            where = [LogRow.source >= source]
         case "next type":
-            where = [Log.source == source, Log.type > named("type")]
+            where = [LogRow.source == source, LogRow.type > named("type")]
         case "next source":
-            where = [Log.source > source]
+            where = [LogRow.source > source]
     return named_sql(
-        Log.select(Log.source, Log.type).where(*where).order_by(Log.source, Log.type).limit(peewee.SQL("1"))
+        LogRow.select(LogRow.source, LogRow.type)
+        .where(*where)
+        .order_by(LogRow.source, LogRow.type)
+        .limit(peewee.SQL("1"))
     )
 
 
 @lru_cache
 def _ts_sql(end: Literal["min", "max"]) -> str:
-    return named_sql(Log.select(peewee.Function(end, (Log.ts,))))
+    return named_sql(LogRow.select(peewee.Function(end, (LogRow.ts,))))

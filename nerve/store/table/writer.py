@@ -15,7 +15,7 @@ from nerve.events.catalog import error, run_complete
 from nerve.events.model import ErrorDetail, LogEvent
 from nerve.ids import sense_of
 from nerve.store.error_mapping import sqlite_failures
-from nerve.store.schema import Log, Meta, fetch, get_meta, sql_of
+from nerve.store.schema import LogRow, MetaRow, fetch, get_meta, sql_of
 from nerve.store.table.connection import WritableDatabase
 from nerve.store.table.open_runs import OpenRuns
 from nerve.store.utc_days import day_end, day_start, is_day
@@ -23,7 +23,7 @@ from nerve.store.utc_days import day_end, day_start, is_day
 INSERT_SIZES = (250, 10, 1)
 """Rows of one INSERT, the most first: a statement costs more than a row, the more so with a trigger on the table."""
 
-_FIELDS = (Log.source, Log.type, Log.ref_id, Log.payload, Log.ts)
+_FIELDS = (LogRow.source, LogRow.type, LogRow.ref_id, LogRow.payload, LogRow.ts)
 _LISTED = peewee.SQL("(SELECT value FROM json_each(?))", ["[]"])
 """Ids as one parameter, a list in JSON: a statement for each row would take twice the time."""
 
@@ -59,11 +59,11 @@ class LogWriter(WritableDatabase):
     def __init__(self, path: Path, clock: Clock) -> None:
         super().__init__(path)
         self._clock = clock
-        self._inserts = [(n, sql_of(Log.insert_many([_BLANK] * n, fields=_FIELDS))) for n in INSERT_SIZES]
-        self._delete_listed = sql_of(Log.delete().where(Log.id.in_(_LISTED)))
-        fact = Meta.insert_many([("", "")], fields=[Meta.key, Meta.value])
-        self._remember = sql_of(fact.on_conflict(conflict_target=[Meta.key], preserve=[Meta.value]))
-        self._forget_one = sql_of(Meta.delete().where(Meta.key == ""))
+        self._inserts = [(n, sql_of(LogRow.insert_many([_BLANK] * n, fields=_FIELDS))) for n in INSERT_SIZES]
+        self._delete_listed = sql_of(LogRow.delete().where(LogRow.id.in_(_LISTED)))
+        fact = MetaRow.insert_many([("", "")], fields=[MetaRow.key, MetaRow.value])
+        self._remember = sql_of(fact.on_conflict(conflict_target=[MetaRow.key], preserve=[MetaRow.value]))
+        self._forget_one = sql_of(MetaRow.delete().where(MetaRow.key == ""))
         self._committed = 0
         try:
             with sqlite_failures(self._path):
@@ -103,7 +103,7 @@ class LogWriter(WritableDatabase):
     def producers(self) -> list[str]:
         """Give the producers whose position is known."""
         with sqlite_failures(self._path):
-            lanes = fetch(self._connection, Meta.select(Meta.key).where(Meta.key.startswith(_LANE)))
+            lanes = fetch(self._connection, MetaRow.select(MetaRow.key).where(MetaRow.key.startswith(_LANE)))
         return [key.removeprefix(_LANE) for (key,) in lanes]
 
     def begin_boot(self, boot_id: str, now: Stamp) -> int:
@@ -127,11 +127,11 @@ class LogWriter(WritableDatabase):
         of their ts, which an index serves: a chunk costs the same however large the day is.
         """
         start, end = _bounds(day)
-        rows = Log.select(Log.id).where(Log.ts >= start, Log.ts < end, Log.id <= last_id)
+        rows = LogRow.select(LogRow.id).where(LogRow.ts >= start, LogRow.ts < end, LogRow.id <= last_id)
         if open_runs:
-            rows = rows.where(Log.ref_id.is_null() | Log.ref_id.not_in(open_runs))
+            rows = rows.where(LogRow.ref_id.is_null() | LogRow.ref_id.not_in(open_runs))
         with self._transaction() as connection:
-            ids = fetch(connection, rows.order_by(Log.ts, Log.id).limit(limit))
+            ids = fetch(connection, rows.order_by(LogRow.ts, LogRow.id).limit(limit))
             if ids:
                 self._raise_watermark(connection, end, max(ids)[0])
                 connection.execute(self._delete_listed, [_text([row_id for (row_id,) in ids])])
@@ -197,10 +197,10 @@ class LogWriter(WritableDatabase):
             raise StoreError(f"{self._path} has a damaged position in its table meta ({why}): {value[:80]}") from None
 
     def _recall_open_runs(self) -> OpenRuns:
-        marks = Log.select(Log.id, Log.type, Log.ref_id).where(
-            Log.source == "reflex", Log.type.in_(["run_start", "run_complete"]), Log.id >= self._settled_below
+        marks = LogRow.select(LogRow.id, LogRow.type, LogRow.ref_id).where(
+            LogRow.source == "reflex", LogRow.type.in_(["run_start", "run_complete"]), LogRow.id >= self._settled_below
         )
-        return OpenRuns().after((row[0], row[1], row[2]) for row in fetch(self._connection, marks.order_by(Log.id)))
+        return OpenRuns().after((row[0], row[1], row[2]) for row in fetch(self._connection, marks.order_by(LogRow.id)))
 
 
 def _values(events: Iterable[LogEvent]) -> list[str | int | None]:

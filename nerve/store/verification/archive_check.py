@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from nerve.errors import StoreError
-from nerve.store.archive.directory import Shelf
+from nerve.store.archive.directory import ArchiveDirectory
 from nerve.store.archive.manifest import FileName, ManifestEntry
 from nerve.store.archive.reader import ArchivedFiles, name_of
 from nerve.store.jsonl import row_of
@@ -29,7 +29,7 @@ class ArchiveCheck:
         self._log_id = log_id
         self._findings = findings
         self._files = ArchivedFiles(folder, None)
-        self._shelf = Shelf(folder)
+        self._shelf = ArchiveDirectory(folder)
         # They are listed before the manifest is read for arrivals: what it names meanwhile is no stray then.
         strays = self._shelf.strays() if folder.is_dir() else []
         self._strays = {str(name): FileCheck(self._shelf, name, None, findings) for name in strays}
@@ -83,7 +83,9 @@ class ArchiveCheck:
 class FileCheck:
     """Checks a file while its entries are gone through; `entry` is None as long as the manifest doesn't name it."""
 
-    def __init__(self, shelf: Shelf, name: FileName, entry: ManifestEntry | None, findings: Findings) -> None:
+    def __init__(
+        self, shelf: ArchiveDirectory, name: FileName, entry: ManifestEntry | None, findings: Findings
+    ) -> None:
         self.entry = entry
         self._shelf = shelf
         self._name = name

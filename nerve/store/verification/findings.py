@@ -24,7 +24,7 @@ class Damage(msgspec.Struct, frozen=True):
         return f"{self.where}: {self.what}"
 
 
-class Report(msgspec.Struct, frozen=True):
+class VerificationReport(msgspec.Struct, frozen=True):
     """What has been verified, and the damage in it; `left_out` counts, by kind, what is not told one by one.
 
     `entries` is the greatest id that was given when the verification began: so many entries there must be. `table` and

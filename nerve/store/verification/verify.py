@@ -23,7 +23,7 @@ from nerve.store.schema import altered_parts, fetch, get_meta
 from nerve.store.table.queries import ByteRow, byte_rows, last_id
 from nerve.store.table.readonly import ReadOnlyDatabase
 from nerve.store.verification.archive_check import ArchiveCheck
-from nerve.store.verification.findings import Findings, Report
+from nerve.store.verification.findings import Findings, VerificationReport
 from nerve.store.verification.ledger import Ledger, Seen
 from nerve.store.verification.watermark import Marks, check_watermark
 
@@ -36,7 +36,7 @@ Progress = Callable[[str, int, int], None]
 """Hears what is being gone through, how far it is, and of how much (0 where nobody knows)."""
 
 
-def verify(db: Path, progress: Progress, *, archive: Path | None = None, quick: bool = False) -> Report:
+def verify(db: Path, progress: Progress, *, archive: Path | None = None, quick: bool = False) -> VerificationReport:
     """Verify the log at `db` with its archive; `quick` leaves out whether the indexes agree with the table.
 
     Raises StoreError only for what is no log, or can't be opened at all: all else that is wrong is in the report.
@@ -87,7 +87,7 @@ class _Verification:
     def _tick(self) -> None:
         self._progress("database", 0, 0)
 
-    def check_entries(self) -> Report:
+    def check_entries(self) -> VerificationReport:
         """Go through all entries, wherever they are, and tell what has been found."""
         state = self._db.read(_state)
         archive, merge = self._archive(), Merge[Seen]()
@@ -168,12 +168,12 @@ class _Verification:
         marks: Marks = self._db.read(_marks)
         check_watermark(marks, archive.entries(), ledger, self._findings)
 
-    def _report(self, last: int, archive: ArchiveCheck | None) -> Report:
+    def _report(self, last: int, archive: ArchiveCheck | None) -> VerificationReport:
         notes = [
             f"{name} is not in the manifest yet: an archiver has been interrupted, and the next will see to it"
             for name in (archive.strays() if archive else [])
         ]
-        return Report(
+        return VerificationReport(
             ok=not self._findings.damage,
             entries=last,
             table=self._in_table,

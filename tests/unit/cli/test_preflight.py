@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import pytest
 
-from nerve.cli.preflight import advice, filesystem_of
+from nerve.cli.preflight import filesystem_of, preflight_warnings
 
 
 class Mounted(NamedTuple):
@@ -37,7 +37,7 @@ def test_no_mount_no_type() -> None:
 
 def test_a_network_file_system_is_named_with_what_to_do() -> None:
     """SQLite's WAL needs shared memory, which no network has."""
-    [sentence] = advice(Path("/home/ann/share/data"), MOUNTS, SOUND)
+    [sentence] = preflight_warnings(Path("/home/ann/share/data"), MOUNTS, SOUND)
     assert "nfs4" in sentence
     assert "local disk" in sentence
 
@@ -48,6 +48,6 @@ def test_a_network_file_system_is_named_with_what_to_do() -> None:
 )
 def test_a_sqlite_with_the_checkpoint_defect_is_named(version: tuple[int, ...], warned: bool) -> None:
     """The defect was there from 3.7.0 to 3.51.2, both included."""
-    sentences = advice(Path("/data"), MOUNTS, version)
+    sentences = preflight_warnings(Path("/data"), MOUNTS, version)
     assert bool(sentences) is warned
     assert all("read-only" in sentence for sentence in sentences)

@@ -12,13 +12,13 @@ import pytest
 from nerve.clock import Stamp
 from nerve.config.config import Config, ReflexConfig, SenseConfig
 from nerve.events.model import ErrorDetail, LogEvent, Status
-from nerve.kernel.dispatcher import Runs, make_schedule
+from nerve.kernel.dispatcher import Dispatcher, make_schedule
 from nerve.kernel.recorder import Recorder
-from nerve.processes.messages import Outcome, Run
+from nerve.processes.messages import Run, RunResult
 from nerve.processes.pool import Pool
-from nerve.processes.worker_handle import Ended, OpenRun
+from nerve.processes.worker_handle import EndedRun, OpenRun
 from nerve.reload.codebase import Module, Version
-from nerve.reload.revision import InForce
+from nerve.reload.revision import Revision
 from nerve.scheduling.slots import Places
 
 WALL = 1_700_000_000_000
@@ -98,13 +98,13 @@ class Bench:
     def __init__(self, free: int = 2) -> None:
         senses = {name: SenseConfig(name, f"/w/{name}.py") for name in ("eye", "hand")}
         reflexes = (ReflexConfig("look", "eye", interval=10.0), ReflexConfig("grasp", "hand", on=("eye",)))
-        self.in_force = InForce(Config(senses=senses, reflexes=reflexes), {name: version_of(name) for name in senses})
+        self.revision = Revision(Config(senses=senses, reflexes=reflexes), {name: version_of(name) for name in senses})
         self.clock = FakeClock()
         self.pool = FakePool(free)
         self.recorder = FakeRecorder()
-        self.runs = Runs(
-            self.in_force,
-            make_schedule(self.in_force.config, self.clock.time),
+        self.runs = Dispatcher(
+            self.revision,
+            make_schedule(self.revision.config, self.clock.time),
             cast("Pool", self.pool),
             cast("Recorder", self.recorder),
             self.clock,
@@ -125,9 +125,9 @@ class Bench:
     ) -> None:
         """Have a worker tell the end of a run."""
         self.pool.free += 1
-        outcome = Outcome(run.run_id, status, ms, signal, error)
+        outcome = RunResult(run.run_id, status, ms, signal, error)
         open_run = OpenRun(run, self.clock.time, self.clock.time)
-        self.runs.ended(iter([Ended(open_run, outcome, 77, died=status == "died")]), self.clock.time)
+        self.runs.ended(iter([EndedRun(open_run, outcome, 77, died=status == "died")]), self.clock.time)
 
 
 @pytest.fixture
@@ -254,7 +254,9 @@ def test_runs_that_end_together_are_recorded_together(bench: Bench) -> None:
     told: list[str | None] = []
     bench.runs.trigger("hand", None, bench.clock.time, lambda run_id, _status: told.append(run_id))
     bench.advance()
-    endings = [Ended(OpenRun(run, 0, 0), Outcome(run.run_id, "ok", 1.0), 77, died=False) for run in bench.pool.runs]
+    endings = [
+        EndedRun(OpenRun(run, 0, 0), RunResult(run.run_id, "ok", 1.0), 77, died=False) for run in bench.pool.runs
+    ]
     batches: list[int] = []
     submit = bench.recorder.submit
     bench.recorder.submit = lambda events, committed=None: (  # type: ignore[method-assign]
@@ -318,9 +320,9 @@ def test_only_a_sense_that_has_been_quick_may_wait_behind_others(
 def test_a_sense_with_a_throttle_never_waits_behind_others() -> None:
     """The throttle counts from its start, so that must be when it begins."""
     senses = {"eye": SenseConfig("eye", "/w/eye.py", throttle=0.001)}
-    in_force = InForce(Config(senses=senses), {"eye": version_of("eye")})
+    revision = Revision(Config(senses=senses), {"eye": version_of("eye")})
     bench = Bench()
-    bench.runs.follow(in_force, bench.clock.time)
+    bench.runs.follow(revision, bench.clock.time)
     bench.runs.trigger("eye", None, bench.clock.time, None)
     bench.advance()
     bench.end(bench.pool.runs[0], ms=0.1)
@@ -351,9 +353,9 @@ def test_a_run_that_found_no_room_is_first_in_line_and_its_sense_waits_nowhere_a
 def test_two_starts_of_a_throttled_sense_are_never_recorded_closer_than_its_throttle() -> None:
     """However late in a turn of the loop the first is recorded: that is when the throttle begins."""
     senses = {"eye": SenseConfig("eye", "/w/eye.py", throttle=1.0)}
-    in_force = InForce(Config(senses=senses), {"eye": version_of("eye")})
+    revision = Revision(Config(senses=senses), {"eye": version_of("eye")})
     bench = Bench()
-    bench.runs.follow(in_force, bench.clock.time)
+    bench.runs.follow(revision, bench.clock.time)
     bench.runs.trigger("eye", None, bench.clock.time, None)
     decided = bench.clock.time
     bench.clock.time += 0.25  # the turn has taken so long by now

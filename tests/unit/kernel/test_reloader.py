@@ -16,12 +16,12 @@ from nerve.config.diff import changes
 from nerve.control.protocol import Refused, Reloaded, Reply
 from nerve.events.model import LogEvent
 from nerve.kernel.recorder import Recorder
-from nerve.kernel.reloader import Reloads
+from nerve.kernel.reloader import Reloader
 from nerve.processes.child import Boot, Child, Role
-from nerve.processes.messages import Survey
+from nerve.processes.messages import Rescan
 from nerve.processes.services import Service
 from nerve.reload.codebase import Module, Version
-from nerve.reload.revision import InForce
+from nerve.reload.revision import Revision
 from nerve.reload.update import NewVersion, Update
 from nerve.workspace import Workspace
 
@@ -44,21 +44,21 @@ def new_version(sense: str, digest: str) -> Update:
 
 
 class Rig:
-    """Reloads between a watcher and a recorder that do nothing by themselves."""
+    """Reloader between a watcher and a recorder that do nothing by themselves."""
 
     def __init__(self, pinned_workers: int | None = None) -> None:
         self.happened: list[object] = []
         self.events: list[LogEvent] = []
         self.replies: list[Reply] = []
-        in_force = InForce(config_of("one"), {"one": Version(main_of("one", "d1"))})
-        boot = SimpleNamespace(in_force=in_force, boot_id="b1", workspace=Workspace(cast(Any, "/w")))
+        revision = Revision(config_of("one"), {"one": Version(main_of("one", "d1"))})
+        boot = SimpleNamespace(revision=revision, boot_id="b1", workspace=Workspace(cast(Any, "/w")))
         self.watcher = FakeChild("watcher")
         role = Role("watcher", lambda _context: None)
         self.service = Service(role, lambda _role, _now: cast(Child, self.watcher), lambda _c: None, lambda _c: None)
         self.service.start(0.0)
         self.service.became_ready()
         clock = SimpleNamespace(stamp=lambda: Stamp(1, 1), now=lambda: 0.0)
-        self.reloads = Reloads(
+        self.reloads = Reloader(
             cast(Boot, boot), self.service, cast(Recorder, self), cast(Any, clock), self._follow, pinned_workers
         )
 
@@ -67,8 +67,8 @@ class Rig:
         self.events += events
         self.happened.append("recorded")
 
-    def _follow(self, before: InForce, after: InForce) -> None:
-        assert after is self.reloads.in_force
+    def _follow(self, before: Revision, after: Revision) -> None:
+        assert after is self.reloads.revision
         self.happened.append((before, after))
 
     def recorded(self) -> list[tuple[str, str | None, Any]]:
@@ -84,10 +84,10 @@ def rig() -> Rig:
 
 def test_an_update_is_recorded_before_anything_goes_by_it(rig: Rig) -> None:
     """The log shows the change before the first run that it has led to."""
-    before = rig.reloads.in_force
+    before = rig.reloads.revision
     rig.reloads.take(new_version("one", "d2"))
-    assert rig.happened == ["recorded", (before, rig.reloads.in_force)]
-    assert rig.reloads.in_force.versions["one"].digest == "d2"
+    assert rig.happened == ["recorded", (before, rig.reloads.revision)]
+    assert rig.reloads.revision.versions["one"].digest == "d2"
 
 
 def test_a_new_version_is_recorded_with_its_digest_and_its_files(rig: Rig) -> None:
@@ -122,7 +122,7 @@ def test_what_is_broken_is_recorded_with_its_problems(rig: Rig) -> None:
         ("config_reload", "b1", {"ok": False, "errors": ["nerve.yaml:1: no", "nerve.yaml:2: no"]}),
         ("sense_reload", "one", {"ok": False, "error": "senses/one.py:3: no"}),
     ]
-    assert rig.reloads.in_force.problems == ("nerve.yaml:1: no", "nerve.yaml:2: no", "senses/one.py:3: no")
+    assert rig.reloads.revision.problems == ("nerve.yaml:1: no", "nerve.yaml:2: no", "senses/one.py:3: no")
 
 
 def test_a_new_sense_that_is_broken_is_recorded_as_that_only(rig: Rig) -> None:
@@ -148,8 +148,8 @@ def test_who_asks_is_told_what_came_of_it(rig: Rig) -> None:
     rig.reloads.ask(rig.replies.append)
     rig.reloads.ask(other.append)
     first, second = rig.watcher.told
-    assert isinstance(first, Survey)
-    assert isinstance(second, Survey)
+    assert isinstance(first, Rescan)
+    assert isinstance(second, Rescan)
     update = new_version("one", "d2")
     for _ in range(2):
         rig.reloads.take(Update(config_of("one", workers=2), None, update.modules, update.versions, {}, second.request))
@@ -196,5 +196,5 @@ def test_an_update_of_an_outdated_watcher_does_no_harm(rig: Rig) -> None:
     """What it says of a sense that is gone by now comes to nothing."""
     rig.reloads.take(Update(config_of("two"), versions=()))
     rig.reloads.take(new_version("one", "d9"))
-    assert "one" not in rig.reloads.in_force.versions
-    assert changes(rig.reloads.in_force.config, config_of("two")) == ()
+    assert "one" not in rig.reloads.revision.versions
+    assert changes(rig.reloads.revision.config, config_of("two")) == ()

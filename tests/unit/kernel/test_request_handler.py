@@ -21,13 +21,13 @@ from nerve.control.protocol import (
     StopEngine,
 )
 from nerve.control.status import EngineStatus, KernelStatus
-from nerve.kernel.request_handler import REPORT_SECONDS, Requests
-from nerve.processes.messages import Report, WriterReport
-from nerve.reload.revision import InForce
+from nerve.kernel.request_handler import REPORT_SECONDS, RequestHandler
+from nerve.processes.messages import GetReport, WriterReport
+from nerve.reload.revision import Revision
 
 
 class Rig:
-    """Requests to a kernel of nothing but fakes."""
+    """RequestHandler to a kernel of nothing but fakes."""
 
     def __init__(self) -> None:
         self.time = 100.0
@@ -36,9 +36,9 @@ class Rig:
         self.stopped: list[str] = []
         self.asked: list[Any] = []
         self.replies: list[Reply] = []
-        self.in_force = InForce(Config(), {}, ("nerve.yaml:1: no",), {"a": "a.py:1: no", "b": "a.py:1: no"})
+        self.revision = Revision(Config(), {}, ("nerve.yaml:1: no",), {"a": "a.py:1: no", "b": "a.py:1: no"})
         self.services = {name: self._service(name) for name in ("writer", "archiver", "watcher")}
-        self.requests = Requests(
+        self.requests = RequestHandler(
             runs=cast(Any, SimpleNamespace(statuses=lambda _now: [])),
             pool=cast(Any, SimpleNamespace(workers={})),
             recorder=cast(Any, SimpleNamespace(unacknowledged=4)),
@@ -46,7 +46,7 @@ class Rig:
             reloads=cast(
                 Any,
                 SimpleNamespace(
-                    ask=self.asked.append, in_force=self.in_force, problems=(*self.in_force.problems, "senses/: unseen")
+                    ask=self.asked.append, revision=self.revision, problems=(*self.revision.problems, "senses/: unseen")
                 ),
             ),
             clock=cast(Any, SimpleNamespace(now=lambda: self.time)),
@@ -126,7 +126,7 @@ def test_a_status_has_the_problems_of_everything(rig: Rig) -> None:
 def test_a_status_waits_for_the_reports_but_not_for_ever(rig: Rig) -> None:
     """One who does not report within a second is a problem, and the rest is told all the same."""
     rig.ask(GetStatus())
-    assert rig.services["writer"].child.told == rig.services["archiver"].child.told == [Report()]
+    assert rig.services["writer"].child.told == rig.services["archiver"].child.told == [GetReport()]
     rig.requests.reported(WriterReport(7, 1.0, 1.0, 0, 0, outage="no space"))
     assert rig.replies == []
     assert rig.requests.next_moment() == rig.time + REPORT_SECONDS

@@ -18,8 +18,8 @@ from nerve.maintenance.checkpoints import (
     LOOK_SECONDS,
     RETRY_SECONDS,
     WAIT_MS,
-    WalKeeper,
-    WalWatch,
+    Checkpointer,
+    CheckpointState,
 )
 from nerve.store import LogWriter
 
@@ -80,13 +80,13 @@ class Owner:
 )
 def test_what_follows_from_its_size(alarmed_before: bool, size: int, again_in: float | None, alarmed: bool) -> None:
     """The table: a large one is looked at again soon; the alarm begins above its bound, and ends at half of it."""
-    seen = WalWatch(look_at=9.0, looked_at=1.0, alarmed=alarmed_before).looked(size, 10.0)
-    assert seen == WalWatch(None if again_in is None else 10.0 + again_in, 10.0, alarmed)
+    seen = CheckpointState(look_at=9.0, looked_at=1.0, alarmed=alarmed_before).looked(size, 10.0)
+    assert seen == CheckpointState(None if again_in is None else 10.0 + again_in, 10.0, alarmed)
 
 
 def test_it_is_looked_at_soon_after_a_commit_and_never_without_one() -> None:
     """The first commit has it looked at at once, further ones LOOK_SECONDS after the last look, and once for all."""
-    watch = WalWatch()
+    watch = CheckpointState()
     assert not watch.is_due(1e9)
     watch = watch.committed(100.0)
     assert watch.is_due(100.0)
@@ -108,7 +108,7 @@ def alarms() -> list[ErrorDetail]:
     return []
 
 
-def look(keeper: WalKeeper, clock: ManualClock) -> None:
+def look(keeper: Checkpointer, clock: ManualClock) -> None:
     """Have a commit happen, and the next look follow."""
     keeper.committed()
     assert keeper.look_at is not None
@@ -119,7 +119,7 @@ def look(keeper: WalKeeper, clock: ManualClock) -> None:
 def test_a_small_one_is_left_alone(clock: ManualClock, alarms: list[ErrorDetail]) -> None:
     """What commits leave behind by themselves costs nothing but a look."""
     owner = Owner()
-    keeper = WalKeeper(owner, clock, alarms.append)
+    keeper = Checkpointer(owner, clock, alarms.append)
     owner.size = LARGE_BYTES
     look(keeper, clock)
     assert (owner.waits, alarms, keeper.look_at) == ([], [], None)
@@ -128,7 +128,7 @@ def test_a_small_one_is_left_alone(clock: ManualClock, alarms: list[ErrorDetail]
 def test_a_large_one_is_emptied(clock: ManualClock, alarms: list[ErrorDetail]) -> None:
     """One attempt is enough where no reader is in the way, whatever its size: nobody need know."""
     owner = Owner()
-    keeper = WalKeeper(owner, clock, alarms.append)
+    keeper = Checkpointer(owner, clock, alarms.append)
     owner.size = 10 * ALARM_BYTES
     look(keeper, clock)
     assert (owner.size, owner.waits, alarms, keeper.look_at) == (0, [WAIT_MS], [], None)
@@ -138,7 +138,7 @@ def test_nothing_is_done_before_it_is_due(clock: ManualClock, alarms: list[Error
     """While a reader is in the way, attempts keep their distance, and no commit brings the next one forward."""
     owner = Owner()
     owner.size, owner.emptied_to = LARGE_BYTES + 1, None
-    keeper = WalKeeper(owner, clock, alarms.append)
+    keeper = Checkpointer(owner, clock, alarms.append)
     look(keeper, clock)
     for _ in range(3):
         keeper.committed()
@@ -153,7 +153,7 @@ def test_the_alarm_is_raised_once_for_each_reader_that_stays(clock: ManualClock,
     """It goes off when the WAL passes the bound, and again only after it has been back under half of that."""
     owner = Owner()
     owner.emptied_to = None
-    keeper = WalKeeper(owner, clock, alarms.append)
+    keeper = Checkpointer(owner, clock, alarms.append)
     for size in (ALARM_BYTES, ALARM_BYTES + 1, 3 * ALARM_BYTES, ALARM_BYTES, ALARM_BYTES + 1):
         owner.size = size
         look(keeper, clock)
@@ -172,7 +172,7 @@ def test_a_disk_that_refuses_is_tried_again(
     """The WAL may grow where the file it belongs to can't: that is said, and the next attempt empties it."""
     owner = Owner()
     owner.size, owner.emptied_to = LARGE_BYTES + 1, DiskError("the disk is full")
-    keeper = WalKeeper(owner, clock, alarms.append)
+    keeper = Checkpointer(owner, clock, alarms.append)
     look(keeper, clock)
     assert "the WAL can't be emptied: the disk is full" in caplog.text
     owner.emptied_to = 0
@@ -189,7 +189,7 @@ def test_a_real_reader_is_in_the_way_until_it_goes(
     monkeypatch.setattr("nerve.maintenance.checkpoints.WAIT_MS", 1)
     db = tmp_path / "logs.db"
     with closing(LogWriter.open(db)) as writer:
-        keeper = WalKeeper(writer, clock, alarms.append)
+        keeper = Checkpointer(writer, clock, alarms.append)
         with closing(sqlite3.connect(f"file:{db}?mode=ro", uri=True, isolation_level=None)) as reader:
             reader.execute("BEGIN")
             assert reader.execute("SELECT count(*) FROM logs").fetchone() == (0,)

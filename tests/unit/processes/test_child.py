@@ -22,7 +22,7 @@ from support.waiting import wait_until
 from nerve.ipc.channel import Channel
 from nerve.ipc.sockets import socket_listening_at
 from nerve.processes.child import Boot, Child, ChildContext, Role, describe_exit
-from nerve.processes.messages import Finish, Ready, Report, ToChild
+from nerve.processes.messages import Finish, GetReport, Ready, ToChild
 from nerve.processes.restart import (
     FAILED_STARTS_LIMIT,
     FIRST_DELAY_SECONDS,
@@ -88,13 +88,13 @@ def test_a_child_and_the_kernel_exchange_messages() -> None:
         link = enter(context)
         assert (context.role.name, context.kernel_pid) == ("probe", os.getppid())
         link.send(Ready())
-        assert link.wait(10) == [Report()]
+        assert link.wait(10) == [GetReport()]
         link.send(Ready())
         assert link.wait(10) == [Finish()]
 
     child = started(main)
     assert (child.role.name, child.started, child.ready) == ("probe", 12.5, False)
-    child.send(Report())
+    child.send(GetReport())
     assert child.link.wait(10) == [Ready()]
     child.send(Finish())
     assert end_of(child) == 0

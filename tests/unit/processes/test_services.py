@@ -10,7 +10,7 @@ import pytest
 from support.children import FakeChild
 
 from nerve.processes.child import Child, Role
-from nerve.processes.messages import Failed, FromChild, Outcome, Ready, WriterReport
+from nerve.processes.messages import Failed, FromChild, Ready, RunResult, WriterReport
 from nerve.processes.services import Roles, Service, Services
 from nerve.reload.update import Update
 
@@ -93,7 +93,7 @@ def test_each_of_them_is_started_again(rig: Rig, name: str) -> None:
     """After its last words were heard; the others are left alone."""
     rig.serving()
     before = dict(rig.children)
-    last = Outcome("a/1", "ok", 1.0)
+    last = RunResult("a/1", "ok", 1.0)
     before[name].ends(-signal.SIGKILL, last)
     [(service, death)] = rig.services.reap(NOW)
     assert isinstance(service, Service)

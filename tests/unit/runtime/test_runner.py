@@ -20,12 +20,12 @@ from nerve.config.config import SenseConfig
 from nerve.events.model import ErrorDetail, Log, LogEvent
 from nerve.events.payload import DEFAULT_MAX_BYTES
 from nerve.events.trigger import Signal, Trigger
-from nerve.processes.messages import Outcome, Run
+from nerve.processes.messages import Run, RunResult
 from nerve.reload.codebase import Codebase, Version, read_main
 from nerve.runtime.context import SenseContext
 from nerve.runtime.interruption import Interrupter
 from nerve.runtime.loader import SenseLoader
-from nerve.runtime.runner import perform
+from nerve.runtime.runner import run_sense
 from nerve.runtime.tracebacks import MAX_MESSAGE_CHARS, MAX_TRACEBACK_CHARS
 
 # The default method is an alarm, which the interrupter needs for itself.
@@ -81,14 +81,14 @@ class Bench:
         path.write_bytes(source if isinstance(source, bytes) else textwrap.dedent(source).encode())
         return path
 
-    def perform(
+    def run_sense(
         self,
         source: str | bytes | None = None,
         *,
         trigger: Trigger = BY_INTERVAL,
         timeout: float = LONG,
         max_payload: int = DEFAULT_MAX_BYTES,
-    ) -> Outcome:
+    ) -> RunResult:
         """Perform a run of the sense that has this source (None: whatever is there)."""
         if source is not None:
             self.write(source)
@@ -106,7 +106,7 @@ class Bench:
                 max_payload=max_payload,
             )
 
-        outcome = perform(run, self.loader, context, self.interrupter, SystemClock())
+        outcome = run_sense(run, self.loader, context, self.interrupter, SystemClock())
         msgspec.msgpack.encode(outcome)  # it goes to the kernel, whatever is in it
         assert outcome.run_id == run.run_id
         assert outcome.duration_ms >= 0

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from nerve.events.payload import encode_payload
-from nerve.runtime.tracebacks import MAX_MESSAGE_CHARS, MAX_TRACEBACK_CHARS, describe, trace
+from nerve.runtime.tracebacks import MAX_MESSAGE_CHARS, MAX_TRACEBACK_CHARS, describe_exception, format_traceback
 
 
 def raised(function: Callable[[], object]) -> BaseException:
@@ -54,7 +54,7 @@ def raising(error: BaseException) -> Callable[[], object]:
 )
 def test_an_exception_is_its_name_and_its_words(error: BaseException, text: str) -> None:
     """As the last line of a traceback has it, without the module's name."""
-    assert describe(error) == text
+    assert describe_exception(error) == text
 
 
 @pytest.mark.parametrize(
@@ -73,11 +73,11 @@ def test_an_exception_is_its_name_and_its_words(error: BaseException, text: str)
 def test_any_words_of_an_exception_make_a_bounded_message(text: Callable[[], object], expected: str) -> None:
     """They may raise, lie, be huge, or be no valid Unicode; what is told of them can always be stored."""
     error = raised(raising(odd(text)))
-    assert describe(error).startswith(expected)
-    assert len(describe(error)) <= MAX_MESSAGE_CHARS
-    assert "Odd" in trace(error)
-    assert len(trace(error)) <= MAX_TRACEBACK_CHARS
-    encode_payload([describe(error), trace(error)])
+    assert describe_exception(error).startswith(expected)
+    assert len(describe_exception(error)) <= MAX_MESSAGE_CHARS
+    assert "Odd" in format_traceback(error)
+    assert len(format_traceback(error)) <= MAX_TRACEBACK_CHARS
+    encode_payload([describe_exception(error), format_traceback(error)])
 
 
 def test_a_recursion_without_end_is_cut_to_its_start_and_its_end() -> None:
@@ -89,7 +89,7 @@ def test_a_recursion_without_end_is_cut_to_its_start_and_its_end() -> None:
     def uneven(n: int) -> int:
         return even(n + 1)
 
-    text = trace(raised(lambda: even(0)))
+    text = format_traceback(raised(lambda: even(0)))
     assert text.startswith("Traceback")
     assert "RecursionError" in text.splitlines()[-1]
     assert "the middle is left out" in text
@@ -108,7 +108,7 @@ def test_a_traceback_shows_where_a_chain_began_and_ended() -> None:
         except ValueError as error:
             raise RuntimeError("in the end") from error
 
-    text = trace(raised(chain))
+    text = format_traceback(raised(chain))
     assert text.index("KeyError") < text.index("ValueError: in between") < text.index("RuntimeError: in the end")
     assert "direct cause" in text
     assert "During handling" in text
@@ -125,7 +125,7 @@ def test_chains_of_any_length_and_shape_are_told() -> None:
     circle = RuntimeError("circle")
     circle.__cause__ = group
     group.__cause__ = circle
-    assert 0 < len(trace(circle)) <= MAX_TRACEBACK_CHARS
+    assert 0 < len(format_traceback(circle)) <= MAX_TRACEBACK_CHARS
 
 
 def test_what_leads_to_an_asynchronous_compute_is_left_out() -> None:
@@ -138,7 +138,7 @@ def test_what_leads_to_an_asynchronous_compute_is_left_out() -> None:
     def run() -> None:
         asyncio.run(late())
 
-    text = trace(raised(run)).split("direct cause")[-1]
+    text = format_traceback(raised(run)).split("direct cause")[-1]
     assert text.index("in run") < text.index("in late")
     assert "TimeoutError" in text
 
@@ -152,6 +152,6 @@ def test_frames_of_nerve_are_left_out_in_the_whole_chain(tmp_path: Path) -> None
         except Exception as error:
             raise ValueError("mine") from error
 
-    text = trace(raised(compute))
+    text = format_traceback(raised(compute))
     assert "nerve/events/payload.py" not in text.split("direct cause")[1]
     assert "in compute" in text

@@ -18,9 +18,9 @@ from nerve.events.model import Log, LogEvent
 from nerve.store.archive.directory import MANIFEST
 from nerve.store.archive.manifest import ManifestEntry
 from nerve.store.archive.reader import ArchivedFiles, may_hold
-from nerve.store.archive.row_filter import Judge
+from nerve.store.archive.row_filter import RowFilter
 from nerve.store.filters import Filter, Match
-from nerve.store.full_log import Newest, WholeLog
+from nerve.store.full_log import FullLog, Newest
 from nerve.store.query import query_logs
 from nerve.store.table import querying
 from nerve.store.table.reader import LogReader
@@ -121,7 +121,7 @@ def test_it_answers_as_one_table_would(
         patch.setattr(querying, "BATCH", 2 * page)
         patch.setattr(querying, "PAGE", page)
         moved, whole = scatter(Path(made), batches, torn=torn)
-        with WholeLog(moved) as log, LogReader(whole) as table:
+        with FullLog(moved) as log, LogReader(whole) as table:
             for wanted in [Filter(), *filters]:
                 expected = table.query(wanted)
                 assert log.query(wanted) == expected
@@ -147,7 +147,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     files: list[str] = []
     rows = ArchivedFiles.rows
 
-    def noted(self: ArchivedFiles, entry: ManifestEntry, judge: Judge) -> Any:
+    def noted(self: ArchivedFiles, entry: ManifestEntry, judge: RowFilter) -> Any:
         files.append(entry.file)
         yield from rows(self, entry, judge)
 
@@ -196,13 +196,13 @@ class TestWork:
 
     def test_only_the_ids_asked_for_are_opened(self, log: Path, opened: list[str]) -> None:
         """As the manifest tells of them."""
-        with WholeLog(log) as whole:
+        with FullLog(log) as whole:
             assert ids(whole.query(Filter(after_id=20, until_id=25))) == [21, 22, 23, 24, 25]
         assert opened == ["2026-11-03.jsonl"]
 
     def test_a_file_is_opened_when_its_first_entry_is_due(self, log: Path, opened: list[str]) -> None:
         """Not before, and one after the other."""
-        with WholeLog(log) as whole:
+        with FullLog(log) as whole:
             entries = whole.stream(Filter())
             seen = [(next(entries).id, len(opened)) for _ in range(25)]
         assert seen[8:11] + seen[18:21] == [(9, 1), (10, 1), (11, 2), (19, 2), (20, 2), (21, 3)]
@@ -244,7 +244,7 @@ class TestMoving:
         """Wherever the stream is, in the archive or in the table."""
         monkeypatch.setattr(querying, "PAGE", 4)
         monkeypatch.setattr(querying, "BATCH", 8)
-        with WholeLog(log) as whole:
+        with FullLog(log) as whole:
             entries = whole.stream(Filter())
             seen = [next(entries).id for _ in range(read_before)]
             append(log, [event("late", ts=at(0)), event("new", ts=at(4))])
@@ -307,7 +307,7 @@ class TestDamage:
         """File and line are named; what comes before it is given."""
         lines = file.read_bytes().splitlines(keepends=True)
         file.write_bytes(b"".join([*lines[:4], b"{oops\n", *lines[5:]]))
-        with WholeLog(log) as whole:
+        with FullLog(log) as whole:
             entries = whole.stream(Filter())
             assert [next(entries).id for _ in range(14)][-1] == 14
             with pytest.raises(StoreError, match=r"2026-11-02.jsonl, line 5 is damaged \(.*\): see `nerve verify`"):
@@ -329,7 +329,7 @@ class TestDamage:
 
     def test_no_file_stays_open(self, log: Path) -> None:
         """However a stream ends: warnings, such as of a file that nobody has closed, are errors here."""
-        with WholeLog(log) as whole:
+        with FullLog(log) as whole:
             entries = whole.stream(Filter())
             next(entries)
             del entries

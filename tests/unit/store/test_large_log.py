@@ -14,7 +14,7 @@ from support.archives import at, folder_of, write_large, write_table
 from support.commands import NERVE
 from support.waiting import wait_until
 
-from nerve.store import Filter, LogReader, WholeLog, query_logs
+from nerve.store import Filter, FullLog, LogReader, query_logs
 from nerve.store.archive.restore import restore_day
 from nerve.store.utc_days import DAY_MS
 
@@ -37,7 +37,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_all_of_it_comes_in_order_and_in_little_memory(large: Path) -> None:
     """Each entry once; the memory that it takes doesn't come near the size of the log."""
     process = psutil.Process()
-    with WholeLog(large) as log:
+    with FullLog(large) as log:
         before = process.memory_info().rss
         ids = (entry.id for entry in log.stream(Filter()))
         assert all(number == expected for expected, number in enumerate(ids, 1))

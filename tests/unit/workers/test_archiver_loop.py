@@ -14,11 +14,11 @@ from support.entries import event
 
 from nerve.clock import Stamp
 from nerve.config.logs_section import LogsConfig
-from nerve.eventqueue import Conclude, Done, Order, Purge, Request, Vacuum
+from nerve.eventqueue import Conclude, Done, Order, PendingOrder, Purge, Vacuum
 from nerve.events.model import LogEvent
 from nerve.ipc.channel import Channel
 from nerve.ipc.progress import ArchiveProgress
-from nerve.maintenance.orders import Upkeep
+from nerve.maintenance.orders import OrderExecutor
 from nerve.processes.messages import (
     Archived,
     ArchiveNow,
@@ -26,9 +26,9 @@ from nerve.processes.messages import (
     ArchiveSettings,
     Finish,
     FromChild,
+    GetReport,
     Ready,
-    Report,
-    Survey,
+    Rescan,
     ToChild,
 )
 from nerve.store import LogWriter
@@ -67,7 +67,7 @@ class WriterQueue:
         self.writer = writer
         self.orders: list[Order] = []
         self.deaths = 0
-        self._upkeep = Upkeep(writer, clock, lambda: False)
+        self._upkeep = OrderExecutor(writer, clock, lambda: False)
 
     def send(self, events: Sequence[LogEvent]) -> None:
         """Append."""
@@ -84,7 +84,7 @@ class WriterQueue:
             pass
         return done
 
-    def _step(self, request: Request) -> Done | None:
+    def _step(self, request: PendingOrder) -> Done | None:
         return self._upkeep.step(request)
 
 
@@ -101,8 +101,8 @@ class Stage:
         ours, theirs = socket.socketpair()
         self.kernel: Channel[FromChild] = stack.enter_context(closing(Channel(ours, FromChild)))
         link: Channel[ToChild] = stack.enter_context(closing(Channel(theirs, ToChild)))
-        in_force = SimpleNamespace(config=SimpleNamespace(logs=LOGS))
-        context: Any = SimpleNamespace(boot=SimpleNamespace(workspace=workspace, in_force=in_force))
+        revision = SimpleNamespace(config=SimpleNamespace(logs=LOGS))
+        context: Any = SimpleNamespace(boot=SimpleNamespace(workspace=workspace, revision=revision))
         self.archiver = Archiver(context, link, self.queue, self.clock)
 
     def log(self, rows: int, ts: int = OLD) -> None:
@@ -118,7 +118,7 @@ class Stage:
 
     def report(self) -> ArchiverReport:
         """Ask how it is."""
-        self.tell(Report())
+        self.tell(GetReport())
         (report,) = [said for said in self.kernel.receive() if isinstance(said, ArchiverReport)]
         return report
 
@@ -187,7 +187,7 @@ def test_the_kernel_is_heard_in_the_middle_of_a_run(stage: Stage) -> None:
     stage.clock.tick = PROGRESS_SECONDS
     stage.kernel.send(ArchiveNow(LOGS.retention, vacuum=False))
     stage.archiver._hear(0.0)
-    stage.kernel.send(Report())
+    stage.kernel.send(GetReport())
     stage.kernel.send(ArchiveNow(LOGS.retention, vacuum=False))
     stage.archiver._work()
     said = stage.kernel.receive()
@@ -241,8 +241,8 @@ def test_an_order_is_given_again_when_the_writer_has_died(stage: Stage) -> None:
 
 def test_a_message_that_is_not_for_it_is_only_noted(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
     """The archiver goes on."""
-    stage.tell(Survey(1))
-    assert "the kernel sent the archiver a Survey" in caplog.text
+    stage.tell(Rescan(1))
+    assert "the kernel sent the archiver a Rescan" in caplog.text
 
 
 def test_it_says_that_it_serves_and_ends_when_told_to(stage: Stage) -> None:

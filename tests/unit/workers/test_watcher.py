@@ -21,10 +21,10 @@ from nerve.clock import SystemClock
 from nerve.config.config import load_config
 from nerve.ipc.channel import Channel
 from nerve.processes.child import ChildContext
-from nerve.processes.messages import Blind, Finish, FromChild, Ready, Survey, ToChild
-from nerve.reload.revision import InForce, first_in_force
-from nerve.reload.snapshot import read_disk
-from nerve.reload.update import Update, applied, difference, unpacked
+from nerve.processes.messages import Finish, FromChild, Ready, Rescan, ToChild, UnwatchedFolders
+from nerve.reload.revision import Revision, initial_revision
+from nerve.reload.snapshot import read_snapshot
+from nerve.reload.update import Update, applied, plan_update, unpacked
 from nerve.workspace import Workspace
 from workers.watcher import Watcher
 
@@ -46,16 +46,16 @@ def compute(value: object, importing: str = "") -> str:
 class Rig:
     """A workspace, a watcher in a thread, and the kernel's end of its link."""
 
-    def __init__(self, home: Path, in_force: InForce | None = None) -> None:
+    def __init__(self, home: Path, revision: Revision | None = None) -> None:
         self.workspace = Workspace(home)
-        self.in_force = in_force or first_in_force(load_config(self.workspace.config_path), self.workspace)
+        self.revision = revision or initial_revision(load_config(self.workspace.config_path), self.workspace)
         self.updates: list[Update] = []
         self.ready = False
         self.blind: tuple[str, ...] = ()
         ours, theirs = socket.socketpair()
         self.link: Channel[FromChild] = Channel(ours, FromChild)
         self._theirs: Channel[ToChild] = Channel(theirs, ToChild)
-        boot = SimpleNamespace(workspace=self.workspace, in_force=self.in_force)
+        boot = SimpleNamespace(workspace=self.workspace, revision=self.revision)
         context = cast(ChildContext, SimpleNamespace(boot=boot))
         self.watcher = Watcher(context, self._theirs, SystemClock())
         self._thread = threading.Thread(target=self.watcher.serve)
@@ -67,7 +67,7 @@ class Rig:
         deadline = time.monotonic() + DEADLINE
         while not condition():
             if time.monotonic() >= deadline:
-                raise AssertionError(f"waited {DEADLINE:g} s in vain until {what}; problems: {self.in_force.problems}")
+                raise AssertionError(f"waited {DEADLINE:g} s in vain until {what}; problems: {self.revision.problems}")
             for message in self.link.wait(0.05):
                 self._take(message)
 
@@ -75,25 +75,25 @@ class Rig:
         if isinstance(message, Ready):
             self.ready = True
             return
-        if isinstance(message, Blind):
+        if isinstance(message, UnwatchedFolders):
             self.blind = message.folders
             return
         assert isinstance(message, Update)
         self.updates.append(message)
-        self.in_force = applied(self.in_force, message)
+        self.revision = applied(self.revision, message)
 
-    def settle(self) -> InForce:
+    def settle(self) -> Revision:
         """Wait until all that is on disk is in force, as far as it is good; gives that."""
 
         def left() -> Update:
-            return difference(self.in_force, read_disk(self.workspace, self.in_force), home=self.workspace.home)
+            return plan_update(self.revision, read_snapshot(self.workspace, self.revision), home=self.workspace.home)
 
         self.wait(lambda: left().is_empty, "what is on disk is in force")
-        return self.in_force
+        return self.revision
 
     def source(self, sense: str = "one") -> str:
         """Give the source of a sense that is in force."""
-        return self.in_force.versions[sense].main.source.decode()
+        return self.revision.versions[sense].main.source.decode()
 
     def until_source(self, source: str, sense: str = "one") -> None:
         """Wait until a sense has this source."""
@@ -126,8 +126,8 @@ def start(home: Path) -> Iterator[Start]:
     """Start the watcher when the workspace is as it should be; it must end when it is told to."""
     rigs: list[Rig] = []
 
-    def started(in_force: InForce | None = None) -> Rig:
-        rigs.append(Rig(home, in_force))
+    def started(revision: Revision | None = None) -> Rig:
+        rigs.append(Rig(home, revision))
         return rigs[-1]
 
     yield started
@@ -179,13 +179,13 @@ def by_link(path: Path, text: str) -> None:
 @pytest.mark.parametrize("save", [in_place, by_rename, by_backup, by_removal, by_link])
 def test_a_sense_that_is_saved_has_a_new_version(rig: Rig, home: Path, save: Callable[[Path, str], None]) -> None:
     """However an editor does it, and once more afterwards; the other sense stays as it is."""
-    before = rig.in_force.versions["two"]
+    before = rig.revision.versions["two"]
     save(home / "senses" / "one.py", compute(3))
     rig.until_source(compute(3))
     by_rename(home / "senses" / "one.py", compute(4))
     rig.until_source(compute(4))
     assert rig.settle().versions["two"] == before
-    assert rig.in_force.problems == ()
+    assert rig.revision.problems == ()
 
 
 @pytest.mark.parametrize("save", [in_place, by_rename, by_backup, by_removal])
@@ -194,47 +194,47 @@ def test_a_nerve_yaml_that_is_saved_is_in_force(rig: Rig, home: Path, save: Call
     (home / "lib").mkdir()
     (home / "lib" / "far.py").write_text(compute("far"))
     save(home / "nerve.yaml", "workers: 2\nsenses: {one: , far: {path: lib/far.py}}\n")
-    rig.wait(lambda: set(rig.in_force.versions) == {"one", "far"}, "the new sense is in force")
-    assert rig.in_force.config.workers == 2
+    rig.wait(lambda: set(rig.revision.versions) == {"one", "far"}, "the new sense is in force")
+    assert rig.revision.config.workers == 2
     by_rename(home / "lib" / "far.py", compute("farther"))
     rig.until_source(compute("farther"), "far")
 
 
 def test_a_broken_sense_is_told_and_so_is_its_mending(rig: Rig, home: Path) -> None:
     """The version that works stays in force meanwhile; mended to what it was, nothing is wrong any more."""
-    before = rig.in_force
+    before = rig.revision
     in_place(home / "senses" / "one.py", "x = 1\ndef compute(:\n")
-    rig.wait(lambda: rig.in_force.problems, "the problem is told")
-    assert rig.in_force.problems == ("senses/one.py:2: invalid syntax",)
-    assert rig.in_force.versions == before.versions
+    rig.wait(lambda: rig.revision.problems, "the problem is told")
+    assert rig.revision.problems == ("senses/one.py:2: invalid syntax",)
+    assert rig.revision.versions == before.versions
     in_place(home / "senses" / "one.py", compute(1))
-    rig.wait(lambda: not rig.in_force.problems, "the problem is gone")
-    assert rig.in_force == before
+    rig.wait(lambda: not rig.revision.problems, "the problem is gone")
+    assert rig.revision == before
 
 
 def test_a_broken_nerve_yaml_is_told_and_so_is_its_mending(rig: Rig, home: Path) -> None:
     """The configuration that works stays in force meanwhile."""
-    before = rig.in_force
+    before = rig.revision
     in_place(home / "nerve.yaml", CONFIG + "nonsense: 1\nworkers: many\n")
-    rig.wait(lambda: rig.in_force.problems, "the problems are told")
+    rig.wait(lambda: rig.revision.problems, "the problems are told")
     assert len(rig.settle().config_problems) == 2
-    assert rig.in_force.config == before.config
+    assert rig.revision.config == before.config
     in_place(home / "nerve.yaml", CONFIG)
-    rig.wait(lambda: not rig.in_force.problems, "the problems are gone")
-    assert rig.in_force == before
+    rig.wait(lambda: not rig.revision.problems, "the problems are gone")
+    assert rig.revision == before
 
 
 def test_a_file_that_is_added_and_one_that_is_removed(rig: Rig, home: Path) -> None:
     """A sense may be written before or after nerve.yaml names it; without its file it is a problem."""
     in_place(home / "nerve.yaml", "workers: 1\nsenses: {one: , two: , three: }\n")
-    rig.wait(lambda: rig.in_force.problems, "the missing file is told")
+    rig.wait(lambda: rig.revision.problems, "the missing file is told")
     in_place(home / "senses" / "three.py", compute(3))
-    rig.wait(lambda: "three" in rig.in_force.versions, "the new sense is in force")
+    rig.wait(lambda: "three" in rig.revision.versions, "the new sense is in force")
     assert rig.settle().problems == ()
     (home / "senses" / "two.py").unlink()
-    rig.wait(lambda: rig.in_force.problems, "the missing file is told")
+    rig.wait(lambda: rig.revision.problems, "the missing file is told")
     in_place(home / "nerve.yaml", "workers: 1\nsenses: {one: , three: }\n")
-    rig.wait(lambda: set(rig.in_force.versions) == {"one", "three"}, "the removed sense is gone")
+    rig.wait(lambda: set(rig.revision.versions) == {"one", "three"}, "the removed sense is gone")
     assert rig.settle().problems == ()
 
 
@@ -243,12 +243,12 @@ def test_helpers_are_watched_however_deep(rig: Rig, home: Path) -> None:
     (home / "senses" / "lib" / "deep").mkdir(parents=True)
     in_place(home / "senses" / "lib" / "deep" / "units.py", "x = 1")
     in_place(home / "senses" / "one.py", compute(1, "import lib.deep.units"))
-    rig.wait(lambda: rig.in_force.versions["one"].helpers, "the helper is part of the version")
+    rig.wait(lambda: rig.revision.versions["one"].helpers, "the helper is part of the version")
     rig.settle()
-    before = rig.in_force.versions["one"]
+    before = rig.revision.versions["one"]
     by_rename(home / "senses" / "lib" / "deep" / "units.py", "x = 2")
-    rig.wait(lambda: rig.in_force.versions["one"] != before, "the changed helper is in force")
-    assert [module.source for module in rig.in_force.versions["one"].helpers] == [b"x = 2"]
+    rig.wait(lambda: rig.revision.versions["one"] != before, "the changed helper is in force")
+    assert [module.source for module in rig.revision.versions["one"].helpers] == [b"x = 2"]
 
 
 def test_a_folder_of_senses_that_is_replaced_is_watched_in_its_place(rig: Rig, home: Path) -> None:
@@ -269,10 +269,10 @@ def test_a_folder_of_senses_that_is_replaced_is_watched_in_its_place(rig: Rig, h
 def test_a_folder_of_senses_that_is_gone_for_a_while(rig: Rig, home: Path) -> None:
     """What runs goes on; once it is back it is watched as before."""
     (home / "senses").rename(home.parent / "away")
-    rig.wait(lambda: rig.in_force.problems, "the missing files are told")
-    assert set(rig.in_force.versions) == {"one", "two"}
+    rig.wait(lambda: rig.revision.problems, "the missing files are told")
+    assert set(rig.revision.versions) == {"one", "two"}
     (home.parent / "away").rename(home / "senses")
-    rig.wait(lambda: not rig.in_force.problems, "nothing is missing any more")
+    rig.wait(lambda: not rig.revision.problems, "nothing is missing any more")
     in_place(home / "senses" / "one.py", compute("back"))
     rig.until_source(compute("back"))
 
@@ -303,14 +303,14 @@ def test_a_checkout_of_another_branch_is_one_change_of_everything(home: Path, st
     rig = start()
     for _ in range(2):
         git(home, "checkout", "other")
-        rig.wait(lambda: rig.in_force.config.workers == 3, "the other branch is in force")
+        rig.wait(lambda: rig.revision.config.workers == 3, "the other branch is in force")
         assert set(rig.settle().versions) == {"one", "three"}
-        assert (rig.source(), rig.in_force.problems) == (compute("other"), ())
-        assert [module.name for module in rig.in_force.versions["three"].helpers] == ["lib.units"]
+        assert (rig.source(), rig.revision.problems) == (compute("other"), ())
+        assert [module.name for module in rig.revision.versions["three"].helpers] == ["lib.units"]
         git(home, "checkout", "main")
-        rig.wait(lambda: rig.in_force.config.workers == 1, "the first branch is in force")
+        rig.wait(lambda: rig.revision.config.workers == 1, "the first branch is in force")
         assert set(rig.settle().versions) == {"one", "two"}
-        assert (rig.source(), rig.in_force.problems) == (compute(1), ())
+        assert (rig.source(), rig.revision.problems) == (compute(1), ())
 
 
 def test_a_nerve_yaml_behind_a_link_is_watched_where_it_is(home: Path, start: Start) -> None:
@@ -322,12 +322,12 @@ def test_a_nerve_yaml_behind_a_link_is_watched_where_it_is(home: Path, start: St
     (home / "nerve.yaml").symlink_to("conf/a.yaml")
     rig = start()
     by_rename(home / "conf" / "a.yaml", CONFIG.replace("1", "4"))
-    rig.wait(lambda: rig.in_force.config.workers == 4, "the edited file is in force")
+    rig.wait(lambda: rig.revision.config.workers == 4, "the edited file is in force")
     (home / "link").symlink_to("conf/b.yaml")
     (home / "link").rename(home / "nerve.yaml")
-    rig.wait(lambda: rig.in_force.config.workers == 5, "the other file is in force")
+    rig.wait(lambda: rig.revision.config.workers == 5, "the other file is in force")
     in_place(home / "conf" / "b.yaml", CONFIG.replace("1", "6"))
-    rig.wait(lambda: rig.in_force.config.workers == 6, "the edited other file is in force")
+    rig.wait(lambda: rig.revision.config.workers == 6, "the edited other file is in force")
 
 
 def test_no_change_of_many_is_missed(rig: Rig, home: Path) -> None:
@@ -340,7 +340,7 @@ def test_no_change_of_many_is_missed(rig: Rig, home: Path) -> None:
             by_rename(home / "nerve.yaml", CONFIG.replace("1", str(number + 1)))
     rig.until_source(compute(58))
     rig.until_source(compute(59), "two")
-    rig.wait(lambda: rig.in_force.config.workers == 51, "the last nerve.yaml is in force")
+    rig.wait(lambda: rig.revision.config.workers == 51, "the last nerve.yaml is in force")
     assert rig.settle().problems == ()
 
 
@@ -348,22 +348,22 @@ def test_no_change_of_many_is_missed(rig: Rig, home: Path) -> None:
 
 
 def test_a_survey_is_answered_with_everything_anew(rig: Rig) -> None:
-    """Under its number, though nothing has changed; and the change that follows is a difference again."""
-    rig.link.send(Survey(7))
+    """Under its number, though nothing has changed; and the change that follows is an update again."""
+    rig.link.send(Rescan(7))
     rig.wait(lambda: rig.updates, "the survey is answered")
     [update] = rig.updates
-    assert (update.request, set(unpacked(update)), update.config) == (7, {"one", "two"}, rig.in_force.config)
-    assert rig.in_force.generation == 1
-    rig.link.send(Survey(8))
+    assert (update.request, set(unpacked(update)), update.config) == (7, {"one", "two"}, rig.revision.config)
+    assert rig.revision.generation == 1
+    rig.link.send(Rescan(8))
     rig.wait(lambda: len(rig.updates) == 2, "the next survey is answered")
-    assert (rig.updates[1].request, rig.in_force.generation) == (8, 2)
+    assert (rig.updates[1].request, rig.revision.generation) == (8, 2)
 
 
 def test_what_had_changed_before_the_watcher_began_is_told(home: Path, start: Start) -> None:
     """A watcher that is started again takes up what has happened since its predecessor died."""
-    in_force = first_in_force(load_config(home / "nerve.yaml"), Workspace(home))
+    revision = initial_revision(load_config(home / "nerve.yaml"), Workspace(home))
     in_place(home / "senses" / "one.py", compute("meanwhile"))
-    start(in_force).until_source(compute("meanwhile"))
+    start(revision).until_source(compute("meanwhile"))
 
 
 def test_without_the_kernel_the_watcher_ends(home: Path) -> None:

@@ -9,9 +9,9 @@ from typing import Any, cast
 import pytest
 
 from nerve.config.config import Config, SenseConfig
-from nerve.reload.revision import InForce
+from nerve.reload.revision import Revision
 from nerve.workspace import Workspace
-from workers.watcher import LONGEST_SECONDS, QUIET_SECONDS, Bell, Flurry, Place, places
+from workers.watcher import LONGEST_SECONDS, QUIET_SECONDS, ChangeBurst, Wakeup, WatchedFolder, places
 
 
 @pytest.fixture
@@ -25,14 +25,14 @@ def home(tmp_path: Path) -> Path:
 
 def test_a_flurry_is_over_after_some_quiet() -> None:
     """Of its last change, whenever the first was; but never much later than that."""
-    assert Flurry(10.0, 10.0).over_at == 10.0 + QUIET_SECONDS
-    assert Flurry(10.0, 10.1).over_at == 10.1 + QUIET_SECONDS
-    assert Flurry(10.0, 99.0).over_at == 10.0 + LONGEST_SECONDS
+    assert ChangeBurst(10.0, 10.0).over_at == 10.0 + QUIET_SECONDS
+    assert ChangeBurst(10.0, 10.1).over_at == 10.1 + QUIET_SECONDS
+    assert ChangeBurst(10.0, 99.0).over_at == 10.0 + LONGEST_SECONDS
 
 
 def test_a_bell_rings_once_and_is_silenced() -> None:
     """However often it is rung, it neither blocks nor has to be silenced twice."""
-    bell = Bell()
+    bell = Wakeup()
     with bell._heard, bell._rings:
         for _ in range(100_000):
             bell.on_any_event(cast(Any, None))
@@ -45,23 +45,23 @@ def test_a_bell_rings_once_and_is_silenced() -> None:
         bell.silence()
 
 
-def place(path: Path, *, recursive: bool = False) -> Place:
+def place(path: Path, *, recursive: bool = False) -> WatchedFolder:
     """Give the place that a folder is now."""
-    return Place(str(path), path.stat().st_ino, recursive)
+    return WatchedFolder(str(path), path.stat().st_ino, recursive)
 
 
-def in_force_with(*paths: Path) -> InForce:
+def in_force_with(*paths: Path) -> Revision:
     """Give something in force whose senses are at these paths."""
     senses = {f"s{number}": SenseConfig(f"s{number}", str(path)) for number, path in enumerate(paths)}
-    return InForce(Config(senses=senses), {})
+    return Revision(Config(senses=senses), {})
 
 
 def test_the_senses_folder_is_watched_with_all_in_it_and_others_by_themselves(home: Path) -> None:
     """The home itself for nerve.yaml, and the folder of each sense that is elsewhere."""
     (home / "lib" / "a").mkdir(parents=True)
     (home / "senses" / "sub").mkdir()
-    in_force = in_force_with(home / "senses/one.py", home / "senses/sub/x.py", home / "lib/a/y.py", home / "z.py")
-    assert places(Workspace(home), in_force) == {
+    revision = in_force_with(home / "senses/one.py", home / "senses/sub/x.py", home / "lib/a/y.py", home / "z.py")
+    assert places(Workspace(home), revision) == {
         place(home),
         place(home / "senses", recursive=True),
         place(home / "lib" / "a"),
@@ -92,5 +92,5 @@ def test_a_folder_that_is_not_there_is_no_place_yet(home: Path) -> None:
 def test_instead_of_a_folder_that_is_not_there_the_nearest_above_it_is_a_place(home: Path) -> None:
     """In that, its coming is a change."""
     (home / "a").mkdir()
-    in_force = in_force_with(home / "a" / "b" / "c" / "one.py", home / "senses" / "d" / "two.py")
-    assert places(Workspace(home), in_force) == {place(home), place(home / "senses", recursive=True), place(home / "a")}
+    revision = in_force_with(home / "a" / "b" / "c" / "one.py", home / "senses" / "d" / "two.py")
+    assert places(Workspace(home), revision) == {place(home), place(home / "senses", recursive=True), place(home / "a")}

@@ -15,7 +15,7 @@ from support.listings import STORY, ids, numbered, start
 from nerve.cli.commands import logs as command
 from nerve.cli.commands.logs import Output
 from nerve.events.model import Log
-from nerve.store import Filter, WholeLog
+from nerve.store import Filter, FullLog
 
 
 class Script:
@@ -71,13 +71,13 @@ def test_following_filters(logs: Command, write: Write, monkeypatch: pytest.Monk
     """New entries are held against the filters, and each commit is looked at once."""
     write(*STORY)
     asked: list[int | None] = []
-    stream = WholeLog.stream
+    stream = FullLog.stream
 
-    def spy(log: WholeLog, wanted: Filter) -> Iterator[Log]:
+    def spy(log: FullLog, wanted: Filter) -> Iterator[Log]:
         asked.append(wanted.after_id)
         return stream(log, wanted)
 
-    monkeypatch.setattr(WholeLog, "stream", spy)
+    monkeypatch.setattr(FullLog, "stream", spy)
     Script(monkeypatch, lambda: write(*numbered(1, 2, 3)), lambda: write(*STORY))
     assert ids(logs("-f", "--json", "--errors", "-n", 1)) == [6, 13, 14, 15]
     assert asked == [6, 9]

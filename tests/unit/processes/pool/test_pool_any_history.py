@@ -11,9 +11,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from support.pool import NOW, Rig, ok, run_of, version_of
 
 from nerve.config.config import MAX_WORKERS
-from nerve.processes.messages import Finish, Outcome, Ready, Run
+from nerve.processes.messages import Finish, Ready, Run, RunResult
 from nerve.processes.pool import Limits
-from nerve.processes.worker_handle import Ended, Worker
+from nerve.processes.worker_handle import EndedRun, WorkerHandle
 from nerve.reload.codebase import Version
 
 
@@ -34,7 +34,7 @@ class AnyHistory(RuleBasedStateMachine):
         self.version = version_of("d0")
 
     def _end(self, endings: Any) -> None:
-        for ended in cast(list[Ended], list(endings)):
+        for ended in cast(list[EndedRun], list(endings)):
             self.ended.append(ended.outcome.run_id)
             self.open.remove(ended.outcome.run_id)
 
@@ -66,13 +66,13 @@ class AnyHistory(RuleBasedStateMachine):
         """Have a worker begin with what it is to do."""
         self.begin(data.draw(st.sampled_from(self.rig.workers())))
 
-    def begin(self, worker: Worker) -> None:
+    def begin(self, worker: WorkerHandle) -> None:
         """Take the run that a worker has to do, wherever it was put, if that was not done before."""
         prefetch = self.rig.child_of(worker).prefetch
         if worker.open_run and prefetch.waiting and prefetch.waiting[0].run_id == worker.open_run.run.run_id:
             self.see(worker, prefetch.take())
 
-    def see(self, worker: Worker, message: Run) -> None:
+    def see(self, worker: WorkerHandle, message: Run) -> None:
         """Note the code that a worker has been handed: it must be that of each run that it sees."""
         version = message.version or self.known[worker.child.pid]
         assert version is self.versions[message.run_id]
@@ -107,7 +107,7 @@ class AnyHistory(RuleBasedStateMachine):
             case "outcome":
                 child.says(ok(run))
             case "spent":
-                child.says(Outcome(run.run_id, "error", 1.0, None, None, spent=True))
+                child.says(RunResult(run.run_id, "error", 1.0, None, None, spent=True))
             case "wrong":
                 child.says(ok(run_of("other")))
             case "garbage":
@@ -156,11 +156,11 @@ class AnyHistory(RuleBasedStateMachine):
             self.check_told(worker)
         assert not (pool.closed and pool.free)
 
-    def runs_of(self, worker: Worker) -> list[Run]:
+    def runs_of(self, worker: WorkerHandle) -> list[Run]:
         """Give what a worker has to do."""
         return [*([worker.open_run.run] if worker.open_run else []), *worker.ahead]
 
-    def check_told(self, worker: Worker) -> None:
+    def check_told(self, worker: WorkerHandle) -> None:
         """A worker is told to finish once, and nothing after it; it sees at once what comes by its link."""
         told = self.rig.child_of(worker).told
         for message in told[self.heard.get(worker.child.pid, 0) :]:

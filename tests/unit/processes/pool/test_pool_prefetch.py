@@ -9,9 +9,9 @@ import pytest
 from support.children import FakeChild
 from support.pool import GRACE, NOW, TIMEOUT, Rig, ok, run_of, version_of
 
-from nerve.processes.messages import Finish, Outcome, Run
+from nerve.processes.messages import Finish, Run, RunResult
 from nerve.processes.pool import TRACE_SECONDS, Limits
-from nerve.processes.worker_handle import Worker
+from nerve.processes.worker_handle import WorkerHandle
 from nerve.scheduling.slots import PREFETCH_RUNS, STALL_SECONDS
 
 STALLED = NOW + STALL_SECONDS
@@ -30,7 +30,7 @@ def one() -> Rig:
     return rig
 
 
-def given(rig: Rig, count: int) -> tuple[Worker, FakeChild, list[Run]]:
+def given(rig: Rig, count: int) -> tuple[WorkerHandle, FakeChild, list[Run]]:
     """Give the one worker so many quick runs at once."""
     runs = [run_of("a", number) for number in range(count)]
     assert rig.dispatch(*runs, quick=True) == []
@@ -184,7 +184,7 @@ def test_a_worker_whose_words_make_no_sense_ends_all_that_it_may_have_begun(one:
 def test_a_worker_that_leaves_no_memory_gives_back_the_rest(one: Rig) -> None:
     """It ends after its run, and begins with nothing else."""
     worker, child, runs = given(one, 2)
-    child.says(Outcome(runs[0].run_id, "error", 1.0, spent=True))
+    child.says(RunResult(runs[0].run_id, "error", 1.0, spent=True))
     assert len(list(one.pool.hear(worker, NOW))) == 1
     child.ends(0)
     list(one.pool.reap(NOW))

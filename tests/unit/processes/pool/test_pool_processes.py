@@ -16,7 +16,7 @@ from nerve.ipc.channel import Channel
 from nerve.processes.child import Boot, Child, ChildContext, Role
 from nerve.processes.messages import Finish, Ready, Run, ToChild
 from nerve.processes.pool import TRACE_SECONDS, Pool
-from nerve.processes.worker_handle import Ended, Worker
+from nerve.processes.worker_handle import EndedRun, WorkerHandle
 
 
 def serve(context: ChildContext) -> None:
@@ -49,14 +49,14 @@ def get_stuck(link: Channel[ToChild]) -> None:
 def test_real_workers_run_hang_die_and_finish() -> None:
     """The same with processes: one run of each kind, and in the end nobody is left."""
     role = Role("worker", serve)
-    watched: dict[int, Worker] = {}
+    watched: dict[int, WorkerHandle] = {}
     pool = Pool(
         lambda now: Child(role, cast(Boot, None), now),
         lambda worker: watched.update({worker.child.pid: worker}),
         lambda worker: cast(None, watched.pop(worker.child.pid, None)),
         size=3,
     )
-    endings: dict[str, Ended] = {}
+    endings: dict[str, EndedRun] = {}
     now = NOW
 
     def turn() -> None:

@@ -8,7 +8,7 @@ import pytest
 from support.pool import NOW, Rig, ok, run_of, version_of
 
 from nerve.events.model import ErrorDetail
-from nerve.processes.messages import Failed, Outcome, Ready, Run
+from nerve.processes.messages import Failed, Ready, Run, RunResult
 
 # Runs.
 
@@ -44,7 +44,7 @@ def test_an_outcome_of_another_run_ends_nothing(rig: Rig) -> None:
     worker, child = rig.busy(run)
     child.says(ok(run_of("other")), Ready(), ok(run))
     assert [ended.outcome for ended in rig.pool.hear(worker, NOW)] == [ok(run)]
-    assert child.failure == "it sent an unexpected Outcome"
+    assert child.failure == "it sent an unexpected RunResult"
     child.says(ok(run))
     assert list(rig.pool.hear(worker, NOW)) == []
 
@@ -94,7 +94,7 @@ def test_a_run_that_has_used_up_the_worker_s_memory_costs_the_worker(rig: Rig) -
     """The worker ends by itself, gets no further run, and is replaced at once."""
     run = run_of()
     worker, child = rig.busy(run)
-    child.says(Outcome(run.run_id, "error", 1.0, None, ErrorDetail("compute", "MemoryError"), spent=True))
+    child.says(RunResult(run.run_id, "error", 1.0, None, ErrorDetail("compute", "MemoryError"), spent=True))
     [ended] = rig.pool.hear(worker, NOW)
     assert ended.died
     assert (worker.state, rig.pool.free) == ("stopping", 1)

@@ -28,7 +28,7 @@ from nerve.events.model import Log, LogEvent
 from nerve.maintenance import archiver as archiving
 from nerve.maintenance.archiver import Archiving, SoleOwner
 from nerve.store.archive import filing as archive_module
-from nerve.store.archive.directory import MANIFEST, Shelf, read_manifest
+from nerve.store.archive.directory import MANIFEST, ArchiveDirectory, read_manifest
 from nerve.store.archive.export import Archive
 from nerve.store.archive.manifest import FileName
 from nerve.store.filters import Filter
@@ -158,7 +158,7 @@ class House:
 
     def archived(self) -> Iterator[bytes]:
         """Give the lines of every file in the manifest, which must be as that says."""
-        shelf = Shelf(self.folder)
+        shelf = ArchiveDirectory(self.folder)
         for entry in read_manifest(self.folder):
             content = (self.folder / entry.file).read_bytes()
             name = FileName.parse(entry.file)

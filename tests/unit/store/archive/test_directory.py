@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from nerve.errors import DiskError, StoreError
-from nerve.store.archive.directory import MANIFEST, Shelf, read_manifest
-from nerve.store.archive.manifest import FileName, ManifestEntry, Stretch
+from nerve.store.archive.directory import MANIFEST, ArchiveDirectory, read_manifest
+from nerve.store.archive.manifest import ArchivedRange, FileName, ManifestEntry
 
 NAME = FileName("2026-11-23", 0)
 ENTRY = ManifestEntry(NAME.day, str(NAME), 1, 5, 5, "abc", 4, 0, "L")
@@ -26,7 +26,7 @@ def folder(tmp_path: Path) -> Path:
 
 def test_a_file_appears_whole_and_for_its_owner_alone(folder: Path) -> None:
     """Its folder is made, it is written, and nothing else is left."""
-    with Shelf.held(folder) as shelf:
+    with ArchiveDirectory.held(folder) as shelf:
         shelf.write(NAME, [b"one\n", b"two\n"])
         assert list(shelf.lines(NAME)) == [b"one\n", b"two\n"]
         assert shelf.strays() == [NAME]
@@ -37,33 +37,33 @@ def test_a_file_appears_whole_and_for_its_owner_alone(folder: Path) -> None:
 
 def test_it_counts_once_the_manifest_names_it(folder: Path) -> None:
     """It is no stray then, and the next holder of the folder knows as well."""
-    with Shelf.held(folder) as shelf:
+    with ArchiveDirectory.held(folder) as shelf:
         shelf.write(NAME, [b"one\n"])
         shelf.add(ENTRY)
         assert shelf.strays() == []
-        assert shelf.archived(NAME.day, "L") == (Stretch(5),)
+        assert shelf.archived(NAME.day, "L") == (ArchivedRange(5),)
         assert shelf.next_name(NAME.day) == FileName(NAME.day, 1)
     assert read_manifest(folder) == [ENTRY]
     assert stat.S_IMODE((folder / MANIFEST).stat().st_mode) == 0o600
-    with Shelf.held(folder) as shelf:
-        assert shelf.archived(NAME.day, "L") == (Stretch(5),)
+    with ArchiveDirectory.held(folder) as shelf:
+        assert shelf.archived(NAME.day, "L") == (ArchivedRange(5),)
 
 
 def test_a_torn_line_is_cut_before_the_next_is_written(folder: Path) -> None:
     """The manifest stays readable for ever."""
-    with Shelf.held(folder) as shelf:
+    with ArchiveDirectory.held(folder) as shelf:
         shelf.add(ENTRY)
     with (folder / MANIFEST).open("ab") as manifest:
         manifest.write(b'{"day":"2026-11-24","file":"2026-11-24.js' + b"x" * 1000)
     assert read_manifest(folder) == [ENTRY]
-    with Shelf.held(folder) as shelf:
+    with ArchiveDirectory.held(folder) as shelf:
         shelf.add(ENTRY)
     assert read_manifest(folder) == [ENTRY, ENTRY]
 
 
 def test_nothing_is_ever_written_over(folder: Path) -> None:
     """Whatever has the name keeps it."""
-    with Shelf.held(folder) as shelf:
+    with ArchiveDirectory.held(folder) as shelf:
         (folder / str(NAME)).write_text("mine")
         with pytest.raises(StoreError, match="is in the way"):
             shelf.write(NAME, [b"one\n"])
@@ -77,7 +77,7 @@ def test_a_disk_that_fills_gets_its_space_back(folder: Path) -> None:
         yield b"x" * 100_000
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    with Shelf.held(folder) as shelf, pytest.raises(DiskError, match="No space left"):
+    with ArchiveDirectory.held(folder) as shelf, pytest.raises(DiskError, match="No space left"):
         shelf.write(NAME, lines())
     assert list(folder.iterdir()) == []
 
@@ -87,15 +87,19 @@ def test_what_an_interrupted_archiver_left_is_removed(folder: Path) -> None:
     folder.mkdir(parents=True)
     for name in ("2026-11-23.jsonl.tmp", "2026-11-23.4.jsonl.tmp", "notes.tmp", "2026-11-23.tmp"):
         (folder / name).touch()
-    with Shelf.held(folder):
+    with ArchiveDirectory.held(folder):
         assert sorted(path.name for path in folder.iterdir()) == ["2026-11-23.tmp", "notes.tmp"]
 
 
 def test_only_one_archiver_works_at_a_time(folder: Path) -> None:
     """The second is told; when the first is done, it may."""
-    with Shelf.held(folder), pytest.raises(StoreError, match="another archiver is at work"), Shelf.held(folder):
+    with (
+        ArchiveDirectory.held(folder),
+        pytest.raises(StoreError, match="another archiver is at work"),
+        ArchiveDirectory.held(folder),
+    ):
         pass
-    with Shelf.held(folder):
+    with ArchiveDirectory.held(folder):
         pass
 
 
@@ -103,7 +107,7 @@ def test_a_damaged_manifest_is_told(folder: Path) -> None:
     """It names the file and the line; nothing is done on the word of a broken one."""
     folder.mkdir(parents=True)
     (folder / MANIFEST).write_text("oops\n")
-    with pytest.raises(StoreError, match=r"manifest.jsonl: line 1 is damaged"), Shelf.held(folder):
+    with pytest.raises(StoreError, match=r"manifest.jsonl: line 1 is damaged"), ArchiveDirectory.held(folder):
         pass
     with pytest.raises(StoreError, match="line 1 is damaged"):
         read_manifest(folder)
@@ -118,7 +122,7 @@ def test_no_manifest_is_an_empty_archive(folder: Path) -> None:
 def test_a_folder_that_is_a_file_is_told(tmp_path: Path) -> None:
     """In one line."""
     (tmp_path / "logs").touch()
-    with pytest.raises(StoreError, match="can't be used"), Shelf.held(tmp_path / "logs"):
+    with pytest.raises(StoreError, match="can't be used"), ArchiveDirectory.held(tmp_path / "logs"):
         pass
 
 
@@ -126,4 +130,4 @@ def test_a_manifest_that_can_not_be_read_is_told(folder: Path) -> None:
     """Whoever only reads hears it, too, in one line."""
     (folder / MANIFEST).mkdir(parents=True)
     with pytest.raises(StoreError, match=MANIFEST):
-        Shelf(folder)
+        ArchiveDirectory(folder)

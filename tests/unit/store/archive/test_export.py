@@ -16,7 +16,7 @@ from nerve.config.logs_section import LogsConfig
 from nerve.errors import DiskError, StoreError
 from nerve.events.model import Log
 from nerve.ipc.progress import ArchiveProgress
-from nerve.maintenance.archiver import SoleOwner
+from nerve.maintenance.archiver import DirectBackend
 from nerve.store.archive.codec import read_lines
 from nerve.store.archive.directory import read_manifest
 from nerve.store.archive.export import ROWS_AT_ONCE, Archive, PurgeOrder
@@ -348,7 +348,7 @@ def test_memory_does_not_grow_with_the_day(db: Path, writer: LogWriter, archive:
     assert entry.bytes > 20_000_000
 
 
-class SoleOwnerHost(SoleOwner):
+class SoleOwnerHost(DirectBackend):
     """Deletes in large chunks, and hears nothing."""
 
     def __init__(self, writer: LogWriter) -> None:

@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 
 from nerve.store.archive.codec import Stored
 from nerve.store.archive.manifest import (
+    ArchivedRange,
     FileName,
     ManifestEntry,
-    Stretch,
-    Tally,
-    archived_stretches,
+    RowCounter,
+    archived_ranges,
     next_name,
     parse_manifest,
 )
@@ -51,7 +51,7 @@ def test_names_of_files_are_told_from_others(text: str, name: FileName | None) -
 
 def test_a_tally_adds_up_what_the_manifest_says() -> None:
     """Rows, first and last id; how the file is stored, and the runs that were open, are told besides."""
-    tally = Tally()
+    tally = RowCounter()
     tally.add([3])
     tally.add([9])
     expected = ManifestEntry(DAY, "2026-11-23.1.jsonl", 2, 3, 9, "abc", 8, 1234, "L", ("a", "b"))
@@ -85,8 +85,8 @@ def test_other_damage_is_told_with_its_line(damage: bytes) -> None:
 def test_rows_are_archived_up_to_the_greatest_id_of_their_day() -> None:
     """Other days, and another log with the same ids, don't count."""
     entries = [entry("a", 5), entry("b", 3), entry("c", 9, day="2026-11-24"), entry("d", 99, log_id="other")]
-    assert archived_stretches(entries, DAY, "L") == (Stretch(5),)
-    assert archived_stretches(entries, "2020-01-01", "L") == ()
+    assert archived_ranges(entries, DAY, "L") == (ArchivedRange(5),)
+    assert archived_ranges(entries, "2020-01-01", "L") == ()
 
 
 ROWS = st.tuples(st.integers(1, 12), st.sampled_from(["a", "b", None]))
@@ -98,7 +98,7 @@ def test_an_entry_is_archived_if_any_file_vouches_for_it(files: list[tuple[int, 
     """However the runs opened and closed: leaving out what others cover changes nothing."""
     entries = [entry(f"{n}", last_id, open_runs=runs) for n, (last_id, runs) in enumerate(files)]
     vouched = any(row[0] <= last_id and row[1] not in set(runs) for last_id, runs in files)
-    stretches = archived_stretches(entries, DAY, "L")
+    stretches = archived_ranges(entries, DAY, "L")
     assert any(stretch.holds(*row) for stretch in stretches) == vouched
     assert not any(one.covers(other) for one in stretches for other in stretches if one is not other)
 

@@ -12,11 +12,11 @@ from support.entries import sql
 from support.runs import START, begun, ended, failed, run_id, said
 
 from nerve.store.archive.reader import ArchivedFiles
-from nerve.store.full_log import WholeLog
+from nerve.store.full_log import FullLog
 from nerve.store.provenance import archivedruns, tracing
 from nerve.store.provenance.archived_runs import ArchivedRuns
 from nerve.store.provenance.logged_runs import LoggedRuns
-from nerve.store.provenance.trace import Bounds, Runs, Trace, trace_run
+from nerve.store.provenance.trace import RunSource, Trace, TraceLimits, trace_run
 from nerve.store.provenance.traced_run import MOST_ENTRIES, TracedRun
 from nerve.store.table.reader import LogReader
 from nerve.store.table.writer import LogWriter
@@ -33,12 +33,12 @@ def trace(request: pytest.FixtureRequest, db: Path, writer: LogWriter) -> Iterat
     with ExitStack() as stack:
 
         def run(asked: str, **bounds: int) -> Trace:
-            runs: Runs
+            runs: RunSource
             if request.param == "table":
                 runs = LoggedRuns(stack.enter_context(LogReader(db, keep_damaged=True)))
             else:
-                runs = ArchivedRuns(stack.enter_context(WholeLog(db, keep_damaged=True)))
-            return trace_run(runs, asked, Bounds(**bounds))
+                runs = ArchivedRuns(stack.enter_context(FullLog(db, keep_damaged=True)))
+            return trace_run(runs, asked, TraceLimits(**bounds))
 
         yield run
 
@@ -190,7 +190,7 @@ def test_what_has_moved_to_the_archive_is_said_to_be_there(db: Path, writer: Log
     writer.append([begun(CPU), begun(ALERT, cause=CPU, n=86_400)], {})
     writer.purge_chunk("2026-11-23", 1)
     with LogReader(db) as reader:
-        found = trace_run(LoggedRuns(reader), ALERT, Bounds())
+        found = trace_run(LoggedRuns(reader), ALERT, TraceLimits())
     assert (found.root, found.tree.status) == (CPU, "archived")
 
 
@@ -206,7 +206,7 @@ def test_a_long_way_up_reads_the_archive_a_few_times(
     opened, rows = [], ArchivedFiles.rows
     monkeypatch.setattr(ArchivedFiles, "rows", lambda *args: (opened.append(args[1]), rows(*args))[1])
     monkeypatch.setattr(archivedruns, "REMEMBERED", remembered)
-    with WholeLog(db) as log:
-        found = trace_run(ArchivedRuns(log), line[-1], Bounds())
+    with FullLog(db) as log:
+        found = trace_run(ArchivedRuns(log), line[-1], TraceLimits())
     assert (found.root, found.above, found.is_rooted) == (line[0], 1000 - 21, True)
     assert len(opened) <= reads

@@ -12,10 +12,10 @@ import pytest
 from nerve.store.filters import Filter, parse_matches
 from nerve.store.schema import named_sql
 from nerve.store.table.planner import Statement, select_entries, select_ids
-from nerve.store.table.table_stats import Pair, Period, Survey
+from nerve.store.table.table_stats import Pair, Period, TableStats
 from nerve.store.table.writer import LogWriter
 
-KNOWN = Survey((Pair("a", "b"), Pair("c", "d")), Period(3, 900, 4))
+KNOWN = TableStats((Pair("a", "b"), Pair("c", "d")), Period(3, 900, 4))
 
 ONE = Filter(
     "a", "b", "c", "d", 1, 2, 3, 4, 5, errors=True, matches=parse_matches(["ref!=e", "payload.f~=g", "type=h"])
@@ -25,7 +25,7 @@ OTHER = Filter(
 )
 
 
-def selected(wanted: Filter, known: Survey) -> list[Statement]:
+def selected(wanted: Filter, known: TableStats) -> list[Statement]:
     """Make all statements for a filter."""
     made = [
         select_entries(wanted, known),
@@ -45,10 +45,10 @@ NARROWER = [
 ]
 
 
-@pytest.mark.parametrize("known", [KNOWN, replace(KNOWN, period=None), Survey()])
+@pytest.mark.parametrize("known", [KNOWN, replace(KNOWN, period=None), TableStats()])
 @pytest.mark.parametrize("without", NARROWER, ids=repr)
 def test_filters_of_one_form_share_their_sql(
-    db: Path, writer: LogWriter, without: dict[str, None], known: Survey
+    db: Path, writer: LogWriter, without: dict[str, None], known: TableStats
 ) -> None:
     """Whatever their values are, which all are parameters that it names: SQLite takes each statement."""
     one, other = selected(replace(ONE, **without), known), selected(replace(OTHER, **without), known)
@@ -75,7 +75,7 @@ def test_filters_of_one_form_share_their_sql(
 )
 def test_filters_of_another_form_do_not(one: Filter, other: Filter) -> None:
     """What is asked differs, not only what for."""
-    known = Survey()
+    known = TableStats()
     assert not {statement.sql for statement in selected(one, known)} & {s.sql for s in selected(other, known)}
 
 

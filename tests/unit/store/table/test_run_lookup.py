@@ -9,10 +9,10 @@ import pytest
 from support.entries import event
 from support.runs import begun, run_id
 
-from nerve.store.full_log import WholeLog
+from nerve.store.full_log import FullLog
 from nerve.store.provenance.archived_runs import ArchivedRuns
 from nerve.store.provenance.logged_runs import LoggedRuns
-from nerve.store.provenance.trace import Runs
+from nerve.store.provenance.trace import RunSource
 from nerve.store.table.reader import LogReader
 from nerve.store.table.run_lookup import RunName
 from nerve.store.table.writer import LogWriter
@@ -22,14 +22,14 @@ OTHERS = ["2026-11-23", "01a2" + "f" * 28, "cpu", "kernel", None]
 
 
 @pytest.fixture(params=["table", "archive too"])
-def runs(request: pytest.FixtureRequest, db: Path, writer: LogWriter) -> Iterator[Runs]:
+def runs(request: pytest.FixtureRequest, db: Path, writer: LogWriter) -> Iterator[RunSource]:
     """Give the runs of a log that has three of them, and entries that refer to what is no run."""
     writer.append([begun(run) for run in (A, B, C)] + [event(ref_id=ref) for ref in (A, B, C, *OTHERS)], {})
     if request.param == "table":
         with LogReader(db) as reader:
             yield LoggedRuns(reader)
     else:
-        with WholeLog(db) as log:
+        with FullLog(db) as log:
             yield ArchivedRuns(log)
 
 
@@ -58,13 +58,13 @@ def runs(request: pytest.FixtureRequest, db: Path, writer: LogWriter) -> Iterato
         ("kernel", set()),
     ],
 )
-def test_any_part_that_people_have_finds_its_runs(runs: Runs, typed: str, found: set[str]) -> None:
+def test_any_part_that_people_have_finds_its_runs(runs: RunSource, typed: str, found: set[str]) -> None:
     """All of an id, its beginning, its digits, or the last ones after the ellipsis of a terminal."""
     assert set(runs.find(typed, 10)) == found
 
 
 @pytest.mark.parametrize("typed", ["", " ", "…", "/", "a b", "x/y/z", "cpu/%"])
-def test_what_is_no_part_of_an_id_is_refused(runs: Runs, typed: str) -> None:
+def test_what_is_no_part_of_an_id_is_refused(runs: RunSource, typed: str) -> None:
     """In one line, with what to write instead."""
     with pytest.raises(ValueError, match="is no part of a run id: write it as `nerve logs` shows it") as told:
         runs.find(typed, 10)

@@ -21,19 +21,19 @@ from support.entries import completed, event, sql, started
 from nerve.errors import StoreError
 from nerve.events.model import LogEvent
 from nerve.store.archive.codec import write_lines
-from nerve.store.archive.directory import MANIFEST, Shelf, read_manifest
+from nerve.store.archive.directory import MANIFEST, ArchiveDirectory, read_manifest
 from nerve.store.archive.manifest import FileName, ManifestEntry
 from nerve.store.jsonl import from_line, to_line
 from nerve.store.table.writer import LogWriter
 from nerve.store.verification import verifying
-from nerve.store.verification.findings import SHOWN, Report
+from nerve.store.verification.findings import SHOWN, VerificationReport
 from nerve.store.verification.verify import verify
 
 RUNS = 10
 LAST = 5 * 3 * RUNS + 6
 
 
-def check(db: Path, *, quick: bool = False) -> Report:
+def check(db: Path, *, quick: bool = False) -> VerificationReport:
     """Verify, whoever hears of its progress."""
     return verify(db, lambda _what, _done, _total: None, quick=quick)
 
@@ -76,7 +76,7 @@ def rewrite(db: Path, file: str, change: Callable[[list[bytes]], list[bytes]], *
     name = FileName.parse(file)
     assert name
     path = folder_of(db) / file
-    lines = change(list(Shelf(folder_of(db)).lines(name)))
+    lines = change(list(ArchiveDirectory(folder_of(db)).lines(name)))
     with path.open("wb") as out:
         stored = write_lines(out, lines, compressed=name.compressed)
     if told:
@@ -127,12 +127,12 @@ class TestWhole:
 
     def test_everything_is_counted(self, log: Path) -> None:
         """And what is open is no damage."""
-        assert check(log) == Report(True, LAST, 2 + 60 + 1, 93, 5, 51, 1, [], {}, [])
+        assert check(log) == VerificationReport(True, LAST, 2 + 60 + 1, 93, 5, 51, 1, [], {}, [])
 
     def test_an_empty_log_is_whole(self, db: Path) -> None:
         """It has nothing that could be missing."""
         LogWriter.open(db).close()
-        assert check(db) == Report(True, 0, 0, 0, 0, 0, 0, [], {}, [])
+        assert check(db) == VerificationReport(True, 0, 0, 0, 0, 0, 0, [], {}, [])
 
     def test_what_is_in_both_places_is_no_damage(self, log: Path) -> None:
         """An archiver has died before it deleted."""
@@ -154,7 +154,7 @@ class TestWhole:
         """Their entries are none of this log's."""
         log.unlink()
         append(log, a_day(4))
-        assert check(log) == Report(True, 30, 30, 0, 5, 10, 0, [], {}, [])
+        assert check(log) == VerificationReport(True, 30, 30, 0, 5, 10, 0, [], {}, [])
         rewrite(log, "2026-11-01.jsonl", lambda lines: lines[1:])
         assert not check(log).ok
 

@@ -11,7 +11,7 @@ from support.writer import A_WHILE, Stage
 
 from nerve.errors import StoreError
 from nerve.eventqueue.group_commit import GROUP_SECONDS
-from nerve.processes.messages import Finish, Report, WriterReport
+from nerve.processes.messages import Finish, GetReport, WriterReport
 from workers import writer as writer_module
 from workers.writer import DISK_RETRY_SECONDS, ORPHAN_SECONDS
 
@@ -41,9 +41,9 @@ def test_the_kernel_is_told_why_nothing_is_written(stage: Stage, naps: list[Call
     """While the disk is full the writer still answers; afterwards there is no outage."""
     stage.lane().submit([event("a")])
     stage.store.failures = 2
-    naps.append(lambda: stage.kernel.send(Report()))
+    naps.append(lambda: stage.kernel.send(GetReport()))
     stage.turns(1)
-    stage.kernel.send(Report())
+    stage.kernel.send(GetReport())
     stage.turns(1)
     outages = [report.outage for report in stage.kernel.receive() if isinstance(report, WriterReport)]
     assert outages == ["the disk is full", None]

@@ -8,15 +8,15 @@ from support.writer import A_WHILE, Stage
 
 from nerve.eventqueue import Conclude, Done, Purge, Record, Vacuum
 from nerve.eventqueue.group_commit import GROUP_SECONDS
-from nerve.maintenance.orders import Stride
-from nerve.processes.messages import ArchiveNow, Report, WriterReport
+from nerve.maintenance.orders import AdaptiveBatchSize
+from nerve.processes.messages import ArchiveNow, GetReport, WriterReport
 from workers.writer import RATE_SECONDS
 
 
 def test_a_purge_goes_in_chunks_between_commits(stage: Stage) -> None:
     """It is answered with the number of rows, and holds nobody up meanwhile."""
     archiver, lane = stage.lane("archiver"), stage.lane()
-    first, second = Stride().size, Stride().after(Stride().size, 0.0).size
+    first, second = AdaptiveBatchSize().size, AdaptiveBatchSize().after(AdaptiveBatchSize().size, 0.0).size
     stage.store.rows = first + second + 5
     archiver.order(Purge(7, "2026-11-23", 99))
     stage.turns(1)
@@ -36,10 +36,10 @@ def test_a_purge_ends_where_its_order_does(stage: Stage) -> None:
     """So that the archiver hears of it every so many rows."""
     archiver = stage.lane("archiver")
     stage.store.rows = 1000
-    archiver.order(Purge(1, "2026-11-23", 99, most=Stride().size + 7))
+    archiver.order(Purge(1, "2026-11-23", 99, most=AdaptiveBatchSize().size + 7))
     stage.turns(2)
-    assert archiver.receive() == [Done(1, Stride().size + 7)]
-    assert stage.store.rows == 1000 - Stride().size - 7
+    assert archiver.receive() == [Done(1, AdaptiveBatchSize().size + 7)]
+    assert stage.store.rows == 1000 - AdaptiveBatchSize().size - 7
 
 
 def test_a_purge_of_nothing_is_answered(stage: Stage) -> None:
@@ -86,7 +86,7 @@ def test_the_file_is_rebuilt_on_order(stage: Stage) -> None:
 def test_unused_space_is_given_back_when_there_is_time(stage: Stage) -> None:
     """After a run of the archiver, in steps, none of them while events wait; then the writer sleeps again."""
     archiver, lane = stage.lane("archiver"), stage.lane()
-    stage.store.free_pages = Stride().size + 1
+    stage.store.free_pages = AdaptiveBatchSize().size + 1
     lane.submit([event("first")])
     archiver.order(Conclude(1, 5, 2, 30))
     stage.turns(1)
@@ -97,7 +97,7 @@ def test_unused_space_is_given_back_when_there_is_time(stage: Stage) -> None:
     stage.clock.time += GROUP_SECONDS
     stage.turns(3)
     assert names(stage.store.events) == ["first", "second"]
-    assert stage.store.done[1:] == [f"{Stride().size} pages", "1 pages", "0 pages"]
+    assert stage.store.done[1:] == [f"{AdaptiveBatchSize().size} pages", "1 pages", "0 pages"]
     stage.clock.time += A_WHILE
     stage.turns(2)
     assert stage.timeouts[-1] is None
@@ -113,7 +113,7 @@ def test_it_reports_how_it_is(stage: Stage) -> None:
     lane.submit([event("c", stamp)])
     stage.store.wal = 4096
     stage.turns(1)
-    stage.kernel.send(Report())
+    stage.kernel.send(GetReport())
     stage.turns(1)
     (report,) = stage.kernel.receive()
     assert isinstance(report, WriterReport)
