@@ -36,7 +36,7 @@ from nerve.store.archive.export import ROWS_AT_ONCE
 from nerve.store.utc_days import DAY_MS, day_start
 from nerve.workspace import Workspace
 from workers import archiver as archiver_module
-from workers.archiver import ORDER_ATTEMPTS, PROGRESS_SECONDS, Archiver
+from workers.archiver import ORDER_ATTEMPTS, PROGRESS_SECONDS, ArchiverWorker
 
 START = day_start("2026-11-23") + 5
 OLD = day_start("2026-11-20")
@@ -103,7 +103,7 @@ class Stage:
         link: Channel[ToChild] = stack.enter_context(closing(Channel(theirs, ToChild)))
         revision = SimpleNamespace(config=SimpleNamespace(logs=LOGS))
         context: Any = SimpleNamespace(boot=SimpleNamespace(workspace=workspace, revision=revision))
-        self.archiver = Archiver(context, link, self.queue, self.clock)
+        self.archiver = ArchiverWorker(context, link, self.queue, self.clock)
 
     def log(self, rows: int, ts: int = OLD) -> None:
         """Append rows of an old day."""
