@@ -21,7 +21,7 @@ from nerve.maintenance.archiver import Archiver, archived_up_to, last_run
 from nerve.processes.child import ChildContext
 from nerve.processes.messages import ArchiveNow, ArchiverReport, ArchiveSettings, Finish, GetReport, Ready, ToChild
 from nerve.store import ArchiveRun, LogReader, PurgeOrder
-from workers import bootstrap
+from nerve.workers import bootstrap
 
 logger = logging.getLogger("nerve.archiver")
 

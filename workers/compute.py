@@ -28,7 +28,7 @@ from nerve.runtime.loader import SenseLoader
 from nerve.runtime.log_handlers import EventHandler, GuardedHandler
 from nerve.runtime.runner import run_sense
 from nerve.store import SenseDatabases
-from workers import bootstrap
+from nerve.workers import bootstrap
 
 FINISH_SECONDS = 10.0
 """How long a worker that has been told to finish waits for its last acknowledgements; the kernel may be stricter."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from nerve.processes.child import ChildContext
-from workers import bootstrap
+from nerve.workers import bootstrap
 
 
 def main(context: ChildContext) -> None:

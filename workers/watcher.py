@@ -25,8 +25,8 @@ from nerve.reload.codebase import source_folders
 from nerve.reload.revision import Revision
 from nerve.reload.snapshot import Snapshot, read_snapshot
 from nerve.reload.update import applied, plan_update
+from nerve.workers import bootstrap
 from nerve.workspace import Workspace
-from workers import bootstrap
 
 logger = logging.getLogger("nerve.watcher")
 

@@ -23,7 +23,7 @@ from nerve.maintenance.orders import OrderExecutor
 from nerve.processes.child import ChildContext
 from nerve.processes.messages import Failed, Finish, GetReport, Ready, ToChild, WriterReport
 from nerve.store import LogWriter
-from workers import bootstrap
+from nerve.workers import bootstrap
 
 logger = logging.getLogger("nerve.writer")
 

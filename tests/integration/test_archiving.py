@@ -110,8 +110,8 @@ def test_whoever_asked_hears_how_far_it_is(aged: Engine) -> None:
     """From the archiver through the kernel; here with no pause between one word and the next."""
     aged.config("senses: {}\nlogs: {retention: 60d}\n")
     aged.prelude = (
-        "import nerve.cli.progress, workers.archiver\n"
-        "nerve.cli.progress.LINE_SECONDS = workers.archiver.PROGRESS_SECONDS = 0.0\n"
+        "import nerve.cli.progress, nerve.workers.archiver\n"
+        "nerve.cli.progress.LINE_SECONDS = nerve.workers.archiver.PROGRESS_SECONDS = 0.0\n"
     )
     aged.start()
     found = aged.run("archive", "--retention", "30d")

@@ -169,7 +169,7 @@ def test_nerve_stop_returns_when_it_has_stopped(engine: Engine) -> None:
 def test_a_service_that_talks_nonsense_is_killed_and_replaced(engine: Engine) -> None:
     """What an archiver sends that is no message costs the archiver, not the engine."""
     engine.prelude = """
-import os, workers.archiver as archiver
+import os, nerve.workers.archiver as archiver
 serve = archiver.Archiver.serve
 def talk_nonsense_once(self):
     try:

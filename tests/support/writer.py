@@ -19,8 +19,8 @@ from nerve.events.model import ErrorDetail, LogEvent
 from nerve.ipc.channel import Channel
 from nerve.processes.messages import ArchiveNow, Finish, FromChild, GetReport
 from nerve.store import ArchiveRun
+from nerve.workers.writer import Writer
 from support.eventqueue import MemoryLog, listen, tend
-from workers.writer import Writer
 
 A_WHILE = 100.0
 """Longer than anything but a vanished producer is remembered, in seconds."""

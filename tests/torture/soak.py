@@ -43,7 +43,7 @@ MEMORY_SECONDS = 2.0
 POSITIONS = 25
 """More producers than live, or have been killed within the time for which they are remembered."""
 
-PRELUDE = f"from workers import writer; writer.LANE_MEMORY_SECONDS = {MEMORY_SECONDS}"
+PRELUDE = f"from nerve.workers import writer; writer.LANE_MEMORY_SECONDS = {MEMORY_SECONDS}"
 
 TICKING = "def compute(ctx):\n    return {'at': ctx.trigger.scheduled_ts}\n"
 FAILING = "def compute(ctx):\n    raise ValueError(f'at {ctx.trigger.scheduled_ts}')\n"

@@ -25,8 +25,8 @@ from nerve.processes.child import Boot, Role
 from nerve.processes.services import Roles
 from nerve.reload.revision import Revision, initial_revision
 from nerve.store import Filter, LogReader
+from nerve.workers import archiver, compute, diagnostics, watcher, writer
 from nerve.workspace import Workspace
-from workers import archiver, compute, diagnostics, watcher, writer
 
 PREDECESSOR_SECONDS = 5.0
 """How long a start waits for the writer of an engine that was killed: it is still draining."""

@@ -34,9 +34,9 @@ from nerve.processes.messages import (
 from nerve.store import LogWriter
 from nerve.store.archive.export import ROWS_AT_ONCE
 from nerve.store.utc_days import DAY_MS, day_start
+from nerve.workers import archiver as archiver_module
+from nerve.workers.archiver import ORDER_ATTEMPTS, PROGRESS_SECONDS, ArchiverWorker
 from nerve.workspace import Workspace
-from workers import archiver as archiver_module
-from workers.archiver import ORDER_ATTEMPTS, PROGRESS_SECONDS, ArchiverWorker
 
 START = day_start("2026-11-23") + 5
 OLD = day_start("2026-11-20")

@@ -15,7 +15,7 @@ from nerve.ipc.channel import Channel
 from nerve.processes.messages import Finish, FromChild, Run, ToChild
 from nerve.processes.prefetch import Prefetch
 from nerve.runtime.interruption import Interrupter
-from workers.compute import ComputeWorker
+from nerve.workers.compute import ComputeWorker
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux keeps packets apart in a pipe")
 

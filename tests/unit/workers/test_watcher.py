@@ -25,8 +25,8 @@ from nerve.processes.messages import Finish, FromChild, Ready, Rescan, ToChild, 
 from nerve.reload.revision import Revision, initial_revision
 from nerve.reload.snapshot import read_snapshot
 from nerve.reload.update import Update, applied, plan_update, unpacked
+from nerve.workers.watcher import Watcher
 from nerve.workspace import Workspace
-from workers.watcher import Watcher
 
 # watchdog says this of a folder that it finds twice while it is being made, and goes on with it.
 pytestmark = pytest.mark.filterwarnings("ignore:Callback with id:RuntimeWarning")

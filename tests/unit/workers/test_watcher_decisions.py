@@ -10,8 +10,8 @@ import pytest
 
 from nerve.config.config import Config, SenseConfig
 from nerve.reload.revision import Revision
+from nerve.workers.watcher import LONGEST_SECONDS, QUIET_SECONDS, ChangeBurst, Wakeup, WatchedFolder, places
 from nerve.workspace import Workspace
-from workers.watcher import LONGEST_SECONDS, QUIET_SECONDS, ChangeBurst, Wakeup, WatchedFolder, places
 
 
 @pytest.fixture

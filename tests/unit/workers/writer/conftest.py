@@ -9,7 +9,7 @@ import pytest
 from support.eventqueue import short_folder
 from support.writer import A_WHILE, ManualClock, Stage
 
-from workers.writer import DISK_RETRY_SECONDS
+from nerve.workers.writer import DISK_RETRY_SECONDS
 
 
 @pytest.fixture

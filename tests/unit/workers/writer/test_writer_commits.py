@@ -10,8 +10,8 @@ from support.writer import A_WHILE, Stage
 
 from nerve.eventqueue import group_commit as grouping
 from nerve.eventqueue.group_commit import GROUP_SECONDS, group_seconds
-from workers import writer as writer_module
-from workers.writer import RATE_SECONDS, Rate
+from nerve.workers import writer as writer_module
+from nerve.workers.writer import RATE_SECONDS, Rate
 
 
 def test_the_rate_is_that_of_the_last_seconds() -> None:

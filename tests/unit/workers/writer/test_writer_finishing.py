@@ -12,8 +12,8 @@ from support.writer import Stage, vanish
 from nerve.clock import SystemClock
 from nerve.eventqueue import Lane, Purge
 from nerve.processes.messages import Finish
-from workers import writer as writer_module
-from workers.writer import ORPHAN_SECONDS
+from nerve.workers import writer as writer_module
+from nerve.workers.writer import ORPHAN_SECONDS
 
 
 def test_finishing_commits_whatever_was_sent(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,8 +12,8 @@ from support.writer import A_WHILE, Stage
 from nerve.errors import StoreError
 from nerve.eventqueue.group_commit import GROUP_SECONDS
 from nerve.processes.messages import Finish, GetReport, WriterReport
-from workers import writer as writer_module
-from workers.writer import DISK_RETRY_SECONDS, ORPHAN_SECONDS
+from nerve.workers import writer as writer_module
+from nerve.workers.writer import DISK_RETRY_SECONDS, ORPHAN_SECONDS
 
 
 def test_producers_wait_for_a_full_disk(stage: Stage, naps: list[Callable[[], object]]) -> None:

@@ -10,7 +10,7 @@ from support.writer import Stage, vanish
 
 from nerve.eventqueue import Lane
 from nerve.eventqueue.sender import RECONNECT_MS
-from workers.writer import FIRST_COMMIT_SECONDS, LANE_MEMORY_SECONDS, PATIENCE_SECONDS
+from nerve.workers.writer import FIRST_COMMIT_SECONDS, LANE_MEMORY_SECONDS, PATIENCE_SECONDS
 
 
 def test_a_new_writer_reads_before_it_commits(stage: Stage) -> None:
