@@ -227,7 +227,7 @@ class Kernel:
         config = after.config
         self._pool.limits = Limits(config.max_runs, config.max_rss)
         if config.logs != before.config.logs:
-            self._services.archive_by(config.logs)
+            self._services.set_logs_config(config.logs)
         if config.workers != before.config.workers and self._pinned is None:
             self._scale(config.workers, CONFIG_NAME)
 
