@@ -193,9 +193,9 @@ def _sense_path(home: Path, text: str) -> Path:
 
 def _reflexes(section: Value | None, senses: Mapping[str, SenseConfig]) -> list[ReflexConfig]:
     items = section.items() if section else []
-    reflexes = _named(items, [_reflex(item, senses) for item in items])
-    well_named = {name: sense for name, sense in senses.items() if _SENSE_NAME.fullmatch(name)}
-    for cycle in islice(unthrottled_cycles(well_named, reflexes), _MAX_CYCLES_SHOWN):
+    reflexes = _with_names(items, [_reflex(item, senses) for item in items])
+    valid_senses = {name: sense for name, sense in senses.items() if _SENSE_NAME.fullmatch(name)}
+    for cycle in islice(unthrottled_cycles(valid_senses, reflexes), _MAX_CYCLES_SHOWN):
         first = next(i for i, r in enumerate(reflexes) if r.sense == cycle[1] and cycle[0] in r.on)
         steps = " -> ".join(cycle)
         items[first].problem(
@@ -243,7 +243,7 @@ def _known_sense(senses: Collection[str], text: str) -> str:
     return text
 
 
-def _named(items: list[Value], reflexes: list[ReflexConfig]) -> list[ReflexConfig]:
+def _with_names(items: list[Value], reflexes: list[ReflexConfig]) -> list[ReflexConfig]:
     taken: dict[str, str] = {}
     for item, reflex in zip(items, reflexes, strict=True):
         if reflex.name in taken:

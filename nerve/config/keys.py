@@ -76,7 +76,7 @@ def key_names(section: type) -> tuple[str, ...]:
 
 
 def read_keys(section: type, values: Mapping[str, Value]) -> dict[str, Any]:
-    """Return the keys of a configuration class that the file gives, parsed; an invalid one has its default."""
+    """Return the parsed values of a configuration class's keys that are in the file; an invalid one has its default."""
     declared = {declared.name: declared for declared in fields(section)}
     names = (name for name in key_names(section) if name in values)
     return {name: _type_of(declared[name]).read(values[name], declared[name].default) for name in names}

@@ -60,5 +60,5 @@ LOGS_KEYS = key_names(LogsConfig)
 
 
 def read_logs(section: Value | None) -> LogsConfig:
-    """Return the section; what is wrong with it is recorded as a problem."""
+    """Return the section's configuration; an absent section has the defaults, and invalid values become problems."""
     return LogsConfig(**read_keys(LogsConfig, section.fields(LOGS_KEYS))) if section else LogsConfig()

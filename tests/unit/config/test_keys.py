@@ -16,7 +16,7 @@ Read = Callable[[str], Value]
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A configuration class with keys, and a field that is no key."""
+    """A configuration class with keys, and a field that is not a key."""
 
     pause: float = key(INTERVAL, 1.0)
     limit: int | None = key(SIZE, None)

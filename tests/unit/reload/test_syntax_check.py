@@ -27,7 +27,7 @@ NO_COMPUTE = Problem(1, "has no `compute`: add `def compute(ctx):`")
         "a, (compute, b) = 1, (2, 3)",
         "for compute in []: pass",
         "(compute := print)",
-        r"'\d'; compute = print  # what the compiler warns of is no problem",
+        r"'\d'; compute = print  # a compiler warning is not a problem",
         "\ufeffdef compute(ctx): ...",
         "# coding: latin-1\ndef compute(ctx): return 'é'",
     ],
