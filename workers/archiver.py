@@ -19,7 +19,7 @@ from nerve.ipc.channel import Channel
 from nerve.ipc.progress import ArchiveProgress
 from nerve.maintenance.archiver import Archiver, archived_up_to, last_run
 from nerve.processes.child import ChildContext
-from nerve.processes.messages import ArchiveNow, ArchiverReport, ArchiveSettings, Finish, GetReport, Ready, ToChild
+from nerve.processes.messages import ArchiveNow, ArchiverReport, Finish, GetReport, Ready, SetLogsConfig, ToChild
 from nerve.store import ArchiveRun, LogReader, PurgeOrder
 from nerve.workers import bootstrap
 
@@ -118,8 +118,8 @@ class ArchiverWorker:
                     self._link.send(self._report())
                 case ArchiveNow():
                     self._asked.append(message)
-                case ArchiveSettings():
-                    self._apply(message)
+                case SetLogsConfig(logs):
+                    self._set_config(logs)
                 case _:
                     logger.error("the kernel sent the archiver a %s", type(message).__name__)
 
@@ -132,10 +132,10 @@ class ArchiverWorker:
             self._next = self._clock.now() + self._logs.archive_interval
             self._archiving.run(self._logs, vacuum=False)
 
-    def _apply(self, new: ArchiveSettings) -> None:
-        """Take new settings: the next run is at once if there was none for as long as an interval is by now."""
+    def _set_config(self, logs: LogsConfig) -> None:
+        """Use a new configuration; the next run is at once if the last one is longer ago than the new interval."""
         last = self._next - self._logs.archive_interval
-        self._logs = settings_applied(self._logs, new)
+        self._logs = logs
         self._next = last + self._logs.archive_interval
 
     def _order(self, order: Order) -> int:
@@ -155,17 +155,6 @@ class ArchiverWorker:
         return ArchiverReport(
             last.ts if last else None, self._clock.stamp().ts + wait_ms, up_to, self._archiving.problems
         )
-
-
-def settings_applied(logs: LogsConfig, new: ArchiveSettings) -> LogsConfig:
-    """Give the settings as they are with the new ones."""
-    return replace(
-        logs,
-        retention=new.retention,
-        archive_interval=new.archive_interval,
-        compress=new.compress,
-        max_size=new.max_size,
-    )
 
 
 def main(context: ChildContext) -> None:

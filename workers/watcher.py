@@ -1,4 +1,4 @@
-"""The watcher: notices that nerve.yaml or a sense has changed on disk, and tells the kernel what that comes to."""
+"""The watcher: detects that nerve.yaml or a sense has changed on disk, and sends the kernel an update."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from watchdog import events as changed
+from watchdog import events as watchdog
 from watchdog.observers import Observer
 
 from nerve.clock import Clock, SystemClock
@@ -24,196 +24,208 @@ from nerve.processes.messages import Finish, Ready, Rescan, ToChild, UnwatchedFo
 from nerve.reload.codebase import source_folders
 from nerve.reload.revision import Revision
 from nerve.reload.snapshot import Snapshot, read_snapshot
-from nerve.reload.update import applied, plan_update
+from nerve.reload.update import Update, plan_update
 from nerve.workers import bootstrap
 from nerve.workspace import Workspace
 
 logger = logging.getLogger("nerve.watcher")
 
 QUIET_SECONDS = 0.05
-LONGEST_SECONDS = 0.25
+"""The files are read once nothing has changed for this long: one save is several events."""
 
-_CHANGES: list[type[changed.FileSystemEvent]] = [
-    changed.DirCreatedEvent,
-    changed.DirDeletedEvent,
-    changed.DirMovedEvent,
-    changed.FileClosedEvent,
-    changed.FileCreatedEvent,
-    changed.FileDeletedEvent,
-    changed.FileModifiedEvent,
-    changed.FileMovedEvent,
+LONGEST_SECONDS = 0.25
+"""They are read at the latest this long after the first change, for a file may change without a pause."""
+
+_CHANGE_EVENTS: list[type[watchdog.FileSystemEvent]] = [
+    watchdog.DirCreatedEvent,
+    watchdog.DirDeletedEvent,
+    watchdog.DirMovedEvent,
+    watchdog.FileClosedEvent,
+    watchdog.FileCreatedEvent,
+    watchdog.FileDeletedEvent,
+    watchdog.FileModifiedEvent,
+    watchdog.FileMovedEvent,
 ]
-"""All but reading: the watcher reads these files itself."""
+"""All events but those of reading, which the watcher itself would cause."""
 
 
 @dataclass(frozen=True, slots=True)
 class ChangeBurst:
-    """Changes that belong together: when the first and the last of them came, in monotonic seconds."""
+    """Changes that are handled together: the times of the first and the last of them, in monotonic seconds.
+
+    `not_before` is later than both while a file is being saved.
+    """
 
     first: float
     last: float
     not_before: float = -math.inf
 
     @property
-    def over_at(self) -> float:
-        """The moment to look at the files: after some quiet, or at last when there is none."""
+    def deadline(self) -> float:
+        """The time at which to read the files."""
         return max(self.not_before, min(self.last + QUIET_SECONDS, self.first + LONGEST_SECONDS))
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class WatchedFolder:
-    """A folder to watch: another folder at the same path (moved there, or checked out anew) is another place."""
+    """A folder to watch; a different folder at the same path, such as after a checkout, has another inode."""
 
     path: str
     inode: int
     recursive: bool
 
 
-class Wakeup(changed.FileSystemEventHandler):
-    """Rings, in the main thread's selector, whenever something has changed; it never blocks."""
+class Wakeup(watchdog.FileSystemEventHandler):
+    """Wakes the main thread's event loop when something has changed; it never blocks the observer's thread."""
 
     def __init__(self) -> None:
-        self._heard, self._rings = socket.socketpair()
-        self._heard.settimeout(0)
-        self._rings.settimeout(0)
+        self._receiver, self._sender = socket.socketpair()
+        self._receiver.settimeout(0)
+        self._sender.settimeout(0)
 
     def fileno(self) -> int:
-        """The descriptor that becomes readable."""
-        return self._heard.fileno()
+        """Return the descriptor that becomes readable."""
+        return self._receiver.fileno()
 
-    def on_any_event(self, _event: changed.FileSystemEvent) -> None:
-        """Ring (called in the observer's thread)."""
-        with suppress(BlockingIOError):  # it is ringing already
-            self._rings.send(b"!")
+    def on_any_event(self, _event: watchdog.FileSystemEvent) -> None:
+        """Wake the loop (called in the observer's thread)."""
+        with suppress(BlockingIOError):  # the buffer is full, so the loop will wake anyway
+            self._sender.send(b"!")
 
-    def silence(self) -> None:
-        """Stop ringing until the next change."""
+    def clear(self) -> None:
+        """Make the descriptor unreadable until the next change."""
         with suppress(BlockingIOError):
-            self._heard.recv(4096)
+            self._receiver.recv(4096)
+
+    def close(self) -> None:
+        """Close both ends."""
+        self._receiver.close()
+        self._sender.close()
 
 
 class Watcher:
-    """Looks at the files whenever they have changed, and sends what is to change in the engine."""
+    """Reads the files whenever they have changed, and sends the kernel an update."""
 
     def __init__(self, context: ChildContext, link: Channel[ToChild], clock: Clock) -> None:
         self._workspace = context.boot.workspace
         self._revision = context.boot.revision
         self._link = link
         self._clock = clock
-        self._bell = Wakeup()
+        self._wakeup = Wakeup()
         self._observer = Observer()
-        self._places: frozenset[WatchedFolder] = frozenset()
-        self._blind: tuple[str, ...] = ()
-        self._flurry: ChangeBurst | None = None
+        self._folders: frozenset[WatchedFolder] = frozenset()
+        self._unwatched: tuple[str, ...] = ()
+        self._burst: ChangeBurst | None = None
         self._requests: list[int] = []
         self._finishing = False
 
     def serve(self) -> None:
-        """Watch until told to finish, or until the kernel is gone."""
+        """Watch until the kernel says to finish, or is gone."""
         self._observer.start()
-        self._look(self._clock.now())
+        self._check_files(self._clock.now())
         self._link.send(Ready())
         loop = Loop()
-        loop.watch(self._link, self._obey)
-        loop.watch(self._bell, self._hear)
+        loop.watch(self._link, self._handle_messages)
+        loop.watch(self._wakeup, self._on_wakeup)
         while not (self._finishing or self._link.ended):
-            loop.wait(max(0.0, self._flurry.over_at - self._clock.now()) if self._flurry else None)
+            loop.wait(max(0.0, self._burst.deadline - self._clock.now()) if self._burst else None)
             now = self._clock.now()
-            if self._flurry and now >= self._flurry.over_at:
-                self._look(now)
+            if self._burst and now >= self._burst.deadline:
+                self._check_files(now)
 
-    def _hear(self) -> None:
-        self._bell.silence()
+    def _on_wakeup(self) -> None:
+        self._wakeup.clear()
         now = self._clock.now()
-        self._flurry = ChangeBurst(self._flurry.first if self._flurry else now, now)
+        self._burst = ChangeBurst(self._burst.first if self._burst else now, now)
 
-    def _obey(self) -> None:
+    def _handle_messages(self) -> None:
         for message in self._link.receive():
             match message:
                 case Finish():
                     self._finishing = True
                 case Rescan(request):
                     self._requests.append(request)
-                    self._look_soon(self._clock.now())
+                    self._check_soon(self._clock.now())
                 case _:
-                    logger.error("the kernel sent the watcher a %s", type(message).__name__)
+                    logger.error("the kernel sent the watcher an unexpected %s", type(message).__name__)
         self._link.flush()
 
-    def _look_soon(self, now: float) -> None:
-        self._flurry = ChangeBurst(self._flurry.first if self._flurry else now, now - QUIET_SECONDS)
+    def _check_soon(self, now: float) -> None:
+        self._burst = ChangeBurst(self._burst.first if self._burst else now, now - QUIET_SECONDS)
 
-    def _look(self, now: float) -> None:
-        """Compare the files with what is in force; the folders are watched before that, so that no change is missed."""
-        self._watch(places(self._workspace, self._revision))
-        disk = read_snapshot(self._workspace, self._revision)
-        flurry = self._flurry or ChangeBurst(now, now)
-        wait = disk.unsettled_seconds(self._clock.stamp().ts / 1000, now - flurry.first, self._revision)
-        self._flurry = replace(flurry, not_before=now + wait) if wait else None
-        if self._flurry is None:
+    def _check_files(self, now: float) -> None:
+        """Send what differs from the active revision; folders are watched first, so that no later change is missed."""
+        self._watch(folders_to_watch(self._workspace, self._revision))
+        snapshot = read_snapshot(self._workspace, self._revision)
+        burst = self._burst or ChangeBurst(now, now)
+        wait = snapshot.unsettled_seconds(self._clock.stamp().ts / 1000, now - burst.first, self._revision)
+        self._burst = replace(burst, not_before=now + wait) if wait else None
+        if self._burst is None:
             for request in self._requests or (None,):
-                self._update(disk, now, request)
+                self._send_update(snapshot, now, request)
             self._requests.clear()
 
-    def _update(self, disk: Snapshot, now: float, request: int | None) -> None:
-        update = plan_update(self._revision, disk, home=self._workspace.home, request=request)
-        if update.is_empty and request is None:
+    def _send_update(self, snapshot: Snapshot, now: float, request: int | None) -> None:
+        delta = plan_update(self._revision, snapshot, home=self._workspace.home, force=request is not None)
+        if delta.is_empty and request is None:
             return
-        self._revision = applied(self._revision, update)
-        self._link.send(update)
-        if update.config:
-            self._look_soon(now)  # its senses may lie in folders that are not watched yet
+        # The kernel applies the same delta to the same revision; the next update is planned before it could answer.
+        self._revision = self._revision.apply(delta)
+        self._link.send(Update.pack(delta, request))
+        if delta.config:
+            self._check_soon(now)  # its senses may be in folders that are not watched yet
 
-    def _watch(self, wanted: frozenset[WatchedFolder]) -> None:
-        if wanted == self._places:
+    def _watch(self, folders: frozenset[WatchedFolder]) -> None:
+        if folders == self._folders:
             return
         self._observer.unschedule_all()
-        self._places = wanted
-        blind = tuple(line for place in sorted(wanted) if (line := self._fail_to_watch(place)))
-        if blind != self._blind:
-            self._blind = blind
-            self._link.send(UnwatchedFolders(blind))
+        self._folders = folders
+        unwatched = tuple(line for folder in sorted(folders) if (line := self._watch_folder(folder)))
+        if unwatched != self._unwatched:
+            self._unwatched = unwatched
+            self._link.send(UnwatchedFolders(unwatched))
 
-    def _fail_to_watch(self, place: WatchedFolder) -> str | None:
-        """Watch a folder; gives a line when the system has no room for that."""
+    def _watch_folder(self, folder: WatchedFolder) -> str | None:
+        """Watch a folder; return a line with the reason if the system refuses, such as at the inotify limit."""
         try:
-            self._observer.schedule(self._bell, place.path, recursive=place.recursive, event_filter=_CHANGES)
+            self._observer.schedule(self._wakeup, folder.path, recursive=folder.recursive, event_filter=_CHANGE_EVENTS)
         except OSError as error:
-            logger.warning("can't watch %s: %s", place.path, error.strerror)
-            return f"{place.path} ({error.strerror})"
+            logger.warning("can't watch %s: %s", folder.path, error.strerror)
+            return f"{folder.path} ({error.strerror})"
         return None
 
 
-def places(workspace: Workspace, revision: Revision) -> frozenset[WatchedFolder]:
-    """Give the folders in which a change matters: of nerve.yaml, of the senses, and of each sense kept elsewhere."""
-    flat = {workspace.home, workspace.config_path.resolve().parent}
-    flat |= {Path(sense.path).parent for sense in revision.config.senses.values()}
-    deep = workspace.senses_dir.resolve()
-    flat |= {folder.resolve() for folder in source_folders(workspace.senses_dir)}  # links may lead elsewhere
-    flat = {place for folder in flat if not (place := _nearest(folder)).is_relative_to(deep)}
-    return frozenset((*_existing(flat, recursive=False), *_existing({deep}, recursive=True)))
+def folders_to_watch(workspace: Workspace, revision: Revision) -> frozenset[WatchedFolder]:
+    """Return the folders in which a change matters: of nerve.yaml, of the senses, and of each sense kept elsewhere."""
+    senses = workspace.senses_dir.resolve()
+    others = {workspace.home, workspace.config_path.resolve().parent}
+    others |= {Path(sense.path).parent for sense in revision.config.senses.values()}
+    others |= {folder.resolve() for folder in source_folders(workspace.senses_dir)}  # a link may lead out of `senses`
+    others = {nearest for folder in others if not (nearest := _nearest_existing(folder)).is_relative_to(senses)}
+    return frozenset((*_watched(others, recursive=False), *_watched({senses}, recursive=True)))
 
 
-def _existing(folders: Iterable[Path], *, recursive: bool) -> Iterable[WatchedFolder]:
+def _watched(folders: Iterable[Path], *, recursive: bool) -> Iterable[WatchedFolder]:
     for folder in folders:
         with suppress(OSError):
             yield WatchedFolder(str(folder), folder.stat().st_ino, recursive)
 
 
-def _nearest(folder: Path) -> Path:
-    """Give the folder itself, or the nearest one above it that is there: in that, its coming will be a change."""
+def _nearest_existing(folder: Path) -> Path:
+    """Return the folder, or its nearest existing parent, in which creating it will be a change."""
     return next((place for place in (folder, *folder.parents) if place.is_dir()), folder)
 
 
-def _end_at_once(failure: threading.ExceptHookArgs) -> None:
-    """End when a thread of the observer fails: it would be deaf from then on, and the next watcher is not."""
-    logger.error("watching failed, and begins anew: %s: %s", failure.exc_type.__name__, failure.exc_value)
+def _exit_at_once(failure: threading.ExceptHookArgs) -> None:
+    """Exit if a thread of the observer fails: it would notice no change from then on, but a new watcher will."""
+    logger.error("the file watcher failed; restarting it: %s: %s", failure.exc_type.__name__, failure.exc_value)
     os._exit(1)
 
 
 def main(context: ChildContext) -> None:
-    """Watch until told to finish, or until the kernel is gone (child)."""
+    """Watch until the kernel says to finish, or is gone (child)."""
     link = bootstrap.enter(context)
-    threading.excepthook = _end_at_once
-    # A folder that comes and goes quickly is found twice; that is no news, and must not end a thread under -W error.
+    threading.excepthook = _exit_at_once
+    # watchdog warns of a folder that it finds twice because it came and went; under -W error that would end a thread.
     warnings.filterwarnings("ignore", message="Callback with id")
     Watcher(context, link, SystemClock()).serve()

@@ -1,1 +1,1 @@
-"""nerve.yaml: what it means, how it is read, and how two of it differ."""
+"""nerve.yaml: its keys, reading it, and comparing two versions of it."""

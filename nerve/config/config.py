@@ -1,4 +1,4 @@
-"""nerve.yaml to a frozen Config, or to a ConfigError that tells every problem in it, each with its line."""
+"""nerve.yaml, read into a frozen Config; all problems of the file are in one ConfigError, each with its line."""
 
 from __future__ import annotations
 
@@ -10,48 +10,79 @@ from functools import partial
 from graphlib import CycleError, TopologicalSorter
 from itertools import count, islice, pairwise
 from pathlib import Path
-from typing import TypeVar
 
-from nerve.config.logs_section import LogsConfig, parse_interval, read_logs
-from nerve.config.yaml_reader import Value, load_yaml, quoted, read, unknown
+from nerve.config.keys import (
+    DURATION,
+    DURATION_OR_ZERO,
+    INTERVAL,
+    LABEL,
+    Single,
+    key,
+    key_names,
+    list_key,
+    parse_label,
+    read_keys,
+)
+from nerve.config.logs_section import LogsConfig, read_logs
+from nerve.config.yaml_reader import Value, load_yaml, quoted, unknown
 from nerve.errors import ConfigError
-from nerve.units import format_duration, format_size, parse_duration, parse_size
+from nerve.units import format_duration, format_size, parse_size
 
 MAX_WORKERS = 64
+MIN_RSS_LIMIT = 64 * 1024**2  # bytes; an idle worker has about half of that
 
 _SENSE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,99}")
-_CYCLES_SHOWN = 10
-_NO_WORKFLOWS = "nerve runs senses, not workflows: a workflow is several reflexes, chained with `on`"
+_MAX_CYCLES_SHOWN = 10
+_NO_WORKFLOWS = "nerve runs senses, not workflows: write several reflexes, and chain them with `on`"
 
-MIN_RSS_LIMIT = 64 * 1024**2  # bytes
 
-T = TypeVar("T")
+def parse_workers(text: str) -> int:
+    """Return a number of workers; raises ValueError, with one sentence for the reader, unless it is 1 to 64."""
+    if not re.fullmatch(r"[0-9]{1,4}", text) or not 1 <= int(text) <= MAX_WORKERS:
+        raise ValueError(f"{quoted(text)} is not a number of workers: use a whole number from 1 to {MAX_WORKERS}")
+    return int(text)
+
+
+def _parse_max_runs(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,15}", text) or not int(text):
+        raise ValueError(f"{quoted(text)} is not a number of runs: use a whole number, at least 1")
+    return int(text)
+
+
+def _parse_max_rss(text: str) -> int:
+    size = parse_size(text)
+    if size < MIN_RSS_LIMIT:
+        raise ValueError(f"{quoted(text)} is too small: a worker needs at least {format_size(MIN_RSS_LIMIT)}")
+    return size
 
 
 @dataclass(frozen=True, slots=True)
 class SenseConfig:
-    """One sense: `path` is absolute, without symlinks; `throttle`, `timeout` and `grace_period` are seconds."""
+    """One sense: `path` is absolute, without symlinks; `throttle`, `timeout` and `grace_period` are seconds.
+
+    The scheduler's `SenseRule` has only the part that decides when the sense may start.
+    """
 
     name: str
     path: str
-    group: str | None = None
-    throttle: float | None = None
-    timeout: float = 30.0
-    grace_period: float = 5.0
+    group: str | None = key(LABEL, None)
+    throttle: float | None = key(DURATION, None)
+    timeout: float = key(DURATION, 30.0)
+    grace_period: float = key(DURATION_OR_ZERO, 5.0)
 
 
 @dataclass(frozen=True, slots=True)
 class ReflexConfig:
-    """When a sense runs: every `interval` seconds, or else whenever one of the senses in `on` has signalled."""
+    """When a sense runs: every `interval` seconds, or else whenever one of the senses in `on` has signalled.
+
+    The scheduler's `Reflex` has an `offset` besides, which spreads the first ticks of many reflexes over time: it
+    depends on the position in the file, so it is not part of what is compared to find changed reflexes.
+    """
 
     name: str
     sense: str
-    interval: float | None = None
-    on: tuple[str, ...] = ()
-
-
-def _default_workers() -> int:
-    return min(os.cpu_count() or 1, MAX_WORKERS)
+    interval: float | None = key(INTERVAL, None)
+    on: tuple[str, ...] = list_key(LABEL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +92,18 @@ class Config:
     A worker that has done `max_runs` runs, or has more than `max_rss` bytes of memory after one, is replaced.
     """
 
-    workers: int = field(default_factory=_default_workers)
-    shutdown_timeout: float = 4.0
-    max_runs: int | None = None
-    max_rss: int | None = None
+    workers: int = key(Single(parse_workers), min(os.cpu_count() or 1, MAX_WORKERS))
+    shutdown_timeout: float = key(DURATION, 4.0)
+    max_runs: int | None = key(Single(_parse_max_runs), None)
+    max_rss: int | None = key(Single(_parse_max_rss, format_size), None)
     senses: Mapping[str, SenseConfig] = field(default_factory=dict)
     reflexes: tuple[ReflexConfig, ...] = ()
     logs: LogsConfig = field(default_factory=LogsConfig)
+
+
+CONFIG_KEYS = (*key_names(Config), "senses", "reflexes", "logs")
+SENSE_KEYS = ("path", *key_names(SenseConfig))
+REFLEX_KEYS = ("name", "kind", "sense", *key_names(ReflexConfig))
 
 
 def load_config(path: Path) -> Config:
@@ -83,19 +119,12 @@ def load_config(path: Path) -> Config:
     return config
 
 
-def parse_workers(text: str) -> int:
-    """Read a number of workers; raises ValueError, with one sentence for the reader, unless it is 1 to 64."""
-    if not re.fullmatch(r"[0-9]{1,4}", text) or not 1 <= int(text) <= MAX_WORKERS:
-        raise ValueError(f"{quoted(text)} is not a number of workers: use a whole number from 1 to {MAX_WORKERS}")
-    return int(text)
-
-
 def unthrottled_cycles(
     senses: Mapping[str, SenseConfig], reflexes: Iterable[ReflexConfig]
 ) -> Iterator[tuple[str, ...]]:
-    """Find the cycles of senses that signal each other without a throttle on any: (a, b, a) for a -> b -> a.
+    """Return the cycles of senses that signal each other without a throttle on any: (a, b, a) for a -> b -> a.
 
-    Those that share a step with one already found are found only once that one is gone.
+    Of cycles that share a step, only the first is found.
     """
     free = {name: position for position, (name, sense) in enumerate(senses.items()) if sense.throttle is None}
     sources: dict[str, dict[str, None]] = {name: {} for name in free}
@@ -118,17 +147,13 @@ def _cycle(sources: Mapping[str, Iterable[str]]) -> list[str]:
 
 
 def _config(root: Value, home: Path) -> Config:
-    fields = root.fields(("workers", "shutdown_timeout", "max_runs", "max_rss", "senses", "reflexes", "logs"))
-    default = Config()
-    senses = _senses(fields.get("senses"), home)
+    values = root.fields(CONFIG_KEYS)
+    senses = _senses(values.get("senses"), home)
     return Config(
-        workers=read(fields, "workers", parse_workers, default.workers),
-        shutdown_timeout=read(fields, "shutdown_timeout", parse_duration, default.shutdown_timeout),
-        max_runs=read(fields, "max_runs", _parse_max_runs, None),
-        max_rss=read(fields, "max_rss", _parse_max_rss, None),
+        **read_keys(Config, values),
         senses=senses,
-        reflexes=tuple(_reflexes(fields.get("reflexes"), senses)),
-        logs=read_logs(fields.get("logs")),
+        reflexes=tuple(_reflexes(values.get("reflexes"), senses)),
+        logs=read_logs(values.get("logs")),
     )
 
 
@@ -138,24 +163,18 @@ def _senses(section: Value | None, home: Path) -> dict[str, SenseConfig]:
 
 
 def _sense(name: str, value: Value, home: Path) -> SenseConfig:
-    fields = value.fields(("path", "group", "throttle", "timeout", "grace_period"))
-    default = SenseConfig(name, "")
+    values = value.fields(SENSE_KEYS)
     path = home
     if not _SENSE_NAME.fullmatch(name):
-        value.problem("a sense's name is 1 to 100 of a-z, 0-9, - and _, the first of them a letter or digit")
-    elif "path" in fields:
-        path = fields["path"].parsed(partial(_sense_path, home), home)
+        value.problem("is not a valid sense name: use 1 to 100 of a-z, 0-9, - and _, and begin with a letter or digit")
+    elif "path" in values:
+        path = values["path"].parsed(partial(_sense_path, home), home)
     else:
         path = value.checked(f"senses/{name.replace('-', '_')}.py", partial(_sense_path, home), home)
-    throttle = fields.get("throttle")
-    return SenseConfig(
-        name=name,
-        path=str(path),
-        group=read(fields, "group", _parse_label, None),
-        throttle=throttle.parsed(parse_duration, 1.0) if throttle else None,  # a bad one is no lack of one
-        timeout=read(fields, "timeout", parse_duration, default.timeout),
-        grace_period=read(fields, "grace_period", partial(parse_duration, allow_zero=True), default.grace_period),
-    )
+    settings = read_keys(SenseConfig, values)
+    if "throttle" in values and settings["throttle"] is None:
+        settings["throttle"] = 1.0  # an invalid throttle must not also be reported as a cycle without one
+    return SenseConfig(name, str(path), **settings)
 
 
 def _sense_path(home: Path, text: str) -> Path:
@@ -172,56 +191,40 @@ def _sense_path(home: Path, text: str) -> Path:
     return path
 
 
-def _parse_label(text: str) -> str:
-    if not text.isprintable() or not 1 <= len(text) <= 100:
-        raise ValueError(f"{quoted(text)} is not a name: use 1 to 100 printable characters")
-    return text
-
-
-def _parse_max_runs(text: str) -> int:
-    if not re.fullmatch(r"[0-9]{1,15}", text) or not int(text):
-        raise ValueError(f"{quoted(text)} is not a number of runs: use a whole number from 1 on")
-    return int(text)
-
-
-def _parse_max_rss(text: str) -> int:
-    size = parse_size(text)
-    if size < MIN_RSS_LIMIT:
-        raise ValueError(f"{quoted(text)} is too small: a worker needs {format_size(MIN_RSS_LIMIT)} to begin with")
-    return size
-
-
 def _reflexes(section: Value | None, senses: Mapping[str, SenseConfig]) -> list[ReflexConfig]:
     items = section.items() if section else []
-    reflexes = _named(items, [_reflex(item, senses) for item in items])
-    well_named = {name: sense for name, sense in senses.items() if _SENSE_NAME.fullmatch(name)}
-    for cycle in islice(unthrottled_cycles(well_named, reflexes), _CYCLES_SHOWN):
+    reflexes = _with_names(items, [_reflex(item, senses) for item in items])
+    valid_senses = {name: sense for name, sense in senses.items() if _SENSE_NAME.fullmatch(name)}
+    for cycle in islice(unthrottled_cycles(valid_senses, reflexes), _MAX_CYCLES_SHOWN):
         first = next(i for i, r in enumerate(reflexes) if r.sense == cycle[1] and cycle[0] in r.on)
-        way = " -> ".join(cycle)
-        items[first].problem(f"the cycle {way} would never rest: give one of its senses a `throttle`")
+        steps = " -> ".join(cycle)
+        items[first].problem(
+            f"the cycle {steps} has no throttle and would run forever: give one of its senses a `throttle`"
+        )
     return reflexes
 
 
 def _reflex(item: Value, senses: Collection[str]) -> ReflexConfig:
-    fields = item.fields(("name", "kind", "sense", "interval", "on"), unadvised=("workflow",))
-    if "workflow" in fields:
-        fields["workflow"].problem(_NO_WORKFLOWS)
+    values = item.fields(REFLEX_KEYS, unadvised=("workflow",))
+    if "workflow" in values:
+        values["workflow"].problem(_NO_WORKFLOWS)
     elif item.is_mapping:
-        _check_complete(item, fields)
-    read(fields, "kind", _parse_kind, "sense")
+        _check_complete(item, values)
+    if "kind" in values:
+        values["kind"].parsed(_parse_kind, "sense")
     parse_sense = partial(_known_sense, senses)
-    sources = fields["on"].items(or_single=True, needed=True) if "on" in fields else []
+    sources = values["on"].items(or_single=True, needed=True) if "on" in values else []
     return ReflexConfig(
-        name=read(fields, "name", _parse_label, ""),
-        sense=read(fields, "sense", parse_sense, ""),
-        interval=read(fields, "interval", parse_interval, None),
+        name=values["name"].parsed(parse_label, "") if "name" in values else "",
+        sense=values["sense"].parsed(parse_sense, "") if "sense" in values else "",
+        interval=INTERVAL.read(values["interval"], None) if "interval" in values else None,
         on=tuple(dict.fromkeys(source.parsed(parse_sense, "") for source in sources)),
     )
 
 
 def _check_complete(item: Value, fields: Collection[str]) -> None:
     if "sense" not in fields:
-        item.problem("names no sense: add `sense: NAME`")
+        item.problem("has no sense: add `sense: NAME`")
     if "interval" in fields and "on" in fields:
         item.problem("has both `interval` and `on`: keep one of them, or make two reflexes")
     if "interval" not in fields and "on" not in fields:
@@ -240,11 +243,11 @@ def _known_sense(senses: Collection[str], text: str) -> str:
     return text
 
 
-def _named(items: list[Value], reflexes: list[ReflexConfig]) -> list[ReflexConfig]:
+def _with_names(items: list[Value], reflexes: list[ReflexConfig]) -> list[ReflexConfig]:
     taken: dict[str, str] = {}
     for item, reflex in zip(items, reflexes, strict=True):
         if reflex.name in taken:
-            item.problem(f"the name {quoted(reflex.name)} is already that of {taken[reflex.name]}: choose another")
+            item.problem(f"the name {quoted(reflex.name)} is already used by {taken[reflex.name]}: choose another")
         elif reflex.name:
             taken[reflex.name] = item.where
     named = []

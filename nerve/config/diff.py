@@ -1,4 +1,4 @@
-"""Two configurations compared: what changes from one to the other, in one short sentence each; pure."""
+"""The differences between two configurations, each as one short sentence; pure."""
 
 from __future__ import annotations
 
@@ -7,15 +7,13 @@ from dataclasses import fields
 from typing import Any
 
 from nerve.config.config import Config
-from nerve.units import format_duration, format_size
-
-_SIZES = frozenset({"max_payload", "max_rss", "max_size"})
+from nerve.config.keys import show_value
 
 
 def changes(old: Config, new: Config, pinned_workers: int | None = None) -> tuple[str, ...]:
-    """Tell what is different in `new`, in the order of the file: `sense cpu: throttle none -> 5s`.
+    """Return what is different in `new`, in the order of the file: `sense cpu: throttle none -> 5s`.
 
-    `pinned_workers` is their number where that is not the configuration's to say.
+    `pinned_workers` is the number of workers if the configuration doesn't decide it.
     """
     top = _between(old, new, leave_out=("senses", "reflexes", "logs"))
     note = f" (stays {pinned_workers}: --workers or $NERVE_WORKERS wins)"
@@ -37,22 +35,8 @@ def _entries(noun: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> Itera
 
 
 def _between(old: Any, new: Any, leave_out: tuple[str, ...] = ()) -> Iterator[str]:
-    """Compare two dataclasses of the same kind, field by field."""
+    """Compare two instances of one configuration class, field by field."""
     for field in fields(new):
         before, after = getattr(old, field.name), getattr(new, field.name)
         if before != after and field.name not in leave_out:
-            yield f"{field.name} {_shown(field.name, before)} -> {_shown(field.name, after)}"
-
-
-def _shown(name: str, value: object) -> str:
-    match value:
-        case None | ():
-            return "none"
-        case float():
-            return format_duration(value)
-        case int() if name in _SIZES:
-            return format_size(value)
-        case tuple():
-            return ", ".join(map(str, value))
-        case _:
-            return str(value)
+            yield f"{field.name} {show_value(field, before)} -> {show_value(field, after)}"

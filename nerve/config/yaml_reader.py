@@ -1,15 +1,15 @@
-"""YAML with its places: each value knows its line and the keys that lead to it, and what is wrong with it is gathered.
+"""YAML with positions: each value knows its line and the keys that lead to it, and problems are collected.
 
-Values are read from YAML's nodes and taken as written: a name such as `on` or `no`, which YAML 1.1 has for a
-boolean, stays a name, and `1:30` does not turn into 90. Only as much as a reader asks for is ever looked at, so
-aliases that contain themselves, or multiply, cost nothing.
+Values are read from YAML's nodes, as written: a name such as `on` or `no`, which is a boolean in YAML 1.1, stays a
+name, and `1:30` does not become 90. Nodes are expanded only where a caller reads them, so aliases that contain
+themselves, or multiply, cost nothing.
 """
 
 from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -19,37 +19,38 @@ import yaml
 from nerve.errors import ConfigError
 
 T = TypeVar("T")
+D = TypeVar("D")
 
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml's is ten times faster, but not on every machine
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times faster, but PyYAML may lack libyaml
 _NULL = "tag:yaml.org,2002:null"
 _MERGE = "tag:yaml.org,2002:merge"
-_DEEPEST = 100
+_MAX_DEPTH = 100
 _PLAIN_KEY = re.compile(r"[A-Za-z0-9_-]{1,60}")
 
 
 class Problems:
-    """Gathers what is wrong with one file, to tell all of it at once."""
+    """Collects the problems of one file, so that all are reported at once."""
 
     def __init__(self, file: str) -> None:
         self._file = file
         self._found: list[tuple[int, str]] = []
 
     def add(self, line: int, where: str, text: str) -> None:
-        """Note a problem in `line` (counted from 1), at the keys `where` ("" for the file as a whole)."""
+        """Record a problem in `line` (from 1), at the keys `where` ("" for the file as a whole)."""
         self._found.append((line, f"{where}: {text}" if where else text))
 
     def lines(self) -> tuple[str, ...]:
-        """All problems, each `file:line: keys: what is wrong`, in the order of their lines."""
+        """Return all problems, each `file:line: keys: what is wrong`, in the order of their lines."""
         in_order = sorted(self._found, key=lambda found: found[0])
         return tuple(f"{self._file}:{line}: {text}" for line, text in in_order)
 
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """A value of the file: its node, the line that it is given in (from 1) and the keys that lead to it.
+    """A value of the file: its node, its line (from 1) and the keys that lead to it.
 
-    Its methods read it as one thing or another. Where it is something else, they note a problem and give
-    something empty, so that reading goes on and finds the other problems too.
+    Each method reads it as one kind of value. If it is of another kind, the method records a problem and returns
+    something empty, so that the caller goes on and finds the other problems too.
     """
 
     node: yaml.Node
@@ -59,30 +60,30 @@ class Value:
 
     @property
     def is_mapping(self) -> bool:
-        """Whether entries() can read it: a mapping, or an absent value, which is an empty one."""
+        """Whether entries() can read it: it is a mapping, or absent, which counts as an empty one."""
         return self._is_null() or isinstance(self.node, yaml.MappingNode)
 
     def problem(self, text: str) -> None:
-        """Note what is wrong with this value."""
+        """Record a problem of this value."""
         self.problems.add(self.line, self.where, text)
 
     def text(self) -> str | None:
-        """Read a single value, as written; None if it is none."""
+        """Return a single value as written; None, with a problem, if it is something else."""
         if self._is_null():
-            self.problem("has no value: give it one, or remove the key")
+            self.problem("has no value: add one, or remove the key")
         elif isinstance(self.node, yaml.ScalarNode):
             return str(self.node.value)
         else:
             self.problem(f"must be a single value, not {self._described()}")
         return None
 
-    def parsed(self, parse: Callable[[str], T], stand_in: T) -> T:
-        """Read a single value with `parse`, whose ValueError becomes a problem; `stand_in` where there is none."""
+    def parsed(self, parse: Callable[[str], T], stand_in: D) -> T | D:
+        """Return a single value as `parse` reads it; its ValueError becomes a problem, and `stand_in` is returned."""
         text = self.text()
         return stand_in if text is None else self.checked(text, parse, stand_in)
 
-    def checked(self, text: str, parse: Callable[[str], T], stand_in: T) -> T:
-        """Parse `text` on behalf of this value, as if it were what is written there."""
+    def checked(self, text: str, parse: Callable[[str], T], stand_in: D) -> T | D:
+        """Return what `parse` makes of `text`, as if it were written here."""
         try:
             return parse(text)
         except ValueError as error:
@@ -90,10 +91,13 @@ class Value:
             return stand_in
 
     def items(self, *, or_single: bool = False, needed: bool = False) -> list[Value]:
-        """Read a list (or, where allowed, a single value as a list of one); an absent one is empty."""
+        """Return the items of a list, or with `or_single` a single value as the only item; an absent list is empty.
+
+        With `needed`, an empty one is a problem.
+        """
         if self._is_null() or (isinstance(self.node, yaml.SequenceNode) and not self.node.value):
             if needed:
-                self.problem("is empty: give it at least one item")
+                self.problem("is empty: add at least one item")
             return []
         if isinstance(self.node, yaml.SequenceNode):
             return [
@@ -106,7 +110,7 @@ class Value:
         return []
 
     def entries(self) -> dict[str, Value]:
-        """Read a mapping, with what it merges (`<<: *other`); an absent one is empty."""
+        """Return the entries of a mapping, including those that it merges (`<<: *other`); an absent one is empty."""
         if self._is_null():
             return {}
         if not isinstance(self.node, yaml.MappingNode):
@@ -121,7 +125,7 @@ class Value:
         return entries
 
     def fields(self, known: Collection[str], *, unadvised: Collection[str] = ()) -> dict[str, Value]:
-        """Read a mapping that has only `known` keys, or `unadvised` ones, which no message recommends.
+        """Return the entries of a mapping that has only `known` keys, or `unadvised` ones, which no message suggests.
 
         Any other key is a problem, and left out.
         """
@@ -149,9 +153,9 @@ class Value:
                 self.problems.add(line, self.where, "a key must be a single value, not a list or a mapping")
             elif key.tag == _MERGE:
                 if not all(isinstance(source, yaml.MappingNode) for source in _sources(node)):
-                    self.problems.add(line, self.where, "`<<` must be given a mapping, or a list of mappings")
+                    self.problems.add(line, self.where, "`<<` must be a mapping, or a list of mappings")
             elif key.value in lines:
-                text = f"{quoted(key.value)} is given twice (first in line {lines[key.value]}): keep one of them"
+                text = f"{quoted(key.value)} is defined twice (first in line {lines[key.value]}): remove one"
                 self.problems.add(line, self.where, text)
             else:
                 lines[key.value] = line
@@ -170,9 +174,9 @@ class Value:
 
 
 def load_yaml(path: Path) -> Value:
-    """Read a file's one document; an empty file gives an absent value.
+    """Return the only document of a file; an empty file has an absent value.
 
-    Raises ConfigError, with its one problem, where the file can't be read, is not UTF-8 or is not YAML.
+    Raises ConfigError, with one problem, if the file can't be read, is not UTF-8 or is not YAML.
     """
     problems = Problems(path.name)
     try:
@@ -190,20 +194,20 @@ def load_yaml(path: Path) -> Value:
     return Value(node, 1, "", problems)
 
 
-def unknown(what: str, name: str, known: Collection[str], hint: str) -> str:
-    """Say that `name` is not among the `known` ones: with the name that it resembles, or else with `hint`."""
+def unknown(noun: str, name: str, known: Collection[str], hint: str) -> str:
+    """Return the problem of a `name` that is not `known`, with a known name that resembles it, or else `hint`."""
     near = difflib.get_close_matches(name[:100], known, n=1)
-    return f"unknown {what} {quoted(name)}; " + (f"did you mean {quoted(near[0])}?" if near else hint)
+    return f"unknown {noun} {quoted(name)}; " + (f"did you mean {quoted(near[0])}?" if near else hint)
 
 
 def quoted(text: str) -> str:
-    """Quote what was written, shortened and without control characters, for a message of one line."""
+    """Return a text in quotes, shortened and without control characters, for a message of one line."""
     shown = repr(text)
     return shown if len(shown) <= 60 else f"{shown[:56]}...{shown[-1]}"
 
 
 class _SyntaxError(Exception):
-    """What is wrong with text as YAML, and the line that it is in."""
+    """A text is not YAML: the reason, and the line."""
 
     def __init__(self, line: int, text: str) -> None:
         self.line = line
@@ -212,35 +216,35 @@ class _SyntaxError(Exception):
 
 def _compose(text: str) -> yaml.Node:
     try:
-        _refuse_deep_nesting(text)
+        _reject_deep_nesting(text)
         node = yaml.compose(text, Loader=_LOADER)
     except yaml.reader.ReaderError as error:
         character = chr(int(error.character))
         line = text.count("\n", 0, text.find(character)) + 1
-        raise _SyntaxError(line, f"the character {character!r} can't be part of it") from None
+        raise _SyntaxError(line, f"the character {character!r} is not allowed") from None
     except yaml.MarkedYAMLError as error:
         line = _line(error.problem_mark or error.context_mark)
         tabs = any(row.lstrip(" ").startswith("\t") for row in text.split("\n")[line - 1 : line])
         raise _SyntaxError(line, f"{error.problem}{'; indent with spaces, not with tabs' if tabs else ''}") from None
-    except (ValueError, OverflowError) as error:  # an escape such as "\UFFFFFFFF", when libyaml is absent
+    except (ValueError, OverflowError) as error:  # an escape such as "\UFFFFFFFF", without libyaml
         raise _SyntaxError(1, str(error)) from None
     return yaml.ScalarNode(_NULL, "") if node is None else node
 
 
-def _refuse_deep_nesting(text: str) -> None:
-    # Composing recurses, in C without a limit: a file of 100,000 brackets would end the process.
+def _reject_deep_nesting(text: str) -> None:
+    # Composing is recursive, in C without a limit: a file of 100,000 brackets would crash the process.
     depth = 0
     for event in yaml.parse(text, Loader=_LOADER):
         if isinstance(event, yaml.CollectionStartEvent):
             depth += 1
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
-        if depth > _DEEPEST:
-            raise _SyntaxError(_line(event.start_mark), f"nested more than {_DEEPEST} levels deep")
+        if depth > _MAX_DEPTH:
+            raise _SyntaxError(_line(event.start_mark), f"nested more than {_MAX_DEPTH} levels deep")
 
 
 class _Mark(Protocol):
-    """A place in the text, as either loader has it: `line` counts from 0."""
+    """A position in the text, as both loaders have it: `line` counts from 0."""
 
     line: int
 
@@ -250,7 +254,7 @@ def _line(mark: _Mark | None) -> int:
 
 
 def _layers(mapping: yaml.MappingNode) -> Iterator[yaml.MappingNode]:
-    """Give a mapping and those that it merges, directly or not, each once, the one that prevails first."""
+    """Return a mapping and those that it merges, directly or not: each once, the one with precedence first."""
     stack = [mapping]
     seen: set[int] = set()
     while stack:
@@ -265,8 +269,3 @@ def _layers(mapping: yaml.MappingNode) -> Iterator[yaml.MappingNode]:
 
 def _sources(merged: yaml.Node) -> list[yaml.Node]:
     return list(merged.value) if isinstance(merged, yaml.SequenceNode) else [merged]
-
-
-def read(fields: Mapping[str, Value], key: str, parse: Callable[[str], T], default: T) -> T:
-    """Read one of the fields, or take the default where it isn't given."""
-    return fields[key].parsed(parse, default) if key in fields else default

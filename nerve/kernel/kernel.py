@@ -25,7 +25,7 @@ from nerve.ipc.event_loop import Loop
 from nerve.ipc.progress import ArchiveProgress
 from nerve.kernel.dispatcher import Dispatcher, make_schedule
 from nerve.kernel.recorder import Recorder
-from nerve.kernel.reloader import Reloader
+from nerve.kernel.reloader import Reloader, RevisionChange
 from nerve.kernel.request_handler import RequestHandler
 from nerve.kernel.shutdown import Ladder, Stage
 from nerve.processes.child import Boot, Child, Role
@@ -34,7 +34,6 @@ from nerve.processes.pool import Limits, Pool
 from nerve.processes.services import Death, Roles, Service, Services
 from nerve.processes.signals import SCALE_SIGNALS, STOP_SIGNALS, SignalQueue
 from nerve.processes.worker_handle import WorkerHandle
-from nerve.reload.revision import Revision
 from nerve.reload.update import Update
 from nerve.version import __version__
 from nerve.workspace import CONFIG_NAME
@@ -72,7 +71,7 @@ class Kernel:
             Limits(config.max_runs, config.max_rss),
         )
         self._runs = Dispatcher(boot.revision, make_schedule(config, self._started), self._pool, self._recorder, clock)
-        self._reloads = Reloader(boot, self._services.watcher, self._recorder, clock, self._follow, workers)
+        self._reloads = Reloader(boot, self._services.watcher, self._recorder, clock, workers)
         self._requests = RequestHandler(
             self._runs,
             self._pool,
@@ -182,9 +181,10 @@ class Kernel:
             case ArchiveProgress() | Archived():
                 self._requests.archived(message)
             case UnwatchedFolders(folders):
-                self._reloads.cannot_see(folders)
+                self._reloads.set_unwatched(folders)
             case Update() if not self._ladder:
-                self._reloads.take(message)
+                if change := self._reloads.apply(message):
+                    self._on_change(change)
             case Update():
                 pass  # nothing further runs that could go by it
             case _:
@@ -219,14 +219,15 @@ class Kernel:
 
     # Changes while it runs.
 
-    def _follow(self, before: Revision, after: Revision) -> None:
-        """Go by what is in force now; runs that are under way finish as they began."""
+    def _on_change(self, change: RevisionChange) -> None:
+        """Apply a new revision; runs that have started finish under the old one."""
+        before, after = change
         now = self._clock.now()
         self._runs.follow(after, now)
         config = after.config
         self._pool.limits = Limits(config.max_runs, config.max_rss)
         if config.logs != before.config.logs:
-            self._services.archive_by(config.logs)
+            self._services.set_logs_config(config.logs)
         if config.workers != before.config.workers and self._pinned is None:
             self._scale(config.workers, CONFIG_NAME)
 

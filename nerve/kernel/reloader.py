@@ -1,10 +1,16 @@
-"""Putting updates from the watcher in force, and recording them; in the kernel."""
+"""Hot reload in the kernel: makes the watcher's updates the active revision, records them, and answers `nerve reload`.
+
+The kernel and the watcher each compute the next revision from the same delta: the watcher plans its next update against
+it, and a copy sent back by the kernel would arrive too late for that. This object has the kernel's only reference that
+counts: a child forked later inherits it, and the dispatcher is handed each new one.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Mapping
 from itertools import count
+from typing import NamedTuple
 
 from nerve.clock import Clock
 from nerve.config.diff import changes
@@ -15,21 +21,22 @@ from nerve.kernel.recorder import Recorder
 from nerve.processes.child import Boot
 from nerve.processes.messages import Rescan
 from nerve.processes.services import Service
-from nerve.reload.revision import Revision
-from nerve.reload.update import Update, applied, unpacked
+from nerve.reload.revision import Delta, Revision
+from nerve.reload.update import Update
+
+
+class RevisionChange(NamedTuple):
+    """The active revision before and after an update."""
+
+    before: Revision
+    after: Revision
 
 
 class Reloader:
-    """Keeps what is in force. `follow` is told what was and what is, before anything else runs."""
+    """Holds the active revision; `pinned_workers` is the number of workers if nerve.yaml doesn't decide it."""
 
     def __init__(
-        self,
-        boot: Boot,
-        watcher: Service,
-        recorder: Recorder,
-        clock: Clock,
-        follow: Callable[[Revision, Revision], None],
-        pinned_workers: int | None,
+        self, boot: Boot, watcher: Service, recorder: Recorder, clock: Clock, pinned_workers: int | None
     ) -> None:
         self.revision = boot.revision
         self._boot_id = boot.boot_id
@@ -37,68 +44,69 @@ class Reloader:
         self._watcher = watcher
         self._recorder = recorder
         self._clock = clock
-        self._follow = follow
         self._pinned_workers = pinned_workers
-        self._numbers = count(1)
+        self._request_ids = count(1)
         self._waiting: dict[int, Answer] = {}
-        self._blind: tuple[str, ...] = ()
+        self._unwatched: tuple[str, ...] = ()
 
     def ask(self, answer: Answer) -> None:
-        """Have the watcher look at all files now; `answer` is told what came of it."""
+        """Have the watcher read all files now; `answer` is called with the result, or at once with a refusal."""
         if self._watcher.child is None or not self._watcher.ready or self._watcher.finishing:
-            answer(Refused("the watcher is not there: see `nerve status`"))
+            answer(Refused("the watcher is not running; see `nerve status`"))
             return
-        number = next(self._numbers)
-        self._waiting[number] = answer
-        self._watcher.child.send(Rescan(number))
+        request = next(self._request_ids)
+        self._waiting[request] = answer
+        self._watcher.child.send(Rescan(request))
 
-    def take(self, update: Update) -> None:
-        """Put an update in force. The log has it before any run that goes by it."""
-        before, self.revision = self.revision, applied(self.revision, update)
-        if not update.is_empty:
-            self._recorder.submit(self._recorded(before, update))
-            self._follow(before, self.revision)
+    def apply(self, update: Update) -> RevisionChange | None:
+        """Activate an update, record it and answer its request; return the change, or None if nothing changes.
+
+        The kernel applies the change after that: so the log has it before any run that it leads to.
+        """
+        delta = update.unpack()
+        before, after = self.revision, self.revision.apply(delta)
+        lines = changes(before.config, after.config, self._pinned_workers)
+        if not delta.is_empty:
+            self.revision = after
+            self._recorder.submit(self._events(delta, lines))
         answer = self._waiting.pop(update.request, None) if update.request else None
         if answer:
-            answer(Reloaded(self._changes(before), tuple(unpacked(update)), self.revision.problems))
+            answer(Reloaded(lines, tuple(delta.versions), after.problems))
+        return None if delta.is_empty else RevisionChange(before, after)
 
     def watcher_died(self, reason: str) -> None:
-        """Tell those who waited for the watcher that it is gone."""
+        """Refuse the requests that wait for the watcher; its successor reports unwatched folders again."""
         for answer in self._waiting.values():
-            answer(Refused(f"the watcher died ({reason}): ask again"))
+            answer(Refused(f"the watcher died ({reason}): try again"))
         self._waiting.clear()
-        self._blind = ()
+        self._unwatched = ()
 
-    def cannot_see(self, folders: tuple[str, ...]) -> None:
-        """Note in which folders the watcher notices no change."""
-        self._blind = folders
+    def set_unwatched(self, folders: tuple[str, ...]) -> None:
+        """Remember the folders in which the watcher can't detect changes."""
+        self._unwatched = folders
 
     @property
     def problems(self) -> tuple[str, ...]:
-        """What is wrong with the files, and where a change to them would not be noticed; one line each."""
-        unseen = (f"changes in {folder} are not noticed: use `nerve reload` after one" for folder in self._blind)
-        return (*self.revision.problems, *unseen)
+        """The problems of the files, and the folders where changes go undetected; one line each."""
+        hint = "are not detected: run `nerve reload` after one"
+        return (*self.revision.problems, *(f"changes in {folder} {hint}" for folder in self._unwatched))
 
-    def _changes(self, before: Revision) -> tuple[str, ...]:
-        return changes(before.config, self.revision.config, self._pinned_workers)
-
-    def _relative(self, digests: dict[str, str]) -> dict[str, str]:
-        return {os.path.relpath(path, self._home): digest for path, digest in digests.items()}
-
-    def _recorded(self, before: Revision, update: Update) -> list[LogEvent]:
+    def _events(self, delta: Delta, config_changes: tuple[str, ...]) -> list[LogEvent]:
         now = self._clock.stamp()
-        recorded = []
-        if update.problems:
-            recorded.append(catalog.config_refused(now, self._boot_id, update.problems))
-        if update.config:
-            recorded.append(catalog.config_reload(now, self._boot_id, self._changes(before)))
-        versions = unpacked(update)
-        for sense, line in update.broken.items():
-            # One that is new has no version before: its runs go by the broken one, and fail.
-            digest = versions[sense].digest if sense in versions else None
-            recorded.append(catalog.sense_refused(now, sense, line, digest))
-        return recorded + [
-            catalog.sense_reload(now, sense, digest=version.digest, files=self._relative(version.digests))
-            for sense, version in versions.items()
-            if sense not in update.broken
-        ]
+        events = []
+        if delta.config_problems:
+            events.append(catalog.config_refused(now, self._boot_id, delta.config_problems))
+        if delta.config:
+            events.append(catalog.config_reload(now, self._boot_id, config_changes))
+        for sense, line in delta.broken.items():
+            # A new sense has no earlier version: its runs use the broken one, and fail, so its digest is recorded.
+            digest = delta.versions[sense].digest if sense in delta.versions else None
+            events.append(catalog.sense_refused(now, sense, line, digest))
+        for sense, version in delta.versions.items():
+            if sense not in delta.broken:
+                files = self._relative(version.digests)
+                events.append(catalog.sense_reload(now, sense, digest=version.digest, files=files))
+        return events
+
+    def _relative(self, digests: Mapping[str, str]) -> dict[str, str]:
+        return {os.path.relpath(path, self._home): digest for path, digest in digests.items()}

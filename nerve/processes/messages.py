@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from nerve.config.logs_section import Compression
+from nerve.config.logs_section import LogsConfig
 from nerve.events.model import ErrorDetail, Status
 from nerve.events.trigger import Trigger
 from nerve.ipc.progress import ArchiveProgress
@@ -46,13 +46,10 @@ class ArchiveNow(msgspec.Struct, frozen=True, tag=4):
     vacuum: bool
 
 
-class ArchiveSettings(msgspec.Struct, frozen=True, tag=5):
-    """Kernel to archiver: from now on do it so; its next run is planned anew. Seconds, and bytes."""
+class SetLogsConfig(msgspec.Struct, frozen=True, tag=5):
+    """Kernel to archiver: use this configuration from now on, and schedule the next run by it."""
 
-    retention: float
-    archive_interval: float
-    compress: Compression | None
-    max_size: int | None
+    logs: LogsConfig
 
 
 class Rescan(msgspec.Struct, frozen=True, tag=6):
@@ -130,7 +127,7 @@ class UnwatchedFolders(msgspec.Struct, frozen=True, tag=9):
     folders: tuple[str, ...]
 
 
-ToChild = Run | Finish | GetReport | ArchiveNow | ArchiveSettings | Rescan
+ToChild = Run | Finish | GetReport | ArchiveNow | SetLogsConfig | Rescan
 FromChild = (
     Ready | Failed | RunResult | WriterReport | ArchiverReport | Archived | Update | UnwatchedFolders | ArchiveProgress
 )

@@ -11,7 +11,7 @@ from nerve.config.logs_section import LogsConfig
 from nerve.errors import WireError
 from nerve.ipc.event_loop import Loop
 from nerve.processes.child import Child, Role, describe_exit
-from nerve.processes.messages import ArchiveSettings, Failed, Finish, FromChild, Ready
+from nerve.processes.messages import Failed, Finish, FromChild, Ready, SetLogsConfig
 from nerve.processes.restart import LONGEST_DELAY_SECONDS, PATIENT_DELAY_SECONDS, restart_delay
 
 logger = logging.getLogger("nerve.kernel")
@@ -76,11 +76,10 @@ class Services:
         """They are gone, and won't come back."""
         return self.archiver.ended and self.watcher.ended
 
-    def archive_by(self, logs: LogsConfig) -> None:
-        """Tell the archiver how it is to work from now on; one that is started later knows."""
-        settings = ArchiveSettings(logs.retention, logs.archive_interval, logs.compress, logs.max_size)
+    def set_logs_config(self, logs: LogsConfig) -> None:
+        """Send the archiver a new configuration; an archiver that is forked later inherits it."""
         if self.archiver.child:
-            self.archiver.child.send(settings)
+            self.archiver.child.send(SetLogsConfig(logs))
 
     def end(self, last_seconds: float) -> None:
         """Kill what is left; the diagnostics process may take `last_seconds` for printing what it has."""

@@ -1,1 +1,1 @@
-"""Hot reload: the files on disk against what is active."""
+"""Hot reload: compare the files on disk with the active revision, and update it."""

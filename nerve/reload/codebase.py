@@ -1,4 +1,4 @@
-"""The code of the senses: a sense's version is its file, with all modules of the senses' folder that it imports."""
+"""The code of the senses: a version is a sense's file and all modules of the senses' folder that it imports."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ MAX_SOURCE_BYTES = 4 * 1024**2
 DIGEST_DIGITS = 32
 
 CACHED_SOURCES = 512
-"""Of how many sources it is remembered what they import: a bound for memory, for there is no end of versions."""
+"""The imports of this many sources are cached; the limit is for memory, as every save makes a new source."""
 
 _DYNAMIC = frozenset({"importlib", "__import__", "runpy", "pkgutil"})
-"""Whoever uses one of these may import anything."""
+"""A file that uses one of these may import any module."""
 
 
 class Module(msgspec.Struct, frozen=True):
-    """One source file; `name` is what it is imported as, `digest` covers the modules that it imports, too.
+    """One source file; `name` is its name when imported, and `digest` also covers the modules that it imports.
 
     Digests are the first 32 hex digits of a SHA-256.
     """
@@ -38,15 +38,15 @@ class Module(msgspec.Struct, frozen=True):
 
     @property
     def is_package(self) -> bool:
-        """It is the `__init__.py` of a folder."""
+        """Whether it is the `__init__.py` of a folder."""
         return self.path.endswith("/__init__.py")
 
 
 class Version(msgspec.Struct, frozen=True):
     """What a run of a sense executes: the sense's file, and the modules that it may import from the senses' folder.
 
-    `digest` is that of the file, or that of the list of all files where it imports some. Versions of an equal digest
-    but of another `generation` are loaded anew all the same. `error` says why the file could not even be read.
+    `digest` is that of the file, or if it imports modules, that of the list of all files. A version with an equal
+    digest but another `generation` is loaded again all the same. `error` is set if the file could not be read.
     """
 
     main: Module
@@ -56,23 +56,23 @@ class Version(msgspec.Struct, frozen=True):
 
     @property
     def digest(self) -> str:
-        """What the log calls this version."""
+        """The digest that the log has for this version."""
         return self.main.digest
 
     @property
     def files(self) -> Iterator[Module]:
-        """The sense's file, then all that it may import."""
+        """The sense's file, then the modules that it may import."""
         yield self.main
         yield from self.helpers
 
     @property
     def digests(self) -> dict[str, str]:
-        """The digest of each file by itself, by its path."""
+        """The digest of each file alone, by its path."""
         return {module.path: _sha256(module.source)[:DIGEST_DIGITS] for module in self.files}
 
 
 class SourceFile(msgspec.Struct, frozen=True):
-    """A file as it is on disk now: last written at `modified`, in unix ns; `error` says why it can't be read."""
+    """A file as it is on disk: last written at `modified`, in unix ns; `error` is set if it can't be read."""
 
     name: str
     path: str
@@ -82,24 +82,26 @@ class SourceFile(msgspec.Struct, frozen=True):
 
 
 def read_source(path: Path, name: str) -> SourceFile:
-    """Read a source file; one that can't be read, or is too large, has an error instead of a source."""
+    """Return a source file; one that can't be read, or is too large, has an error instead of a source."""
     try:
         source, status = _read(path)
     except OSError as error:
         return SourceFile(name, str(path), b"", f"can't be read: {error.strerror}")
     if not stat.S_ISREG(status.st_mode):
-        return SourceFile(name, str(path), b"", "can't be read: it is no regular file")
+        return SourceFile(name, str(path), b"", "can't be read: it is not a regular file")
     if len(source) > MAX_SOURCE_BYTES:
         return SourceFile(name, str(path), b"", f"is larger than {MAX_SOURCE_BYTES // 1024**2} MB")
     return SourceFile(name, str(path), source, modified=status.st_mtime_ns)
 
 
 def _read(path: Path) -> tuple[bytes, os.stat_result]:
-    """Give what is in a file, as far as it may be that long, and how the file was after that.
+    """Return the content of a file, one byte more than the limit at most, and its status after that was read.
 
-    So one that was emptied before it was read shows that in its time.
+    In this order, a file that was emptied before the read has a modification time that shows it.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a named pipe may never be written to
+    descriptor = os.open(
+        path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+    )  # opening a named pipe without a writer must not block
     try:
         with os.fdopen(descriptor, "rb", closefd=False) as file:
             return file.read(MAX_SOURCE_BYTES + 1) or b"", os.fstat(descriptor)
@@ -108,34 +110,34 @@ def _read(path: Path) -> tuple[bytes, os.stat_result]:
 
 
 def source_paths(folder: Path) -> Iterator[Path]:
-    """Give the Python files of the senses' folder and the folders in it, leaving out what is hidden."""
+    """Return the Python files of the senses' folder and its subfolders, without hidden ones."""
     for inner in source_folders(folder):
         yield from sorted(path for path in inner.glob("*.py") if not path.name.startswith("."))
 
 
 def source_folders(folder: Path) -> Iterator[Path]:
-    """Give the senses' folder and the folders in it; links are followed, but nothing is gone through twice."""
+    """Return the senses' folder and its subfolders; links are followed, but no folder is visited twice."""
     seen: set[Path] = set()
-    for place, names, _files in os.walk(folder, followlinks=True):
-        seen.add(Path(place).resolve())
-        kept = (name for name in sorted(names) if not name.startswith(".") and name != "__pycache__")
-        names[:] = [name for name in kept if Path(place, name).resolve() not in seen]
-        yield Path(place)
+    for path, names, _files in os.walk(folder, followlinks=True):
+        seen.add(Path(path).resolve())
+        visible = (name for name in sorted(names) if not name.startswith(".") and name != "__pycache__")
+        names[:] = [name for name in visible if Path(path, name).resolve() not in seen]
+        yield Path(path)
 
 
 def module_name(folder: Path, path: Path) -> str:
-    """Give the name under which a file of the senses' folder is imported: `lib/units.py` is `lib.units`."""
+    """Return the name under which a file of the senses' folder is imported: `lib/units.py` is `lib.units`."""
     parts = path.relative_to(folder).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
 def read_main(sense: SenseConfig) -> SourceFile:
-    """Read a sense's own file."""
+    """Return a sense's own file."""
     return read_source(Path(sense.path), f"senses.{sense.name.replace('-', '_')}")
 
 
 class Codebase:
-    """The senses' folder as it is on disk at one moment: every module that a sense could import, by its name."""
+    """The senses' folder at one moment: every module that a sense could import, by its name."""
 
     def __init__(self, files: Iterable[SourceFile]) -> None:
         self.files = {file.name: file for file in files}
@@ -143,20 +145,15 @@ class Codebase:
 
     @classmethod
     def read(cls, folder: Path) -> Codebase:
-        """Read all of the folder."""
-        named = ((path, module_name(folder, path)) for path in source_paths(folder))
-        return cls(read_source(path, name) for path, name in named if name)
+        """Return the codebase that is in the folder now."""
+        names = ((path, module_name(folder, path)) for path in source_paths(folder))
+        return cls(read_source(path, name) for path, name in names if name)  # the top `__init__.py` has no name
 
     def version(self, main: SourceFile, generation: int = 0) -> Version:
-        """Make the version of the sense with this file, whether or not that is any good."""
+        """Return the version of the sense with this file, even if the file is broken."""
         used = closure(main, self.files)
         helpers = tuple(self._helper(name) for name in used)
         return Version(self._module(main, used), helpers, generation, main.error)
-
-    def broken(self, main: SourceFile) -> SourceFile | None:
-        """Give the first file with an error among the sense's own and those that it imports."""
-        files = (main, *(self.files[name] for name in closure(main, self.files)))
-        return next((file for file in files if file.error), None)
 
     def _helper(self, name: str) -> Module:
         module = self._modules.get(name)
@@ -173,13 +170,13 @@ class Codebase:
 
 
 def closure(file: SourceFile, helpers: Mapping[str, SourceFile]) -> tuple[str, ...]:
-    """Name the helpers that a file imports, or that these import in turn, in order of name; the file is not named."""
+    """Return the names of the helpers that a file imports, directly or not, sorted and without the file itself."""
     found: set[str] = set()
     waiting = [file]
     while waiting:
         current = waiting.pop()
-        wanted = imports(current.source, current.name, is_package=current.path.endswith("/__init__.py"))
-        names = helpers.keys() if wanted & _DYNAMIC else wanted & helpers.keys()
+        imported = imports(current.source, current.name, is_package=current.path.endswith("/__init__.py"))
+        names = helpers.keys() if imported & _DYNAMIC else imported & helpers.keys()
         new = names - found - {file.name}
         found |= new
         waiting += [helpers[name] for name in new]
@@ -188,14 +185,14 @@ def closure(file: SourceFile, helpers: Mapping[str, SourceFile]) -> tuple[str, .
 
 @lru_cache(maxsize=CACHED_SOURCES)
 def imports(source: bytes, name: str, *, is_package: bool) -> frozenset[str]:
-    """Name all modules that a source may import, wherever in it that is written; none where it is no Python."""
+    """Return the names of all modules that a source may import, anywhere in it; none if it is not valid Python."""
     try:
         tree = ast.parse(source)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return frozenset()
     package = name if is_package else name.rpartition(".")[0]
-    named = (module for node in ast.walk(tree) for module in _imported(node, package))
-    return frozenset(part for module in named for part in _with_parents(module) if _may_be_ours(part))
+    modules = (module for node in ast.walk(tree) for module in _imported(node, package))
+    return frozenset(part for module in modules for part in _with_parents(module) if _may_be_helper(part))
 
 
 def _imported(node: ast.AST, package: str) -> Iterator[str]:
@@ -222,8 +219,8 @@ def _with_parents(module: str) -> Iterator[str]:
     return (".".join(parts[: count + 1]) for count in range(len(parts)))
 
 
-def _may_be_ours(module: str) -> bool:
-    """Leave out the standard library, which wins over a file of the same name; but keep what imports anything."""
+def _may_be_helper(module: str) -> bool:
+    """Return False for the standard library, which wins over a helper of the same name; keep the dynamic importers."""
     return module in _DYNAMIC or module.partition(".")[0] not in sys.stdlib_module_names
 
 

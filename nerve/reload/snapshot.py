@@ -1,9 +1,10 @@
-"""The files as they are on disk, and how long to wait for one that is just being saved."""
+"""A snapshot: nerve.yaml and the senses' files as they are on disk, and how long to wait for one being saved."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from nerve.config.config import Config, load_config
 from nerve.errors import ConfigError
@@ -11,20 +12,36 @@ from nerve.reload.codebase import Codebase, SourceFile, read_main, read_source
 from nerve.reload.revision import Revision
 from nerve.workspace import CONFIG_NAME, Workspace
 
-SETTLING_SECONDS, PATIENCE_SECONDS = 0.05, 2.0
-EMPTY_SECONDS, EMPTIED_SECONDS, EMPTY_PATIENCE_SECONDS = 0.3, 3.0, 10.0
-"""How old a file must be to count, and how long one that is saved again and again is waited for; and an empty one.
 
-One that was not empty before may stay so for a while: a busy disk holds up whoever is about to write it.
+class SettlingRule(NamedTuple):
+    """When a file of one kind counts as completely written, in seconds.
+
+    It does once it has not been modified for `min_age`, or once the whole snapshot has been waited for for `patience`.
+    """
+
+    min_age: float
+    patience: float
+
+
+WITH_CONTENT = SettlingRule(min_age=0.05, patience=2.0)
+"""Programs write a file in pieces, milliseconds apart; one that is saved without a pause is taken after `patience`."""
+
+NEW_AND_EMPTY = SettlingRule(min_age=0.3, patience=10.0)
+"""An empty file is mostly about to be written, but may be meant to stay empty, such as an `__init__.py`."""
+
+EMPTIED = SettlingRule(min_age=3.0, patience=10.0)
+"""A file that had content is hardly ever meant to be empty, and a busy disk can delay the write by seconds."""
+
+MAX_WAIT_SECONDS = 4.0
+"""Clocks differ by less than the second that this leaves beyond the longest `min_age`.
+
+A longer wait follows only from a modification time in the future, set by hand; such a file is not waited for.
 """
-
-FUTURE_SECONDS = 1.0
-"""A file may be a little younger than now, as clocks tick; one from further ahead was given its time by hand."""
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The files as they are: a configuration or its problems, each sense's file, and the modules beside them."""
+    """The files at one moment: a configuration or its problems, each sense's file, and the modules beside them."""
 
     config: Config | None
     problems: tuple[str, ...]
@@ -33,29 +50,32 @@ class Snapshot:
     config_file: SourceFile
 
     def unsettled_seconds(self, now: float, waited: float, revision: Revision) -> float:
-        """Give how much longer to wait, because a file looks as if it were just being saved; 0 if none does.
+        """Return how much longer to wait because a file may be only partly written; 0 if none is.
 
-        Many programs empty a file and then write it in pieces: what was read in between is not what is meant. `now`
-        is in unix seconds, `waited` how long that has been waited for already: in the end, files count as they are.
+        `now` is in unix seconds; `waited` is how long this has been waited for already.
         """
-        files = (self.config_file, *self.mains.values(), *self.codebase.files.values())
-        full = {module.path for version in revision.versions.values() for module in version.files if module.source}
-        full.add(self.config_file.path)
-        left = (file.modified / 1e9 + _settling_seconds(file, waited, full) - now for file in files)
-        return max((seconds for seconds in left if 0 < seconds <= EMPTIED_SECONDS + FUTURE_SECONDS), default=0.0)
+        had_content = {
+            module.path for version in revision.versions.values() for module in version.files if module.source
+        }
+        had_content.add(self.config_file.path)
+        longest = 0.0
+        for file in (self.config_file, *self.mains.values(), *self.codebase.files.values()):
+            rule = _rule_for(file, had_content)
+            min_age = rule.min_age if waited < rule.patience else 0.0
+            remaining = file.modified / 1e9 + min_age - now
+            if remaining <= MAX_WAIT_SECONDS:
+                longest = max(longest, remaining)
+        return longest
 
 
-def _settling_seconds(file: SourceFile, waited: float, full: Collection[str]) -> float:
-    """Give how old a file must be to be taken for what it says; an empty one is mostly about to be written."""
+def _rule_for(file: SourceFile, had_content: Collection[str]) -> SettlingRule:
     if file.source:
-        return SETTLING_SECONDS if waited < PATIENCE_SECONDS else 0.0
-    if waited >= EMPTY_PATIENCE_SECONDS:
-        return 0.0
-    return EMPTIED_SECONDS if file.path in full else EMPTY_SECONDS
+        return WITH_CONTENT
+    return EMPTIED if file.path in had_content else NEW_AND_EMPTY
 
 
 def read_snapshot(workspace: Workspace, revision: Revision) -> Snapshot:
-    """Read nerve.yaml and the senses; the senses are those of the configuration in force while the new one is bad."""
+    """Read nerve.yaml and the senses' files; while nerve.yaml has problems, the senses are those of the revision."""
     problems: tuple[str, ...] = ()
     config = None
     try:
@@ -64,7 +84,9 @@ def read_snapshot(workspace: Workspace, revision: Revision) -> Snapshot:
         problems = error.problems
     config_file = read_source(workspace.config_path, CONFIG_NAME)
     if not config_file.source and not problems:
-        config, problems = None, (f"{CONFIG_NAME}:1: is empty; `senses: {{}}` is what has no senses",)
+        # Loading an empty file gives the defaults, but an engine with senses must not lose them to a failed save.
+        config = None
+        problems = (f"{CONFIG_NAME}:1: is empty; for a workspace without senses write `senses: {{}}`",)
     senses = (config or revision.config).senses
     mains = {name: read_main(sense) for name, sense in senses.items()}
     return Snapshot(config, problems, mains, Codebase.read(workspace.senses_dir), config_file)

@@ -1,4 +1,4 @@
-"""What is wrong with a file of Python, told without running it."""
+"""Checks a Python file without running it."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from types import CodeType
 from typing import NamedTuple
 
 CACHED_SOURCES = 512
-"""Of how many sources it is remembered what is wrong with them."""
+"""The results for this many sources are cached."""
 
 
 class Problem(NamedTuple):
-    """What is wrong with a file, and in which line of it."""
+    """A problem of a file, and its line (from 1)."""
 
     line: int
     text: str
@@ -21,10 +21,10 @@ class Problem(NamedTuple):
 
 @lru_cache(maxsize=CACHED_SOURCES)
 def problem_of(source: bytes, path: str, *, is_sense: bool) -> Problem | None:
-    """Tell what is wrong with a source, if anything is; a sense must have a `compute`."""
+    """Return the first problem of a source, or None; a sense without a `compute` is a problem."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what the compiler merely advises against is no problem here
+            warnings.simplefilter("ignore")  # a warning is not a problem
             code = compile(source, path, "exec", dont_inherit=True)
             has_compute = _may_bind("compute", source, code)
     except SyntaxError as error:
@@ -35,7 +35,7 @@ def problem_of(source: bytes, path: str, *, is_sense: bool) -> Problem | None:
 
 
 def _may_bind(name: str, source: bytes, code: CodeType) -> bool:
-    """Tell whether a module defines, assigns or imports `name` at its top level."""
+    """Return True if a module may define, assign or import `name` at its top level."""
     if ("*",) in code.co_consts:  # `from helpers import *` may bring anything
         return True
     table = symtable.symtable(source, code.co_filename, "exec")  # type: ignore[arg-type]  # it decodes bytes as Python does

@@ -160,7 +160,7 @@ def test_a_reload_is_answered_though_the_watcher_dies(user: Engine) -> None:
     user.status()  # the kernel has heard by then what was asked before
     watcher.send_signal(signal.SIGKILL)
     _, told = asking.communicate(timeout=15)
-    assert (asking.returncode, told) == (1, "nerve: the watcher died (killed by SIGKILL): ask again\n")
+    assert (asking.returncode, told) == (1, "nerve: the watcher died (killed by SIGKILL): try again\n")
     user.until(lambda: user.run("reload").returncode == 0, "the next watcher answers")
 
 

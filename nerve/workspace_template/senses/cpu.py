@@ -1,10 +1,10 @@
-"""How busy the processors are, in percent of what they could do."""
+"""How busy the processors are, in percent."""
 
 import psutil
 
 
 def compute(ctx):
-    """Log a reading and return it: what is returned is a signal, and runs the senses that are `on: [cpu]`."""
+    """Log a reading and return it: a returned value is a signal, which runs the senses with `on: [cpu]`."""
     reading = {"percent": psutil.cpu_percent(interval=0.2)}
     ctx.log("reading", reading)
     return reading

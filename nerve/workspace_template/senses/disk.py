@@ -1,10 +1,10 @@
-"""How full the disk of this workspace is, in percent, and the most that it ever was."""
+"""How full the disk of this workspace is, in percent, and its highest value so far."""
 
 import psutil
 
 
 def compute(ctx):
-    """Remember: `ctx.db` is a database of this sense's own (Peewee's), so that it can signal what is new."""
+    """Remember the highest value: `ctx.db` is a database of this sense alone (Peewee), kept from run to run."""
     percent = psutil.disk_usage(__file__).percent
     ctx.log("reading", {"percent": percent})
     ctx.db.execute_sql("create table if not exists peaks (percent real not null)")

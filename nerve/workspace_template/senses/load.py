@@ -1,4 +1,4 @@
-"""How much work waits for the processors: the load of the last minute in percent, and how late a sleeper wakes up."""
+"""How much work waits for the processors: the load of the last minute in percent, and how late a sleep ends."""
 
 import asyncio
 import time
@@ -9,7 +9,7 @@ LIMIT = 100
 
 
 async def compute(ctx):
-    """Wait for something: a compute may be `async def`, and its timeout reaches it wherever it awaits."""
+    """Wait for something: a compute may be `async def`; its timeout interrupts it wherever it awaits."""
     started = time.perf_counter()
     await asyncio.sleep(0.1)
     late_ms = (time.perf_counter() - started - 0.1) * 1000

@@ -1,4 +1,4 @@
-"""How much of the memory is in use, in percent."""
+"""How much memory is in use, in percent."""
 
 import psutil
 
@@ -6,7 +6,7 @@ LIMIT = 90
 
 
 def compute(ctx):
-    """Log each reading, but signal only a high one: None is no signal, and runs nothing."""
+    """Log each reading, but signal only a high one: returning None runs nothing."""
     percent = psutil.virtual_memory().percent
     ctx.log("reading", {"percent": percent})
     if percent < LIMIT:

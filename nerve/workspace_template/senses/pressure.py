@@ -1,4 +1,4 @@
-"""Whether the machine has been under pressure: a summary of all readings of the last five minutes."""
+"""Whether the machine is under pressure: a summary of all readings of the last five minutes."""
 
 from collections import defaultdict
 from datetime import UTC, datetime, timedelta
@@ -8,7 +8,7 @@ LIMIT = 80
 
 
 def compute(ctx):
-    """Look back: a sense may read the log, while nothing in the log can ever start a sense."""
+    """Look back: a sense may read the log, though nothing in the log can start a sense."""
     readings = defaultdict(list)
     for entry in ctx.query_logs(source="sense", type="reading", since=datetime.now(UTC) - timedelta(minutes=5)):
         sense = entry.ref_id.split("/")[0]  # a run's id begins with its sense

@@ -1,4 +1,4 @@
-"""A workspace whose nerve.yaml is a text: loaded, or refused with its problems."""
+"""Loading a text as the nerve.yaml of a workspace."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from nerve.config import yaml_reader as yaml_source
+from nerve.config import yaml_reader
 from nerve.config.config import Config, load_config
 from nerve.errors import ConfigError
 
@@ -20,14 +20,14 @@ Problems = Callable[[str], tuple[str, ...]]
 def each_loader(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Run a test with each of PyYAML's two loaders."""
     if request.param == "pure Python":
-        monkeypatch.setattr(yaml_source, "_LOADER", yaml.SafeLoader)
+        monkeypatch.setattr(yaml_reader, "_LOADER", yaml.SafeLoader)
     elif not yaml.__with_libyaml__:
         pytest.skip("PyYAML without libyaml")
 
 
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
-    """A workspace folder with the files of senses `a`, `b`, `c` and `disk-usage`."""
+    """Return a workspace with the files of senses `a`, `b`, `c` and `disk-usage`."""
     (tmp_path / "senses").mkdir()
     for name in ("a", "b", "c", "disk_usage"):
         (tmp_path / "senses" / f"{name}.py").touch()
@@ -36,7 +36,7 @@ def home(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def load(home: Path) -> Load:
-    """Load a text as the workspace's nerve.yaml."""
+    """Return a function that loads a text as the workspace's nerve.yaml."""
 
     def load_text(text: str) -> Config:
         (home / "nerve.yaml").write_text(text, encoding="utf-8")
@@ -47,7 +47,7 @@ def load(home: Path) -> Load:
 
 @pytest.fixture
 def problems(load: Load) -> Problems:
-    """Give the problems of a text that must have some."""
+    """Return a function that returns the problems of a text, which must have some."""
 
     def problems_of(text: str) -> tuple[str, ...]:
         with pytest.raises(ConfigError) as refusal:

@@ -1,4 +1,4 @@
-"""nerve.yaml: what it means, what its defaults are, and which files may be senses."""
+"""nerve.yaml: the meaning and defaults of its keys, and which files may be senses."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ logs:
 """
 
 
-def test_every_key_has_its_place(load: Load, home: Path) -> None:
-    """A full file gives exactly what it says, in seconds and bytes, in its own order."""
+def test_every_key_is_read(load: Load, home: Path) -> None:
+    """Values are in seconds and bytes, and senses in the order of the file."""
     loaded = load(FULL)
     assert loaded == Config(
         workers=4,
@@ -68,19 +68,19 @@ def test_every_key_has_its_place(load: Load, home: Path) -> None:
 
 @pytest.mark.parametrize("text", ["", "# nothing yet\n", "---\n", "{}", "senses:\nreflexes:\nlogs:\n", "\ufeff"])
 def test_an_empty_file_means_the_defaults(load: Load, text: str) -> None:
-    """A file, or a section, with nothing in it stands for the defaults."""
+    """An empty section has the defaults, too."""
     assert load(text) == Config()
     assert Config().workers == min(os.cpu_count() or 1, 64)
     assert Config().logs == LogsConfig(2_592_000.0, 3600.0, 65536)
 
 
-def test_what_is_off_by_default_can_be_said_to_be(load: Load) -> None:
-    """`off` stands for no compression, and for no bound of the log's size."""
+def test_keys_that_are_off_by_default_accept_off(load: Load) -> None:
+    """`off` means no compression, and no limit on the size of the log."""
     assert load("logs: {compress: off, max_size: off}") == Config()
 
 
-def test_a_config_can_not_be_changed_only_replaced(load: Load) -> None:
-    """A field can't be assigned to."""
+def test_a_config_is_immutable(load: Load) -> None:
+    """Assigning to a field fails; `replace` returns a changed copy."""
     loaded = load(FULL)
     with pytest.raises(FrozenInstanceError):
         loaded.workers = 9  # type: ignore[misc]
@@ -88,13 +88,13 @@ def test_a_config_can_not_be_changed_only_replaced(load: Load) -> None:
 
 
 def test_two_loads_of_one_file_are_equal(load: Load) -> None:
-    """What changed between two loads can be told by comparing them."""
+    """Comparing them shows whether the file has changed."""
     assert load(FULL) == load(FULL)
     assert load(FULL) != load(FULL.replace("timeout: 1m", "timeout: 2m"))
 
 
 def test_a_sense_file_may_be_anywhere_inside_the_workspace(load: Load, home: Path) -> None:
-    """Relative and absolute paths work, and so does a link, whose target is what runs."""
+    """Relative and absolute paths work, and so does a link, whose target is the path."""
     (home / "lib").mkdir()
     (home / "lib" / "real.py").touch()
     (home / "senses" / "b.py").unlink()
@@ -104,15 +104,15 @@ def test_a_sense_file_may_be_anywhere_inside_the_workspace(load: Load, home: Pat
 
 
 def test_a_workspace_may_be_reached_through_a_link(home: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """The folder that is a link counts as the one that it leads to."""
+    """Paths are those of the folder that the link leads to."""
     link = tmp_path_factory.mktemp("links") / "ws"
     link.symlink_to(home)
     (home / "nerve.yaml").write_text("senses: {a: }")
     assert load_config(link / "nerve.yaml").senses["a"].path == f"{home}/senses/a.py"
 
 
-def test_a_sense_file_outside_the_workspace_is_refused(problems: Problems, home: Path) -> None:
-    """Neither a path nor a link leads out of the workspace."""
+def test_a_sense_file_outside_the_workspace_is_a_problem(problems: Problems, home: Path) -> None:
+    """Neither a path nor a link may lead out of the workspace."""
     (home / "senses" / "b.py").unlink()
     (home / "senses" / "b.py").symlink_to(Path(__file__))
     assert problems("senses:\n a: {path: ../x.py}\n b:\n c: {path: /etc/passwd}") == (
@@ -123,8 +123,8 @@ def test_a_sense_file_outside_the_workspace_is_refused(problems: Problems, home:
 
 
 @pytest.mark.parametrize("path", ["''", ".", "senses", r'"\0"', "loop", "x" * 5000])
-def test_a_path_that_is_no_file_is_refused(problems: Problems, home: Path, path: str) -> None:
-    """Folders, null bytes, links to themselves and names beyond the system's limits are problems like others."""
+def test_a_path_without_a_file_is_a_problem(problems: Problems, home: Path, path: str) -> None:
+    """Examples are folders, null bytes, links to themselves and names beyond the system's limits."""
     (home / "loop").symlink_to("loop")
     (problem,) = problems(f"senses: {{a: {{path: {path}}}}}")
     assert problem.startswith("nerve.yaml:1: senses.a.path: ")
@@ -132,8 +132,8 @@ def test_a_path_that_is_no_file_is_refused(problems: Problems, home: Path, path:
 
 
 @pytest.mark.parametrize("text", ["", "0", "65", "-1", "4.0", "four", "99999999999999999999", "\u0664", "1_0"])
-def test_a_number_of_workers_has_its_bounds(text: str) -> None:
-    """Anything but 1 to 64 is refused in one sentence."""
+def test_the_number_of_workers_must_be_1_to_64(text: str) -> None:
+    """The error says so in one sentence."""
     assert (parse_workers("1"), parse_workers("64")) == (1, 64)
     with pytest.raises(ValueError, match="is not a number of workers: use a whole number from 1 to 64"):
         parse_workers(text)

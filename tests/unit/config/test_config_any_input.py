@@ -1,4 +1,4 @@
-"""Whatever nerve.yaml holds, loading it gives a Config or a ConfigError, with both loaders of PyYAML."""
+"""Loading any nerve.yaml returns a Config or raises a ConfigError, with both loaders of PyYAML."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ DOCUMENTS = st.recursive(
 
 @pytest.fixture(scope="module")
 def scratch() -> Iterator[Path]:
-    """A workspace folder that the examples of one property share."""
+    """Return a workspace that the examples of one property share."""
     with TemporaryDirectory() as folder:
         home = Path(folder).resolve()
         (home / "senses").mkdir()
@@ -41,20 +41,20 @@ def scratch() -> Iterator[Path]:
 
 
 def problems_of(home: Path, data: bytes) -> tuple[str, ...]:
-    """Load `data` as a nerve.yaml and give its problems: none if it gave a Config, which then keeps its promises."""
+    """Load `data` as a nerve.yaml and return its problems; without any, check the Config's bounds."""
     path = home / "nerve.yaml"
     path.write_bytes(data)
     try:
         loaded = load_config(path)
-    except ConfigError as refusal:
-        return refusal.problems or ("a refusal without a reason",)
+    except ConfigError as error:
+        return error.problems or ("an error without a problem",)
     assert 1 <= loaded.workers <= 64
     assert all(sense.path.is_relative_to(home) for sense in loaded.senses.values())
     return ()
 
 
 def are_clear(problems: tuple[str, ...]) -> bool:
-    """Whether each problem is one printable line that names the file."""
+    """Return True if each problem is one printable line that names the file."""
     return all(problem.startswith("nerve.yaml:") and problem.isprintable() for problem in problems)
 
 
@@ -64,8 +64,8 @@ FUZZ = settings(suppress_health_check=[HealthCheck.function_scoped_fixture, Heal
 @pytest.mark.usefixtures("each_loader")
 @given(document=DOCUMENTS | st.fixed_dictionaries({}, optional={"senses": DOCUMENTS, "reflexes": st.lists(DOCUMENTS)}))
 @FUZZ
-def test_any_document_loads_or_is_refused(scratch: Path, document: object) -> None:
-    """Whatever YAML says, it is a Config or a ConfigError."""
+def test_any_document_loads_or_has_problems(scratch: Path, document: object) -> None:
+    """Any valid YAML has one of these two results, and no other exception."""
     data = yaml.safe_dump(document, allow_unicode=True).encode("utf-8", "surrogatepass")
     assert are_clear(problems_of(scratch, data))
 
@@ -73,6 +73,6 @@ def test_any_document_loads_or_is_refused(scratch: Path, document: object) -> No
 @pytest.mark.usefixtures("each_loader")
 @given(data=st.binary() | st.text().map(str.encode) | st.text("abon:-[]{}&*<!%?|>#'\"\\ \n\t,01\ufeff").map(str.encode))
 @FUZZ
-def test_any_bytes_load_or_are_refused(scratch: Path, data: bytes) -> None:
-    """Whatever the file holds, it is a Config or a ConfigError."""
+def test_any_bytes_load_or_have_problems(scratch: Path, data: bytes) -> None:
+    """Any content has one of these two results, and no other exception."""
     assert are_clear(problems_of(scratch, data))

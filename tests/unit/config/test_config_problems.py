@@ -1,4 +1,4 @@
-"""What is wrong with a nerve.yaml: all of it is told at once, each with its line and what to do."""
+"""Problems of a nerve.yaml: all are reported at once, each with its line and what to do."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from nerve.errors import ConfigError
 Problems = Callable[[str], tuple[str, ...]]
 
 
-def test_all_problems_are_told_at_once_in_the_order_of_their_lines(problems: Problems) -> None:
-    """One bad file, one error: each line has its place, what is wrong there and what to do."""
+def test_all_problems_are_reported_at_once_in_the_order_of_their_lines(problems: Problems) -> None:
+    """Each has its position, what is wrong and what to do."""
     assert problems("""\
 workers: 0
 shutdown: 4s
@@ -48,12 +48,12 @@ logs:
             "write it as 500ms, 10s, 5m, 2h, 30d or 1h30m"
         ),
         (
-            "nerve.yaml:8: senses['Bad Name']: a sense's name is 1 to 100 of a-z, 0-9, - and _, "
-            "the first of them a letter or digit"
+            "nerve.yaml:8: senses['Bad Name']: is not a valid sense name: use 1 to 100 of a-z, 0-9, - and _, "
+            "and begin with a letter or digit"
         ),
         "nerve.yaml:10: reflexes[0].sense: unknown sense 'disk-usge'; did you mean 'disk-usage'?",
-        "nerve.yaml:11: reflexes[0].interval: '1ms' is too short: an interval is at least 10ms",
-        "nerve.yaml:12: reflexes[1]: names no sense: add `sense: NAME`",
+        "nerve.yaml:11: reflexes[0].interval: '1ms' is too short: use at least 10ms",
+        "nerve.yaml:12: reflexes[1]: has no sense: add `sense: NAME`",
         "nerve.yaml:12: reflexes[1]: has both `interval` and `on`: keep one of them, or make two reflexes",
         "nerve.yaml:13: reflexes[1].on[1]: unknown sense 'mising'; did you mean 'missing'?",
         "nerve.yaml:14: reflexes[2]: does not say when to run: add `interval: 10s`, or `on: [SENSE]`",
@@ -63,12 +63,12 @@ logs:
     )
 
 
-def test_the_error_is_a_text_for_the_terminal(home: Path) -> None:
-    """The error's own text names the file, counts the problems and lists them."""
+def test_the_text_of_the_error_lists_the_problems(home: Path) -> None:
+    """It names the file and counts them first."""
     (home / "nerve.yaml").write_text("workers: 99\n")
-    with pytest.raises(ConfigError) as refusal:
+    with pytest.raises(ConfigError) as error:
         load_config(home / "nerve.yaml")
-    first, second = str(refusal.value).splitlines()
+    first, second = str(error.value).splitlines()
     assert first == f"{home / 'nerve.yaml'}: 1 problem; nothing was started"
     assert second.startswith("  nerve.yaml:1: workers: '99' is not a number of workers")
 
@@ -83,29 +83,30 @@ def test_the_error_is_a_text_for_the_terminal(home: Path) -> None:
         ("reflexes: {sense: a}", "1: reflexes: must be a list, not a mapping"),
         ("reflexes:\n- a", "2: reflexes[0]: must be a mapping of keys to values, not 'a'"),
         ("workers: {}", "1: workers: must be a single value, not a mapping"),
-        ("workers:", "1: workers: has no value: give it one, or remove the key"),
+        ("workers:", "1: workers: has no value: add one, or remove the key"),
         ("workers: 2.5", "1: workers: '2.5' is not a number of workers: use a whole number from 1 to 64"),
         ("workers: true", "1: workers: 'true' is not a number of workers: use a whole number from 1 to 64"),
         ("shutdown_timeout: 0", "1: shutdown_timeout: '0' is too short: a duration is more than 0"),
         ("shutdown_timeout: 1:30", ("1: shutdown_timeout: '1:30' is not a duration: write it as 500ms, 10s, 5m, 2h, "
          "30d or 1h30m")),
-        ("workers: 1\nsenses:\nworkers: 2", "3: 'workers' is given twice (first in line 1): keep one of them"),
-        ("{workers: 1, workers: 2}", "1: 'workers' is given twice (first in line 1): keep one of them"),
+        ("workers: 1\nsenses:\nworkers: 2", "3: 'workers' is defined twice (first in line 1): remove one"),
+        ("{workers: 1, workers: 2}", "1: 'workers' is defined twice (first in line 1): remove one"),
         ("? [a]\n: 1", "1: a key must be a single value, not a list or a mapping"),
-        ("<<: 5", "1: `<<` must be given a mapping, or a list of mappings"),
+        ("<<: 5", "1: `<<` must be a mapping, or a list of mappings"),
         ('"\\e[2Jx": 1', (r"1: unknown key '\x1b[2Jx'; the keys here are workers, shutdown_timeout, max_runs, "
          "max_rss, senses, reflexes, logs")),
-        ("logs: {max_payload: 1GB}", "1: logs.max_payload: '1GB' is too large: a payload has at most 32MB"),
-        ("logs: {compress: gzip}", "1: logs.compress: 'gzip' is no compression: write zstd or off"),
+        ("logs: {max_payload: 1GB}", "1: logs.max_payload: '1GB' is too large: use at most 32MB"),
+        ("logs: {compress: gzip}", "1: logs.compress: unknown compression 'gzip': use zstd or off"),
         ("logs: {max_size: big}", ("1: logs.max_size: 'big' is not a size: write it as 512B, 64KB, 10MB, or a number "
          "of bytes")),
-        ("logs: {archive_interval: 0.001}", ("1: logs.archive_interval: '0.001' is too short: an interval is at least "
-         "10ms")),
-        ("max_runs: 0", "1: max_runs: '0' is not a number of runs: use a whole number from 1 on"),
-        ("max_rss: 1MB", "1: max_rss: '1MB' is too small: a worker needs 64MB to begin with"),
-        ("senses: {a: {group: ''}}", "1: senses.a.group: '' is not a name: use 1 to 100 printable characters"),
+        ("logs: {archive_interval: 0.001}", "1: logs.archive_interval: '0.001' is too short: use at least 10ms"),
+        ("max_runs: 0", "1: max_runs: '0' is not a number of runs: use a whole number, at least 1"),
+        ("max_rss: 1MB", "1: max_rss: '1MB' is too small: a worker needs at least 64MB"),
+        ("senses: {a: {group: ''}}", "1: senses.a.group: '' is not a valid name: use 1 to 100 printable characters"),
+        ("logs: {redact: [pin, '--']}", ("1: logs.redact[1]: '--' is not a valid key name: use a word with letters or "
+         "digits, such as `ssn`")),
     ],
 )  # fmt: skip
-def test_a_value_of_the_wrong_kind_is_told(problems: Problems, text: str, problem: str) -> None:
-    """Each wrong type, duplicate or range has one problem, which says what is expected."""
+def test_an_invalid_value_is_one_problem(problems: Problems, text: str, problem: str) -> None:
+    """It may be of the wrong type, a duplicate or out of range; the problem says what is expected."""
     assert problems(text) == (f"nerve.yaml:{problem}",)

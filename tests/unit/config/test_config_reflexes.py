@@ -1,4 +1,4 @@
-"""Reflexes in nerve.yaml: their names, the flaws they may have, and the cycles they may form."""
+"""Reflexes in nerve.yaml: their names, their problems, and the cycles that they may form."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ Load = Callable[[str], Config]
 Problems = Callable[[str], tuple[str, ...]]
 
 
-def test_default_names_are_made_of_the_sense_and_its_trigger(load: Load) -> None:
-    """A name that is taken, by whatever reflex, gets a number."""
+def test_a_default_name_consists_of_the_sense_and_its_trigger(load: Load) -> None:
+    """A number is added if another reflex has that name."""
     loaded = load("""\
 senses: {a: , b: , c: }
 reflexes:
@@ -33,28 +33,29 @@ reflexes:
 @pytest.mark.parametrize(
     ("reflex", "problem"),
     [
-        ("{workflow: [x, y]}", (".workflow: nerve runs senses, not workflows: a workflow is several reflexes, "
-         "chained with `on`")),
-        ("{sense: a, on: []}", ".on: is empty: give it at least one item"),
-        ("{sense: a, on: }", ".on: is empty: give it at least one item"),
+        ("{workflow: [x, y]}", (".workflow: nerve runs senses, not workflows: write several reflexes, and "
+         "chain them with `on`")),
+        ("{sense: a, on: []}", ".on: is empty: add at least one item"),
+        ("{sense: a, on: }", ".on: is empty: add at least one item"),
         ("{sense: a, on: {b: }}", ".on: must be a list, not a mapping"),
         ("{sense: a, on: [[b]]}", ".on[0]: must be a single value, not a list"),
         ("{sense: zzz, interval: 1s}", ".sense: unknown sense 'zzz'; define it under `senses`"),
-        ("{sense: , interval: 1s}", ".sense: has no value: give it one, or remove the key"),
-        ('{sense: a, interval: 1s, name: "x\\ny"}', r".name: 'x\ny' is not a name: use 1 to 100 printable characters"),
+        ("{sense: , interval: 1s}", ".sense: has no value: add one, or remove the key"),
+        ('{sense: a, interval: 1s, name: "x\\ny"}', (r".name: 'x\ny' is not a valid name: use 1 to 100 printable "
+         "characters")),
         ("{sense: a, interval: 1s, workflows: }", (": unknown key 'workflows'; the keys here are name, kind, sense, "
          "interval, on")),
     ],
 )  # fmt: skip
-def test_a_reflex_that_can_not_run_is_told(problems: Problems, reflex: str, problem: str) -> None:
-    """Each flaw of a reflex has one problem, at the value that has it."""
+def test_a_reflex_that_can_not_run_is_a_problem(problems: Problems, reflex: str, problem: str) -> None:
+    """The problem is at the value that causes it."""
     assert problems(f"senses: {{a: , b: }}\nreflexes: [{reflex}]") == (f"nerve.yaml:2: reflexes[0]{problem}",)
 
 
-def test_two_reflexes_can_not_be_given_one_name(problems: Problems) -> None:
-    """The second bearer of a name is told who the first is."""
+def test_two_reflexes_can_not_have_one_name(problems: Problems) -> None:
+    """The problem is at the second, and names the first."""
     text = "senses: {a: }\nreflexes:\n- {name: x, sense: a, interval: 1s}\n- {name: x, sense: a, interval: 2s}"
-    expected = "nerve.yaml:4: reflexes[1]: the name 'x' is already that of reflexes[0]: choose another"
+    expected = "nerve.yaml:4: reflexes[1]: the name 'x' is already used by reflexes[0]: choose another"
     assert problems(text) == (expected,)
 
 
@@ -68,27 +69,29 @@ reflexes:
 """
 
 
-def test_a_cycle_without_a_throttle_is_refused(problems: Problems) -> None:
-    """The cycle is named step by step, at the reflex that makes its first step."""
+def test_a_cycle_without_a_throttle_is_a_problem(problems: Problems) -> None:
+    """It names each step, at the reflex of the first one."""
     (problem,) = problems(CYCLE)
-    expected = "nerve.yaml:5: reflexes[2]: the cycle a -> b -> a would never rest: give one of its senses a `throttle`"
-    assert problem == expected
+    assert problem == (
+        "nerve.yaml:5: reflexes[2]: the cycle a -> b -> a has no throttle and would run forever: "
+        "give one of its senses a `throttle`"
+    )
 
 
-def test_a_cycle_with_a_throttle_is_fine(load: Load, problems: Problems) -> None:
-    """One throttle anywhere on the way is enough, and a misspelt one is not told as two problems."""
+def test_a_cycle_with_a_throttle_is_allowed(load: Load, problems: Problems) -> None:
+    """One throttle anywhere is enough, and an invalid one is only one problem."""
     assert load(CYCLE.replace("b: ,", "b: {throttle: 10ms},")).senses["b"].throttle == 0.01
     (problem,) = problems(CYCLE.replace("b: ,", "b: {throttle: fast},"))
     assert "senses.b.throttle: 'fast' is not a duration" in problem
 
 
 def sense_map(names: str, throttled: str = "") -> dict[str, SenseConfig]:
-    """Senses of one letter each, some with a throttle."""
+    """Return senses of one letter each, some with a throttle."""
     return {name: SenseConfig(name, Path("/"), throttle=1.0 if name in throttled else None) for name in names}
 
 
 def chain(*steps: str) -> list[ReflexConfig]:
-    """Reflexes, each given as the senses that signal and then the sense that runs: `ab` for a -> b."""
+    """Return reflexes, each given as the senses that signal and then the sense that runs: `ab` for a -> b."""
     return [ReflexConfig(step, step[-1], None, tuple(step[:-1])) for step in steps]
 
 
@@ -106,16 +109,16 @@ def chain(*steps: str) -> list[ReflexConfig]:
         (("xa", "ax"), "", []),
     ],
 )
-def test_cycles_are_those_that_nothing_slows_down(
+def test_each_cycle_without_a_throttle_is_found_once(
     steps: tuple[str, ...], throttled: str, cycles: list[tuple[str, ...]]
 ) -> None:
-    """Each cycle is found once, from the first of its senses, and a throttle anywhere takes it away."""
+    """It begins with the first of its senses in the file."""
     assert sorted(unthrottled_cycles(sense_map("abcd", throttled), chain(*steps))) == cycles
 
 
-def test_a_web_of_cycles_is_told_by_its_first_few(problems: Problems) -> None:
-    """A file in which everything triggers everything does not flood the terminal."""
+def test_only_the_first_of_many_cycles_are_reported(problems: Problems) -> None:
+    """A file in which every sense triggers every sense does not flood the terminal."""
     text = "senses: {" + "".join(f"s{i}: {{path: senses/a.py}}, " for i in range(20)) + "}\nreflexes:\n"
     names = ", ".join(f"s{i}" for i in range(20))
     text += "".join(f"- {{sense: s{i}, on: [{names}]}}\n" for i in range(20))
-    assert len(problems(text)) == config._CYCLES_SHOWN
+    assert len(problems(text)) == config._MAX_CYCLES_SHOWN

@@ -1,4 +1,4 @@
-"""Two configurations compared: every difference in one short sentence, and nothing else."""
+"""The differences between two configurations, each as one short sentence."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ BASE = Config(2, 4.0, None, None, {"cpu": CPU}, (EVERY,), LogsConfig())
 
 
 def with_sense(**changed: object) -> Config:
-    """Give the configuration with another sense in the place of the one."""
+    """Return the configuration with a changed sense."""
     return replace(BASE, senses={"cpu": replace(CPU, **changed)})  # type: ignore[arg-type]
 
 
 def with_reflex(**changed: object) -> Config:
-    """Give the configuration with another reflex in the place of the one."""
+    """Return the configuration with a changed reflex."""
     return replace(BASE, reflexes=(replace(EVERY, **changed),))  # type: ignore[arg-type]
 
 
 def with_logs(**changed: object) -> Config:
-    """Give the configuration with other settings of the log."""
+    """Return the configuration with a changed section `logs`."""
     return replace(BASE, logs=replace(BASE.logs, **changed))  # type: ignore[arg-type]
 
 
@@ -58,15 +58,17 @@ def with_logs(**changed: object) -> Config:
         (with_logs(retention=86400.0), ("logs.retention 30d -> 1d",)),
         (with_logs(max_payload=128 * 1024), ("logs.max_payload 64KB -> 128KB",)),
         (with_logs(redact=("pin", "cvc")), ("logs.redact none -> pin, cvc",)),
+        (with_logs(compress="zstd"), ("logs.compress none -> zstd",)),
+        (with_logs(max_size=1536 * 1024**2), ("logs.max_size none -> 1.5GB",)),
     ],
 )
 def test_each_difference_is_a_sentence(new: Config, described: tuple[str, ...]) -> None:
-    """Values are shown as nerve.yaml has them."""
+    """Values are shown as they are written in nerve.yaml."""
     assert changes(BASE, new) == described
 
 
 def test_differences_come_in_the_order_of_the_file() -> None:
-    """What is for all, then senses, then reflexes, then the log; what is removed before what is added."""
+    """Global keys come first, then senses, reflexes and the log; removed entries come before added ones."""
     new = Config(3, 4.0, None, None, {"b": SenseConfig("b", "/b")}, (), LogsConfig(archive_interval=60.0))
     assert changes(BASE, new) == (
         "workers 2 -> 3",
@@ -77,15 +79,15 @@ def test_differences_come_in_the_order_of_the_file() -> None:
     )
 
 
-def test_the_order_of_the_file_is_no_difference() -> None:
-    """Moving an entry changes nothing that the engine does."""
+def test_another_order_in_the_file_is_not_a_difference() -> None:
+    """The engine does the same after an entry was moved."""
     other = SenseConfig("b", "/b")
     one, two = replace(BASE, senses={"cpu": CPU, "b": other}), replace(BASE, senses={"b": other, "cpu": CPU})
     assert changes(one, two) == ()
 
 
-def test_a_number_of_workers_that_is_decided_elsewhere_is_told_with_it() -> None:
-    """Whoever edits nerve.yaml, and sees nothing happen, is told why; other lines stay as they are."""
+def test_a_change_of_workers_without_effect_says_why() -> None:
+    """The other sentences stay as they are."""
     new = replace(BASE, workers=8, max_runs=5)
     assert changes(BASE, new, 4) == (
         "workers 2 -> 8 (stays 4: --workers or $NERVE_WORKERS wins)",
@@ -112,7 +114,7 @@ configs = st.builds(
 
 @given(old=configs, new=configs)
 def test_there_is_a_sentence_if_and_only_if_something_differs(old: Config, new: Config) -> None:
-    """Nothing that changes goes unsaid, and each sentence is one line."""
+    """Every change has a sentence, and each sentence is one line."""
     described = changes(old, new)
     entries_differ = {r.name: r for r in old.reflexes} != {r.name: r for r in new.reflexes}
     others = [field.name for field in fields(Config) if field.name != "reflexes"]

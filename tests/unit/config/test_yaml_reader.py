@@ -1,4 +1,4 @@
-"""YAML with its places, as both loaders of PyYAML read it."""
+"""YAML with positions, as both loaders of PyYAML read it."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ Problems = Callable[[str], tuple[str, ...]]
 pytestmark = pytest.mark.usefixtures("each_loader")
 
 
-def test_words_that_yaml_takes_for_booleans_are_names(load: Load, home: Path) -> None:
-    """`on`, `no` and `1e3` are keys and names like any other."""
+def test_words_that_are_booleans_or_numbers_in_yaml_are_names(load: Load, home: Path) -> None:
+    """Examples are `on`, `no` and `1e3`."""
     for name in ("no", "1e3"):
         (home / "senses" / f"{name}.py").touch()
     loaded = load("senses: {no: {group: yes}, 1e3: }\nreflexes: [{sense: no, on: 1e3}]")
@@ -27,8 +27,8 @@ def test_words_that_yaml_takes_for_booleans_are_names(load: Load, home: Path) ->
     assert loaded.reflexes == (ReflexConfig("no-on-1e3", "no", None, ("1e3",)),)
 
 
-def test_anchors_and_merges_are_understood(load: Load) -> None:
-    """What a sense says itself wins over what it merges, and the first of several merged mappings over the next."""
+def test_anchors_and_merges_are_read(load: Load) -> None:
+    """A sense's own keys override merged ones, and of several merged mappings the first has precedence."""
     loaded = load("""\
 senses:
   a: &slow {timeout: 5m, throttle: 1s}
@@ -48,32 +48,32 @@ senses:
         ("workers: 1\n\tsenses: 2\n", r"2: is not valid YAML: .+; indent with spaces, not with tabs"),
         ("workers: 1\nx: *nowhere", r"2: is not valid YAML: .*undefined alias.*"),
         ("workers: 1\n---\nworkers: 2", r"2: is not valid YAML: but found another document"),
-        ("workers: 1\nx: \x07", r"2: is not valid YAML: the character '\\x07' can't be part of it"),
+        ("workers: 1\nx: \x07", r"2: is not valid YAML: the character '\\x07' is not allowed"),
         ('"\\UFFFFFFFF": 1', r"1: is not valid YAML: .+"),
         ("\n" + "[" * 101, r"2: is not valid YAML: nested more than 100 levels deep"),
         ("\n" + "[" * 100_000, r"2: is not valid YAML: (nested more than 100 levels deep|.*maximum nesting depth)"),
     ],
 )
-def test_what_is_not_yaml_is_told_with_its_line(problems: Problems, text: str, problem: str) -> None:
-    """The parser's complaint becomes one problem in one line."""
+def test_invalid_yaml_is_reported_with_its_line(problems: Problems, text: str, problem: str) -> None:
+    """The parser's message becomes one problem of one line."""
     (line,) = problems(text)
     assert re.search(problem + "$", line), line
 
 
-def test_what_is_not_utf_8_is_told_with_its_line(home: Path) -> None:
-    """Another encoding is named as the problem, where it first shows."""
+def test_another_encoding_than_utf_8_is_reported_with_its_line(home: Path) -> None:
+    """The line is the first that is not UTF-8."""
     (home / "nerve.yaml").write_bytes("workers: 1\n# caf\u00e9\n".encode("latin-1"))
-    with pytest.raises(ConfigError) as refusal:
+    with pytest.raises(ConfigError) as error:
         load_config(home / "nerve.yaml")
-    assert refusal.value.problems == ("nerve.yaml:2: is not UTF-8 text: save the file as UTF-8",)
+    assert error.value.problems == ("nerve.yaml:2: is not UTF-8 text: save the file as UTF-8",)
 
 
-def test_a_file_that_can_not_be_read_is_a_config_error(home: Path) -> None:
-    """A missing file and a folder in its place say why they can't be read."""
+def test_an_unreadable_file_is_a_config_error(home: Path) -> None:
+    """A missing file is one, and so is a folder; the problem has the reason."""
     for name, reason in (("none.yaml", "No such file or directory"), ("senses", "Is a directory")):
-        with pytest.raises(ConfigError) as refusal:
+        with pytest.raises(ConfigError) as error:
             load_config(home / name)
-        assert refusal.value.problems == (f"{name}: can't be read: {reason}",)
+        assert error.value.problems == (f"{name}: can't be read: {reason}",)
 
 
 @pytest.mark.parametrize(
@@ -92,6 +92,6 @@ def test_a_file_that_can_not_be_read_is_a_config_error(home: Path) -> None:
     ],
 )
 @pytest.mark.timeout(10)
-def test_aliases_that_contain_themselves_or_multiply_end(problems: Problems, text: str) -> None:
-    """Cycles and bombs made of aliases are read in no time, and told for what is wrong with them."""
+def test_aliases_that_contain_themselves_or_multiply_are_read_quickly(problems: Problems, text: str) -> None:
+    """Cycles and bombs made of aliases don't hang the reader; their other problems are reported."""
     assert problems(text)

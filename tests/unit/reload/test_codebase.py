@@ -1,4 +1,4 @@
-"""The code of the senses: what belongs to a sense's version, and when that is another one."""
+"""The code of the senses: what belongs to a version, and when it changes."""
 
 from __future__ import annotations
 
@@ -33,22 +33,22 @@ FOLDER = Path("/w/senses")
 
 
 def file_at(path: str, source: str) -> SourceFile:
-    """Make a file of the senses' folder."""
+    """Return a file of the senses' folder."""
     return SourceFile(module_name(FOLDER, FOLDER / path), str(FOLDER / path), source.encode())
 
 
 def codebase_of(files: Mapping[str, str]) -> Codebase:
-    """Make a codebase of files, by their paths in the senses' folder."""
+    """Return a codebase of files, given by their paths in the senses' folder."""
     return Codebase(file_at(path, source) for path, source in files.items())
 
 
 def main_of(source: str) -> SourceFile:
-    """Make a sense's own file."""
+    """Return a sense's own file."""
     return SourceFile("senses.probe", str(FOLDER / "probe.py"), source.encode())
 
 
 def used_by(source: str, **files: str) -> set[str]:
-    """Name what a sense with this source imports of files; in their names `__` is a slash."""
+    """Return which of the files a sense with this source imports; `__` in their names is a slash."""
     helpers = codebase_of({f"{name.replace('__', '/')}.py": text for name, text in files.items()}).files
     return set(closure(main_of(source), helpers))
 
@@ -81,8 +81,8 @@ def used_by(source: str, **files: str) -> set[str]:
         ("from .......... import a", set()),
     ],
 )
-def test_imports_are_found_wherever_they_are_written(source: str, used: set[str]) -> None:
-    """At the top, in functions and in branches; not in comments, nor where there is no Python."""
+def test_imports_are_found_anywhere_in_a_file(source: str, used: set[str]) -> None:
+    """They may be at the top, in functions or in branches; comments and invalid Python have none."""
     assert used_by(source, a="", b="", c="") == used
 
 
@@ -97,23 +97,23 @@ def test_imports_are_found_wherever_they_are_written(source: str, used: set[str]
         "from pkgutil import iter_modules",
     ],
 )
-def test_who_may_import_anything_has_everything(source: str) -> None:
-    """Names that are made at run time can't be told beforehand."""
+def test_a_dynamic_import_may_import_every_helper(source: str) -> None:
+    """Names that are made at run time are not known before."""
     assert used_by(source, a="", b="", c__d="") == {"a", "b", "c.d"}
 
 
-def test_who_imports_by_name_in_a_helper_has_everything() -> None:
-    """It is the same one step further on."""
+def test_a_dynamic_import_in_a_helper_may_import_every_helper() -> None:
+    """The sense that imports the helper depends on all of them, too."""
     assert used_by("import a", a="__import__('b')", b="", c="") == {"a", "b", "c"}
 
 
-def test_the_standard_library_wins() -> None:
-    """A helper called like one of its modules is never what is imported."""
+def test_the_standard_library_wins_over_a_helper_of_the_same_name() -> None:
+    """Such a helper is never imported, so it is not part of a version."""
     assert used_by("import random, email.utils, a", random="import b", email__utils="", a="", b="") == {"a"}
 
 
-def test_helpers_lead_to_further_helpers() -> None:
-    """As far as it goes, and in circles; a sense may import the file that it is, too."""
+def test_imports_of_helpers_are_followed() -> None:
+    """They may form circles, and a sense may import its own file as a helper."""
     files = {"a": "import b", "b": "from c import x", "c": "import a", "d": "import a"}
     assert used_by("import a", **files) == {"a", "b", "c"}
     assert used_by("import probe", probe="import a", a="") == {"probe", "a"}
@@ -134,7 +134,7 @@ def test_helpers_lead_to_further_helpers() -> None:
     ],
 )
 def test_packages_come_with_their_parents(source: str, used: set[str]) -> None:
-    """Importing a module runs the `__init__.py` of every folder above it; where there is none, nothing is run."""
+    """Importing a module runs the `__init__.py` of each of its packages, if there is one."""
     files = {"p/__init__.py": "", "p/a.py": "", "p/q/__init__.py": "", "p/q/b.py": "", "n/m.py": ""}
     assert set(closure(main_of(source), codebase_of(files).files)) == used
 
@@ -156,8 +156,8 @@ def test_packages_come_with_their_parents(source: str, used: set[str]) -> None:
         ("top.py", "from . import p", set()),
     ],
 )
-def test_relative_imports_start_where_the_file_is(path: str, source: str, used: set[str]) -> None:
-    """A dot is the package, each further one the package above; what leads out of the folder leads nowhere."""
+def test_relative_imports_start_at_the_file(path: str, source: str, used: set[str]) -> None:
+    """A dot is the package, each further one the package above; beyond the senses' folder there is nothing."""
     others = ("p/__init__", "p/a", "p/b", "p/q/__init__", "p/q/c", "p/q/d", "top")
     files = {f"{name}.py": "" for name in others} | {path: source}
     helpers = codebase_of(files).files
@@ -166,8 +166,8 @@ def test_relative_imports_start_where_the_file_is(path: str, source: str, used: 
     assert found - used <= {"p", "p.q"}
 
 
-def test_nesting_beyond_what_python_parses_imports_nothing() -> None:
-    """Such a file has a problem that is told elsewhere."""
+def test_a_source_that_python_cannot_parse_imports_nothing() -> None:
+    """The syntax check reports such a file."""
     assert imports(b"-" * 200_000 + b"1", "a", is_package=False) == frozenset()
     assert imports(b"# coding: klingon\nimport b", "a", is_package=False) == frozenset()
 
@@ -175,31 +175,31 @@ def test_nesting_beyond_what_python_parses_imports_nothing() -> None:
 # Digests.
 
 
-def test_the_digest_of_a_sense_alone_is_that_of_its_file() -> None:
-    """`sha256sum senses/probe.py` begins with it."""
+def test_the_digest_of_a_sense_without_helpers_is_that_of_its_file() -> None:
+    """The output of `sha256sum senses/probe.py` begins with it."""
     source = "def compute(ctx): ...\n"
     digest = codebase_of({"a.py": "unused"}).version(main_of(source)).digest
     assert len(digest) == DIGEST_DIGITS == 32
     assert hashlib.sha256(source.encode()).hexdigest().startswith(digest)
 
 
-def test_files_by_themselves_have_the_digest_of_their_content() -> None:
-    """So that a version with helpers can be compared with what is on disk, file by file."""
+def test_the_digests_of_a_version_are_those_of_its_files() -> None:
+    """A version with helpers can be compared with the files on disk, one by one."""
     version = codebase_of({"a.py": "import b", "b.py": "x"}).version(main_of("import a"))
     sources = {"probe.py": b"import a", "a.py": b"import b", "b.py": b"x"}
     assert version.digests == {f"/w/senses/{path}": hashlib.sha256(s).hexdigest()[:32] for path, s in sources.items()}
     assert version.digest not in version.digests.values()
 
 
-def test_a_version_has_all_files_of_its_closure() -> None:
-    """Its own, then the others in the order of their names, each with what it is imported as."""
+def test_a_version_has_all_files_that_it_imports() -> None:
+    """Its own file comes first, then the others, sorted by the name under which they are imported."""
     version = codebase_of({"b.py": "import a", "a.py": "", "c.py": ""}).version(main_of("import b"), generation=3)
     assert [module.name for module in version.files] == ["senses.probe", "a", "b"]
     assert (version.generation, version.error) == (3, None)
 
 
 def test_a_digest_is_the_same_in_every_process() -> None:
-    """It is in the log, and is compared across boots: nothing of it hangs on the order of a set."""
+    """It is in the log and compared across boots, so it must not depend on the order of a set."""
     code = (
         "from nerve.reload.codebase import *\n"
         "files = [SourceFile(n, n, b'import a, b, c, d') for n in 'abcd']\n"
@@ -226,10 +226,10 @@ sources = st.tuples(st.lists(st.sampled_from(NAMES), max_size=2, unique=True), s
 
 
 @given(main=sources, before=st.fixed_dictionaries(dict.fromkeys(NAMES, sources)), changed=st.data())
-def test_a_version_is_another_one_if_and_only_if_a_file_of_its_closure_is(
+def test_a_version_changes_if_and_only_if_a_file_that_it_imports_changes(
     main: str, before: dict[str, str], changed: st.DataObject
 ) -> None:
-    """For each sense and each helper: an edit anywhere in what it imports, and nowhere else, changes its digest."""
+    """This holds for the digest and for the version, of each sense and each helper."""
     name = changed.draw(st.sampled_from(NAMES))
     after = before | {name: changed.draw(sources)}
     old, new = (codebase_of({PATHS[n]: text for n, text in files.items()}) for files in (before, after))
@@ -243,14 +243,14 @@ def test_a_version_is_another_one_if_and_only_if_a_file_of_its_closure_is(
         assert (versions[0] != versions[1]) == differs
 
 
-def test_a_file_that_moves_is_another_version() -> None:
-    """A module that becomes a package may have modules of its own."""
+def test_a_moved_file_changes_the_version() -> None:
+    """A module that becomes a package has the same source, but may have submodules."""
     module, package = (codebase_of({path: "x"}).version(main_of("import a")) for path in ("a.py", "a/__init__.py"))
     assert module != package
 
 
-def test_versions_travel_unchanged() -> None:
-    """From the watcher to the kernel and on to the workers."""
+def test_a_version_can_be_encoded_and_decoded() -> None:
+    """The watcher sends it to the kernel, and the kernel to the workers."""
     version = codebase_of({"a.py": "import a"}).version(main_of("import a"), 2)
     assert msgspec.msgpack.decode(msgspec.msgpack.encode(version), type=Version) == version
 
@@ -262,13 +262,13 @@ def test_versions_travel_unchanged() -> None:
     ("path", "name"),
     [("a.py", "a"), ("lib/units.py", "lib.units"), ("lib/__init__.py", "lib"), ("a/b/__init__.py", "a.b")],
 )
-def test_a_module_is_named_by_its_place(path: str, name: str) -> None:
-    """As Python would import it from the senses' folder."""
+def test_a_module_is_named_by_its_path(path: str, name: str) -> None:
+    """The name is the one under which Python imports it from the senses' folder."""
     assert module_name(FOLDER, FOLDER / path) == name
 
 
-def test_hidden_files_and_caches_are_no_code(tmp_path: Path) -> None:
-    """What editors, version control and Python keep beside the senses is left alone."""
+def test_hidden_files_and_caches_are_not_read(tmp_path: Path) -> None:
+    """Editors, version control and Python keep such files beside the senses."""
     for path in ("a.py", "lib/b.py", ".git/c.py", "lib/.#d.py", "__pycache__/e.py", "f.pyc", "g.txt", "h.py~"):
         (tmp_path / path).parent.mkdir(exist_ok=True)
         (tmp_path / path).touch()
@@ -276,8 +276,8 @@ def test_hidden_files_and_caches_are_no_code(tmp_path: Path) -> None:
     assert list(source_paths(tmp_path / "nowhere")) == []
 
 
-def test_the_folder_is_read_as_it_is(tmp_path: Path) -> None:
-    """Files that can't be read are part of it, with their error; a stray `__init__.py` at the top is not."""
+def test_a_codebase_has_every_file_of_the_folder(tmp_path: Path) -> None:
+    """An unreadable file is part of it, with its error; a stray `__init__.py` at the top is not."""
     (tmp_path / "a.py").write_text("import b")
     (tmp_path / "b.py").mkdir()
     (tmp_path / "__init__.py").touch()
@@ -286,40 +286,38 @@ def test_the_folder_is_read_as_it_is(tmp_path: Path) -> None:
         "a": None,
         "b": "can't be read: Is a directory",
     }
-    main = read_main(SenseConfig("a", str(tmp_path / "a.py")))
-    broken = codebase.broken(main)
-    assert broken
-    assert broken.name == "b"
 
 
-def test_what_can_not_be_read_has_an_error_and_no_source(tmp_path: Path) -> None:
-    """Missing, too large, or no file at all: one line each, and never an exception."""
+def test_an_unreadable_file_has_an_error_and_no_source(tmp_path: Path) -> None:
+    """Whatever the reason, it is one line, and there is no exception; a named pipe is not waited for."""
+    os.mkfifo(tmp_path / "pipe.py")
     (tmp_path / "large.py").write_bytes(b"#" * (MAX_SOURCE_BYTES + 1))
     (tmp_path / "just.py").write_bytes(b"#" * MAX_SOURCE_BYTES)
-    errors = {name: read_source(tmp_path / f"{name}.py", name).error for name in ("missing", "large", "just")}
+    errors = {name: read_source(tmp_path / f"{name}.py", name).error for name in ("missing", "pipe", "large", "just")}
     assert errors == {
         "missing": "can't be read: No such file or directory",
+        "pipe": "can't be read: it is not a regular file",
         "large": "is larger than 4 MB",
         "just": None,
     }
     assert read_source(tmp_path / "large.py", "large").source == b""
 
 
-def test_a_sense_s_own_file_is_named_after_the_sense() -> None:
-    """Wherever it lies; a dash can't be part of a module's name."""
+def test_the_module_of_a_sense_is_named_after_the_sense() -> None:
+    """Its path doesn't matter; a dash can't be part of a module's name."""
     assert read_main(SenseConfig("disk-usage", "/nowhere/x.py")).name == "senses.disk_usage"
 
 
-def test_a_version_of_a_file_that_can_not_be_read_says_why(tmp_path: Path) -> None:
-    """It is in force at the start all the same, and its runs fail with this."""
+def test_a_version_of_an_unreadable_file_has_its_error(tmp_path: Path) -> None:
+    """It is active at the start all the same, and its runs fail with this error."""
     version = Codebase([]).version(read_main(SenseConfig("a", str(tmp_path / "a.py"))))
     assert version.error == "can't be read: No such file or directory"
 
 
-def test_a_file_that_is_emptied_while_it_is_read_is_never_an_old_empty_one(
+def test_a_file_emptied_during_the_read_is_not_read_as_an_old_empty_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its time is that of what was read, or later: so it is seen to be in the middle of a save."""
+    """The status is from after the read, so the modification time shows that the file is being saved."""
     path = tmp_path / "x.py"
     path.write_text("VALUE = 1\n")
     os.utime(path, (1_000_000, 1_000_000))

@@ -1,4 +1,4 @@
-"""What is wrong with a file of Python, found without running it."""
+"""Checking a Python file without running it."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ NO_COMPUTE = Problem(1, "has no `compute`: add `def compute(ctx):`")
         "a, (compute, b) = 1, (2, 3)",
         "for compute in []: pass",
         "(compute := print)",
-        r"'\d'; compute = print  # what the compiler warns of is no problem",
+        r"'\d'; compute = print  # a compiler warning is not a problem",
         "\ufeffdef compute(ctx): ...",
         "# coding: latin-1\ndef compute(ctx): return 'é'",
     ],
 )
-def test_any_way_to_bind_compute_will_do(source: str) -> None:
-    """Defined, assigned or imported: what has a compute at its top level is a sense."""
+def test_a_sense_may_bind_compute_in_any_way(source: str) -> None:
+    """It may be defined, assigned or imported, anywhere at the top level."""
     encoding = "latin-1" if "latin-1" in source else "utf-8"
     assert problem_of(source.encode(encoding), "a.py", is_sense=True) is None
 
@@ -42,8 +42,8 @@ def test_any_way_to_bind_compute_will_do(source: str) -> None:
     "source",
     ["", "compute", "x.compute = 1", "def f():\n    compute = 1", "class A:\n    def compute(s): ...", "'compute = 1'"],
 )
-def test_a_compute_elsewhere_than_at_the_top_level_is_none(source: str) -> None:
-    """What isn't bound in the module itself can't be called; a helper needs none."""
+def test_a_sense_without_a_compute_at_its_top_level_has_a_problem(source: str) -> None:
+    """A name in a function or class can't be called from outside; a helper needs no compute."""
     assert problem_of(source.encode(), "a.py", is_sense=True) == NO_COMPUTE
     assert problem_of(source.encode(), "a.py", is_sense=False) is None
 
@@ -61,15 +61,15 @@ def test_a_compute_elsewhere_than_at_the_top_level_is_none(source: str) -> None:
         (b"from __future__ import braces", Problem(1, "not a chance")),
     ],
 )
-def test_the_compiler_s_words_are_told_with_their_line(source: bytes, problem: Problem) -> None:
-    """Also what only shows when the code is generated, whether or not the file is a sense."""
+def test_a_syntax_error_is_reported_with_its_line(source: bytes, problem: Problem) -> None:
+    """This includes errors that the compiler finds only when it generates code, in senses and in helpers."""
     for is_sense in (True, False):
         assert problem_of(source, "a.py", is_sense=is_sense) == problem
 
 
 @pytest.mark.parametrize("source", [b"\xff", b"x = 1\0", b"(" * 1000, b"-" * 100_000 + b"1", b"# coding: klingon\n"])
-def test_whatever_is_in_a_file_becomes_one_line(source: bytes) -> None:
-    """Wrong encodings, null bytes and nesting beyond the compiler's limits are problems like others."""
+def test_any_unusable_content_is_a_problem_of_one_line(source: bytes) -> None:
+    """Examples are wrong encodings, null bytes and nesting beyond the compiler's limits."""
     problem = problem_of(source, "a.py", is_sense=True)
     assert problem
     assert problem.line == 1
@@ -77,8 +77,8 @@ def test_whatever_is_in_a_file_becomes_one_line(source: bytes) -> None:
     assert problem.text.isprintable()
 
 
-def test_nothing_is_run() -> None:
-    """Neither the file nor what it imports; and nobody is warned of what a run would warn of."""
+def test_the_check_runs_nothing_and_warns_of_nothing() -> None:
+    """Neither the file nor its imports run, and the compiler's warnings are left to the real import."""
     source = b"raise SystemExit('was run')\nimport nowhere\nassert (1, 'always true')\ncompute = 1 is 1"
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -23,12 +24,12 @@ from nerve.processes.messages import (
     Archived,
     ArchiveNow,
     ArchiverReport,
-    ArchiveSettings,
     Finish,
     FromChild,
     GetReport,
     Ready,
     Rescan,
+    SetLogsConfig,
     ToChild,
 )
 from nerve.store import LogWriter
@@ -155,9 +156,9 @@ def test_new_settings_are_taken_and_the_next_run_is_planned_anew(stage: Stage) -
     """As if it had been them all along: what is overdue by now is done at once."""
     stage.log(3)
     stage.clock.time += 100
-    stage.tell(ArchiveSettings(30 * 86400.0, 7200.0, "zstd", None))
+    stage.tell(SetLogsConfig(LogsConfig(archive_interval=7200.0, compress="zstd")))
     assert stage.report().next_ts == START + 7_100_000
-    stage.tell(ArchiveSettings(LOGS.retention, 60.0, "zstd", None))
+    stage.tell(SetLogsConfig(replace(LOGS, archive_interval=60.0, compress="zstd")))
     assert stage.files() == ["2026-11-20.jsonl.zst"]
     assert stage.report().next_ts == START + 60_000
 
@@ -165,7 +166,7 @@ def test_new_settings_are_taken_and_the_next_run_is_planned_anew(stage: Stage) -
 def test_a_new_bound_of_the_size_is_taken(stage: Stage) -> None:
     """And it is told as long as it is exceeded."""
     stage.log(3, ts=START)
-    stage.tell(ArchiveSettings(LOGS.retention, 1.0, None, 5000))
+    stage.tell(SetLogsConfig(replace(LOGS, archive_interval=1.0, max_size=5000)))
     stage.clock.time += 1
     stage.tell()
     (problem,) = stage.report().problems

@@ -39,8 +39,8 @@ def test_with_no_sense_it_says_so(command: Any, engine: Any) -> None:
 
 def test_what_the_engine_refuses_is_told(command: Any, engine: Any) -> None:
     """In its words."""
-    engine.replies = [Refused("the watcher is not there: see `nerve status`")]
-    assert command("reload") == ("", "nerve: the watcher is not there: see `nerve status`\n", 1)
+    engine.replies = [Refused("the watcher is not running; see `nerve status`")]
+    assert command("reload") == ("", "nerve: the watcher is not running; see `nerve status`\n", 1)
 
 
 def test_without_an_engine_it_exits_with_3(command: Any, workspace: Any) -> None:
