@@ -173,7 +173,7 @@ def logs(
             click.secho(_hint(wanted), err=True, dim=True, color=None if colours_wanted() else False)
 
 
-def _follow(reader: LogReader | store.WholeLog, wanted: Filter, output: Output, listing: Listing) -> None:
+def _follow(reader: LogReader | store.FullLog, wanted: Filter, output: Output, listing: Listing) -> None:
     """Show what is committed after `wanted.after_id`, each entry once, until nobody reads the output."""
     last = wanted.after_id or 0
     while output.wait(POLL_SECONDS):
@@ -184,7 +184,7 @@ def _follow(reader: LogReader | store.WholeLog, wanted: Filter, output: Output, 
             last = newest
 
 
-def _entries(reader: LogReader | store.WholeLog, wanted: Filter, limit: int | None) -> Iterable[Log]:
+def _entries(reader: LogReader | store.FullLog, wanted: Filter, limit: int | None) -> Iterable[Log]:
     return reader.stream(wanted) if limit is None else reader.query(replace(wanted, limit=min(limit, LARGEST)))
 
 
