@@ -23,7 +23,7 @@ Level = Literal["ok", "warning", "error"]
 COLOURS: dict[Level, str] = {"ok": "green", "warning": "yellow", "error": "red"}
 ID_COLUMNS, NAME_COLUMNS, REF_COLUMNS = 6, 19, 20
 ALIGNED_WIDTH = 100
-"""Entries are aligned in columns on terminals at least this wide; narrower ones need the space for the payload."""
+"""Terminals at least this wide get aligned columns; narrower ones need the space for the payload."""
 
 SHOWN_DIGITS = 6
 """A terminal shows the last digits of a run id, because the first ones are the time and nearly equal for all runs."""

@@ -31,7 +31,7 @@ class SystemZone(tzinfo):
         return self._fixed(moment).utcoffset() if moment else None
 
     def dst(self, moment: datetime | None) -> timedelta | None:
-        """Return None: the part of the offset that is daylight saving time is not known."""
+        """Return None: the daylight saving part of the offset is not needed."""
 
     def tzname(self, moment: datetime | None) -> str | None:
         """Return the abbreviation of this zone at a wall time, such as CET or CEST."""

@@ -44,7 +44,7 @@ def restore(ctx: click.Context, day: str, output: Path | None, force: bool) -> N
     \b
     Example:
       nerve restore 2026-10-20
-      sqlite3 -readonly "$(nerve restore 2026-10-20 --force)" 'select type, count(*) from logs group by type'
+      sqlite3 "$(nerve restore 2026-10-20 --force)" 'select count(*) from logs'
     """
     workspace = workspace_of(ctx)
     target = output or workspace.data_dir / "restored" / f"{day}.db"

@@ -48,6 +48,7 @@ ROLES = Roles(
 @click.command()
 @click.option(
     "--workers",
+    metavar="N",
     type=click.IntRange(1, MAX_WORKERS),
     envvar="NERVE_WORKERS",
     show_envvar=True,

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from nerve.cli.console import View, console_for, styled, view_of
-from nerve.cli.formatting import escape, print_json, quoted, short_ref
+from nerve.cli.formatting import ALIGNED_WIDTH, escape, print_json, quoted, short_ref
 from nerve.cli.log_access import moment, open_workspace_log, printing, zone_of
 from nerve.cli.moments import format_moment
 from nerve.clock import SystemClock
@@ -103,13 +103,13 @@ def _show(statistics: Statistics, view: View) -> None:
         return
     begin, end = (format_moment(ts, view.zone, offset=view.offset) for ts in (statistics.since, statistics.until))
     console.print(Text(f"{begin} to {end}, {format_duration(statistics.step_ms / 1000)} per block", "dim"))
-    console.print(_table(statistics))
+    console.print(_table(statistics, is_wide=view.width >= ALIGNED_WIDTH))
     for sense in statistics.senses:
         if sense.last_error:
             console.print(Text(" ").join(_last_error(sense, view)), soft_wrap=True)
 
 
-def _table(statistics: Statistics) -> Table:
+def _table(statistics: Statistics, *, is_wide: bool) -> Table:
     table = Table(box=None, header_style="dim", pad_edge=False)
     for header, is_number in (("sense", False), ("runs", True), ("p50", True), ("p95", True), ("max", True)):
         table.add_column(header, justify="right" if is_number else "left", no_wrap=True)
@@ -117,17 +117,17 @@ def _table(statistics: Statistics) -> Table:
     table.add_column("failures")
     for sense in statistics.senses:
         times = (_duration(ms) for ms in (sense.p50_ms, sense.p95_ms, sense.max_ms))
-        failures = Text.assemble(*_failures(sense))
+        failures = Text.assemble(*_failures(sense, is_wide=is_wide))
         table.add_row(escape(sense.name), str(sense.runs), *times, sparkline(sense.runs_over_time), failures)
     return table
 
 
-def _failures(sense: SenseStatistics) -> Iterator[tuple[str, str]]:
-    if sense.failures:
-        yield sparkline(sense.failures_over_time), "red"
-    for status, count in sense.statuses.items():
-        if status != "ok":
-            yield f" {count} {escape(status)}", "yellow" if status == "cancelled" else "red"
+def _failures(sense: SenseStatistics, *, is_wide: bool) -> Iterator[tuple[str, str]]:
+    if sense.failures and is_wide:
+        yield f"{sparkline(sense.failures_over_time)} ", "red"
+    counts = [(escape(status), count) for status, count in sense.statuses.items() if status != "ok"]
+    for n, (status, count) in enumerate(counts):
+        yield f"{', ' if n else ''}{count} {status}", "yellow" if status == "cancelled" else "red"
 
 
 def _last_error(sense: SenseStatistics, view: View) -> Iterator[Text]:

@@ -114,9 +114,10 @@ def _services(engine: EngineStatus) -> Table:
 def _writer_details(writer: WriterStatus) -> Text:
     if writer.committed is None:
         return Text("no report", "red")
+    unacknowledged = f"{writer.unacknowledged} unacknowledged, " if writer.unacknowledged else ""
     return Text(
         f"{writer.committed} committed, {writer.events_per_s:.1f}/s, lag {writer.lag_ms:.1f} ms, "
-        f"{writer.queue_depth} queued, {writer.unacknowledged} unacknowledged, WAL {format_size(writer.wal_bytes or 0)}"
+        f"{writer.queue_depth} queued, {unacknowledged}WAL {format_size(writer.wal_bytes or 0)}"
     )
 
 

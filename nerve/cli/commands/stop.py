@@ -14,9 +14,7 @@ ANSWER_SECONDS = 5.0
 
 
 @click.command()
-@click.option(
-    "--timeout", type=Duration(), default=60.0, show_default="60s", help="How long to wait for the engine to stop."
-)
+@click.option("--timeout", type=Duration(), default=60.0, help="How long to wait for the engine to stop. Default: 60s.")
 @click.pass_context
 def stop(ctx: click.Context, timeout: float) -> None:
     """Stop the running engine gracefully, and return when it has stopped.

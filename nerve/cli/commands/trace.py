@@ -40,7 +40,7 @@ _WHOLE_ID = re.compile(rf"[a-z0-9_-]+/[0-9a-f]{{{RUN_ID_DIGITS}}}")
 )
 @click.option("--archived", is_flag=True, help="Search the archive too, which takes longer.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, with each run's effects nested in it.")
-@click.option("--utc", is_flag=True, help="Show times in UTC, not in local time.")
+@click.option("--utc", is_flag=True, help="Show times in UTC instead of local time.")
 @click.pass_context
 def trace(
     ctx: click.Context,

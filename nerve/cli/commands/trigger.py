@@ -28,7 +28,7 @@ ANSWER_SECONDS = 5.0
 @click.option(
     "--wait", is_flag=True, help="Wait for the run, show its entries, and exit with 0 if it succeeded, 1 if not."
 )
-@click.option("--timeout", type=Duration(), default=3600.0, show_default="1h", help="With --wait: how long to wait.")
+@click.option("--timeout", type=Duration(), default=3600.0, help="With --wait: how long to wait. Default: 1h.")
 @click.option("--json", "as_json", is_flag=True, help="With --wait: print the entries as JSON lines.")
 @click.pass_context
 def trigger(ctx: click.Context, sense: str, payload: str | None, wait: bool, timeout: float, as_json: bool) -> None:

@@ -66,8 +66,9 @@ def _show(report: VerificationReport) -> None:
 
 def summary(report: VerificationReport) -> str:
     """Return one line on what an undamaged log holds."""
+    archived = f"{report.archive} archived in {counted(report.files, 'file')}" if report.archive else "none archived"
     open_runs = f" ({report.open_runs} open)" if report.open_runs else ""
     return (
-        f"nerve: no problems found: entries 1 to {report.entries} ({report.table} in the table, {report.archive} "
-        f"archived in {counted(report.files, 'file')}), {counted(report.runs, 'run')}{open_runs}"
+        f"nerve: no problems found: entries 1 to {report.entries} ({report.table} in the table, {archived}), "
+        f"{counted(report.runs, 'run')}{open_runs}"
     )

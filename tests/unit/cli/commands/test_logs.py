@@ -51,7 +51,7 @@ def text_ids(result: CommandResult) -> list[int]:
 
 @pytest.mark.usefixtures("story")
 @pytest.mark.parametrize(
-    ("arguments", "found"),
+    ("arguments", "expected"),
     [
         ("", [1, 2, 3, 4, 5, 6]),
         ("--source reflex", [3, 5]),
@@ -79,10 +79,10 @@ def text_ids(result: CommandResult) -> list[int]:
         ("--since today --until now", [1, 2, 3, 4, 5, 6]),
     ],
 )
-def test_filters_select_entries(logs: Command, arguments: str, found: list[int]) -> None:
+def test_filters_select_entries(logs: Command, arguments: str, expected: list[int]) -> None:
     """Each option and MATCH narrows the entries, which are in the order of their ids."""
     result = logs("--json", *arguments.split())
-    assert (ids(result), result.err, result.code) == (found, "", 0)
+    assert (ids(result), result.err, result.code) == (expected, "", 0)
 
 
 @pytest.mark.usefixtures("story")

@@ -48,7 +48,7 @@ def test_following_shows_the_last_ten_and_then_each_new_entry_once(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "found"),
+    ("arguments", "expected"),
     [
         ("", [1, 2, 3, 4, 5, 6, 7]),
         ("-n 0", [6, 7]),
@@ -59,12 +59,12 @@ def test_following_shows_the_last_ten_and_then_each_new_entry_once(
     ],
 )
 def test_following_starts_where_the_options_say(
-    logs: Command, write: Write, monkeypatch: pytest.MonkeyPatch, arguments: str, found: list[int]
+    logs: Command, write: Write, monkeypatch: pytest.MonkeyPatch, arguments: str, expected: list[int]
 ) -> None:
     """`--after` resumes after an id, even a future one; `-n` limits the number of old entries."""
     write(*numbered(*range(1, 6)))
     Script(monkeypatch, lambda: write(*numbered(6)), lambda: write(*numbered(7)))
-    assert ids(logs("-f", "--json", *arguments.split())) == found
+    assert ids(logs("-f", "--json", *arguments.split())) == expected
 
 
 def test_following_filters_new_entries(logs: Command, write: Write, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -52,6 +52,16 @@ def test_a_terminal_gets_a_table_and_the_last_errors(at_terminal: Command) -> No
 
 
 @pytest.mark.usefixtures("story")
+def test_a_narrow_terminal_gets_only_the_number_of_failures(
+    at_terminal: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The blocks of the failures would not fit beside those of the runs."""
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = click.unstyle(at_terminal("stats").out).splitlines()
+    assert lines[2].split() == ["cpu", "20", "10ms", "19ms", "20ms", "█▅", "2", "error"]
+
+
+@pytest.mark.usefixtures("story")
 def test_json_holds_the_period_and_the_statistics(invoke: Command) -> None:
     """The period is the one of --since and --until, in unix ms."""
     statistics = json.loads(

@@ -6,6 +6,7 @@ import importlib
 import io
 import json
 import os
+import sys
 from typing import Any
 
 import msgspec
@@ -115,6 +116,18 @@ def test_watch_on_a_terminal_redraws_the_status(
     assert [f"up {n}s" in drawn for n in (1, 2, 3)] == [True] * 3
     assert "\x1b[1A" in drawn
     assert drawn.rindex("\x1b[?25h") > drawn.rindex("up 3s")
+
+
+def test_watch_on_a_dumb_terminal_prints_a_status_every_second(
+    command: Command, engine: Any, naps: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A dumb terminal can't redraw, so that it gets one status after another, like a pipe."""
+    monkeypatch.setenv("TERM", "dumb")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    engine.replies = [StatusReply(status_of(uptime_ms=1000 * n)) for n in (1, 2, 3)]
+    result = command("status", "--watch")
+    assert result.out.count("nerve 1.2 up") == 3
+    assert "\x1b" not in result.out
 
 
 def test_watch_ends_when_the_engine_stops(command: Command, engine: Any, naps: list[float]) -> None:

@@ -74,9 +74,9 @@ def test_verbose_adds_the_runs_own_entries_and_tracebacks(invoke: Command) -> No
 @pytest.mark.usefixtures("story")
 def test_json_is_one_object_of_nested_runs(invoke: Command) -> None:
     """Its keys are the names that the log uses."""
-    found = json.loads(invoke("trace", "--json", MAIL).out)
-    assert (found["asked"], found["root"], found["above"]) == (MAIL, CPU, 0)
-    tree = found["tree"]
+    trace = json.loads(invoke("trace", "--json", MAIL).out)
+    assert (trace["asked"], trace["root"], trace["above"]) == (MAIL, CPU, 0)
+    tree = trace["tree"]
     assert (tree["run"], tree["trigger"], tree["status"], tree["duration_ms"]) == (CPU, "manual", "ok", 1418.0)
     alert, disk = tree["caused"]
     assert alert["errors"][0]["payload"]["message"] == "no \x1b[31m"
