@@ -12,7 +12,6 @@ from support.commands import NERVE, Command, Write
 from support.runs import START, begun, ended, failed, run_id
 
 from nerve.cli.commands.stats import sparkline
-from nerve.cli.commands.stats import stats as stats_command
 
 
 @pytest.fixture
@@ -144,9 +143,3 @@ def test_a_character_that_the_encoding_lacks_is_escaped(home: Path, write: Write
 def test_a_sparkline_is_scaled_to_its_greatest_count(counts: tuple[int, ...], drawn: str) -> None:
     """The greatest count is a full block, and only a count of 0 is empty."""
     assert sparkline(counts) == drawn
-
-
-def test_every_option_is_explained() -> None:
-    """Each option has a help text, and the command has examples."""
-    assert [o.name for o in stats_command.params if isinstance(o, click.Option) and not o.help] == []
-    assert "Example:" in (stats_command.help or "")

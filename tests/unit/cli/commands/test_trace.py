@@ -12,8 +12,6 @@ from support.commands import NERVE, Command, Write
 from support.entries import sql
 from support.runs import begun, ended, failed, run_id, said
 
-from nerve.cli.commands.trace import trace as trace_command
-
 CPU, ALERT, MAIL, DISK = (run_id(sense, n) for n, sense in enumerate(["cpu", "alert", "mail", "disk"]))
 
 
@@ -180,9 +178,3 @@ def test_output_to_a_full_disk_is_an_error_in_one_line(home: Path, write: Write,
         result = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, check=False)
     assert result.stderr == b"nerve: can't write the output: No space left on device\n"
     assert result.returncode == 1
-
-
-def test_every_option_is_explained() -> None:
-    """Each option has a help text, and the command has examples."""
-    assert [o.name for o in trace_command.params if isinstance(o, click.Option) and not o.help] == []
-    assert "Example:" in (trace_command.help or "")
