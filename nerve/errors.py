@@ -73,4 +73,8 @@ class SenseLoadError(NerveError):
 
 
 class ControlError(NerveError):
-    """The running engine refused a request, or didn't answer in time."""
+    """The running engine refused a request, or did not answer in time."""
+
+
+class ControlTimeoutError(ControlError):
+    """The running engine did not answer in time."""

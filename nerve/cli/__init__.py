@@ -1,4 +1,4 @@
-"""The command line: parse, call, render; each command is loaded when it is used, so that all of them start at once."""
+"""The command line: parse, call, render. Each command is imported only when it is used, so that all start quickly."""
 
 from __future__ import annotations
 
@@ -11,41 +11,41 @@ from nerve.errors import NerveError
 from nerve.version import __version__
 
 COMMANDS = {
-    "init": "Make a workspace with working senses.",
+    "init": "Create a workspace with working senses.",
     "check": "Validate nerve.yaml and the senses.",
     "start": "Run the engine in the foreground.",
-    "status": "Show how the running engine is.",
+    "status": "Show the state of the running engine.",
     "trigger": "Run a sense now.",
-    "scale": "Change the number of workers.",
-    "reload": "Load nerve.yaml and the senses anew.",
-    "logs": "Ask the log.",
-    "trace": "Show where a run came from, and what came of it.",
-    "stats": "Show how the senses do.",
+    "scale": "Set the number of workers.",
+    "reload": "Reload nerve.yaml and all senses.",
+    "logs": "Query the log.",
+    "trace": "Show a run's causes and effects.",
+    "stats": "Show runs, failures and durations per sense.",
     "archive": "Move old entries to the archive now.",
-    "verify": "Check that the log and its archive are whole.",
-    "restore": "Load an archived day into a database of its own.",
+    "verify": "Check the integrity of the log and its archive.",
+    "restore": "Load an archived day into a separate database.",
     "stop": "Stop the running engine.",
 }
 
 
 class LazyGroup(click.Group):
-    """A group whose commands are imported one by one, when they are called."""
+    """A group that imports a command only when it is called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Give the commands in the order in which a newcomer meets them."""
+        """Return the commands in the order in which a newcomer needs them."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import the command from the module of its name."""
+        """Import the command from the module of the same name; None if there is no such command."""
         if cmd_name not in COMMANDS:
             return None
         command = getattr(importlib.import_module(f"nerve.cli.commands.{cmd_name}"), cmd_name)
         if not isinstance(command, click.Command):
-            raise TypeError(f"{cmd_name} is no command")
+            raise TypeError(f"nerve.cli.commands.{cmd_name}.{cmd_name} is not a command")
         return command
 
     def invoke(self, ctx: click.Context) -> object:
-        """Run the command; a failure that a person can mend is one line on stderr, and its exit code."""
+        """Run the command; a NerveError becomes a message on stderr and an exit code, unless --debug is given."""
         try:
             return super().invoke(ctx)
         except NerveError as error:
@@ -55,7 +55,7 @@ class LazyGroup(click.Group):
             ctx.exit(error.exit_code)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """List the commands without importing any."""
+        """List the commands without importing them."""
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
 
@@ -64,13 +64,13 @@ class LazyGroup(click.Group):
 @click.option(
     "--home",
     type=click.Path(path_type=Path),
-    help="The workspace; else $NERVE_HOME, else the nearest nerve.yaml upwards.",
+    help="Workspace directory. Default: $NERVE_HOME, or the nearest parent directory with a nerve.yaml.",
 )
-@click.option("--debug", is_flag=True, help="Show tracebacks of failures.")
+@click.option("--debug", is_flag=True, help="Show a traceback if the command fails.")
 @click.version_option(__version__, prog_name="nerve")
 @click.pass_context
 def nerve(ctx: click.Context, home: Path | None, debug: bool) -> None:
-    """Nerve observes: senses look at the world, reflexes decide when, and the log keeps everything.
+    """An observation engine: senses observe, reflexes decide when they run, and the log records it all.
 
     \b
     Example:

@@ -1,20 +1,18 @@
-"""How an entry of the log looks: a line of text for a person or for a pipe, or a line of JSON."""
+"""Formats entries of the log: a line of text for a terminal or a pipe, or a line of JSON."""
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import tzinfo
-from typing import Literal, TextIO
+from typing import Literal
 from unicodedata import category, east_asian_width
 
 import click
 import msgspec
 
+from nerve.cli.console import View
 from nerve.cli.moments import format_moment
 from nerve.events.model import DamagedLog, Log
 from nerve.ids import RUN_ID_DIGITS, sense_of
@@ -25,17 +23,17 @@ Level = Literal["ok", "warning", "error"]
 COLOURS: dict[Level, str] = {"ok": "green", "warning": "yellow", "error": "red"}
 ID_COLUMNS, NAME_COLUMNS, REF_COLUMNS = 6, 19, 20
 ALIGNED_WIDTH = 100
-"""From this width on there is room for columns; in a narrower terminal the payload needs it more."""
+"""Terminals at least this wide get aligned columns; narrower ones need the space for the payload."""
 
 SHOWN_DIGITS = 6
-"""The last digits of a run id: its first ones are the time, and alike for all runs of a minute."""
+"""A terminal shows the last digits of a run id, because the first ones are the time and nearly equal for all runs."""
 
 INDENT = "    "
 DAMAGED = "(damaged)"
-"""Stands before a payload that is no JSON, and is shown as the text that it is."""
+"""Precedes a payload that is not valid JSON, which is shown as plain text."""
 
 _encode = msgspec.json.Encoder().encode
-# What moves the cursor, colours, rings, breaks the line or turns its direction; and what no encoding can write.
+# Control characters, line separators, marks of text direction, and surrogates, which no encoding can write.
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _SHORT_ESCAPES = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}
 _NEEDS_QUOTES = re.compile(rf'[\s"=\\]|{_UNSAFE.pattern}')
@@ -43,30 +41,8 @@ _ID = re.compile(rf"(.+/)?[0-9a-f]{{{RUN_ID_DIGITS - SHOWN_DIGITS}}}([0-9a-f]{{{
 
 
 @dataclass(frozen=True, slots=True)
-class View:
-    """How entries are shown as text; `width` is the terminal's, in columns, or None for a pipe."""
-
-    zone: tzinfo
-    offset: bool = True
-    width: int | None = None
-    colour: bool = False
-
-
-def view_of(stream: TextIO, zone: tzinfo, *, utc: bool = False) -> View:
-    """Give the view for what reads `stream`: a terminal (as wide as it is just now), or a pipe."""
-    if not stream.isatty():
-        return View(zone)
-    return View(zone, offset=utc, width=shutil.get_terminal_size().columns, colour=colours_wanted())
-
-
-def colours_wanted() -> bool:
-    """Tell whether a terminal is to have colours: not with NO_COLOR, nor when it can't."""
-    return not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-
-
-@dataclass(frozen=True, slots=True)
 class _Part:
-    """A part of a line, and the colour that it has."""
+    """A part of a line and its colour."""
 
     text: str
     colour: str | None = None
@@ -74,31 +50,33 @@ class _Part:
 
 
 def json_line(entry: Log, *, terminal: bool = False) -> bytes:
-    """Give the entry as the line of JSON that the archive has; for a `terminal`, with what could steer it escaped."""
+    """Return the entry as a line of JSON, as in the archive; for a `terminal`, with control characters escaped."""
     line = to_line(entry)
     return safe_json(line.removesuffix(b"\n")) + b"\n" if terminal else line
 
 
 def safe_json(document: bytes) -> bytes:
-    """Escape in JSON, as JSON does it, what could steer a terminal."""
+    """Return a JSON document in which characters that could control a terminal are written as JSON escapes."""
     return _UNSAFE.sub(lambda match: f"\\u{ord(match[0]):04x}", document.decode()).encode()
 
 
 def print_json(value: object) -> None:
-    """Print a value as one line of JSON; at a terminal with what could steer it escaped."""
+    """Print a value as one line of JSON; on a terminal, with control characters escaped."""
     document = msgspec.json.encode(value)
     click.echo(safe_json(document) if sys.stdout.isatty() else document)
 
 
 def text_lines(entry: Log, view: View) -> str:
-    """Give the entry as text that no control character gets through.
+    """Return the entry as text, with control characters escaped.
 
-    For a pipe it is one line with everything whole: time, id, source/type, ref (`-` for none) and the payload. For
-    a terminal it is a line cut to its width; only errors are shown whole, with their values of several lines below.
+    For a pipe it is one complete line: time, id, source/type, ref (`-` for none) and the payload. For a terminal it is
+    one line, cut to the width; errors are complete, and their multi-line values, such as tracebacks, follow below.
     """
     moment = format_moment(entry.ts, view.zone, offset=view.offset)
     if view.width is None:
-        return f"{moment} {entry.id} {_name(entry)} {_ref(entry.ref_id)} {_said(entry, entry.payload)}".rstrip() + "\n"
+        return (
+            f"{moment} {entry.id} {_name(entry)} {_ref(entry.ref_id)} {_payload(entry, entry.payload)}".rstrip() + "\n"
+        )
     level = level_of(entry)
     is_error = level == "error"
     below = list(blocks(entry.payload)) if is_error else []
@@ -109,7 +87,7 @@ def text_lines(entry: Log, view: View) -> str:
 
 
 def level_of(entry: Log) -> Level | None:
-    """Tell how bad an entry is; None for those that are neither good nor bad."""
+    """Return the level of an entry: ok, warning or error; None for one that is merely a fact."""
     if isinstance(entry, DamagedLog):
         return "warning"
     match entry.source, entry.type:
@@ -126,17 +104,17 @@ def level_of(entry: Log) -> Level | None:
 
 
 def name_and_payload(entry: Log) -> str:
-    """Give what an entry is and says, in one line that no control character gets through."""
-    return f"{_name(entry)} {_said(entry, _without_noise(entry, in_blocks=False))}".rstrip()
+    """Return source/type and payload of an entry as one line, with control characters escaped."""
+    return f"{_name(entry)} {_payload(entry, _without_noise(entry, in_blocks=False))}".rstrip()
 
 
 def escape(text: str) -> str:
-    r"""Write each character that could steer a terminal as `\x1b` or `\u202e`, and each line break as `\n`."""
+    r"""Return the text with control characters as escapes: `\x1b`, `\u202e`, and `\n` for a line break."""
     return _UNSAFE.sub(_escaped, text)
 
 
 def columns(text: str) -> int:
-    """Count the columns that a text takes in a terminal."""
+    """Return the number of terminal columns that the text occupies."""
     return len(text) if text.isascii() else sum(_columns(char) for char in text)
 
 
@@ -157,7 +135,7 @@ def _field(entry: Log, key: str) -> object:
 
 
 def level_of_status(status: object) -> Level | None:
-    """Tell how bad it is that a run ended so; None where that is no status."""
+    """Return the level of a run's status; None if it is not a valid status."""
     match status:
         case "ok":
             return "ok"
@@ -178,7 +156,7 @@ def _ref(ref_id: str | None) -> str:
 
 
 def short_ref(ref_id: str | None) -> str:
-    """Give a ref as a terminal shows it: a run id by its last digits."""
+    """Return a ref as a terminal shows it: a run id by its last digits."""
     match = _ID.fullmatch(ref_id or "")
     return escape(f"{match[1] or ''}…{match[2]}") if match else _ref(ref_id)
 
@@ -186,7 +164,7 @@ def short_ref(ref_id: str | None) -> str:
 def _parts(entry: Log, moment: str, level: Level | None, *, aligned: bool) -> list[_Part]:
     colour = COLOURS[level] if level else None
     number, name, ref = str(entry.id), _name(entry), short_ref(entry.ref_id)
-    pairs = _said(entry, _without_noise(entry, in_blocks=level == "error"))
+    pairs = _payload(entry, _without_noise(entry, in_blocks=level == "error"))
     if aligned:
         number, name = number.rjust(ID_COLUMNS), name.ljust(NAME_COLUMNS)
         ref = ref.ljust(REF_COLUMNS if pairs else 0)
@@ -199,7 +177,7 @@ def _parts(entry: Log, moment: str, level: Level | None, *, aligned: bool) -> li
 
 
 def _without_noise(entry: Log, *, in_blocks: bool) -> object:
-    """Leave out what a person sees anyway: nulls, the sense that the ref names, and what is shown in blocks."""
+    """Return the payload without redundant values: nulls, the sense that the ref names, and what is shown in blocks."""
     if not isinstance(entry.payload, dict):
         return None if in_blocks and _is_block(entry.payload) else entry.payload
     sense = sense_of(entry.ref_id) if entry.ref_id else None
@@ -210,7 +188,7 @@ def _without_noise(entry: Log, *, in_blocks: bool) -> object:
     }
 
 
-def _said(entry: Log, payload: object) -> str:
+def _payload(entry: Log, payload: object) -> str:
     return f"{DAMAGED} {_pairs(payload)}" if isinstance(entry, DamagedLog) else _pairs(payload)
 
 
@@ -223,13 +201,13 @@ def _pairs(payload: object) -> str:
 
 
 def quoted(value: object) -> str:
-    """Give a value as one word: its JSON or, of a text, the text, in quotes where it needs them."""
+    """Return a value as one word: a text itself, quoted if necessary, or the JSON of any other value."""
     if not isinstance(value, str):
         return escape(_encode(value).decode())
     if value and not _NEEDS_QUOTES.search(value):
         return value
-    quoted = value.replace("\\", "\\\\").replace('"', '\\"')
-    return escape(f'"{quoted}"')
+    text = value.replace("\\", "\\\\").replace('"', '\\"')
+    return escape(f'"{text}"')
 
 
 def _is_block(value: object) -> bool:
@@ -237,7 +215,7 @@ def _is_block(value: object) -> bool:
 
 
 def blocks(payload: object) -> Iterator[str]:
-    """Give those values of a payload that have several lines, such as tracebacks, escaped line by line."""
+    """Yield the multi-line values of a payload, such as tracebacks, escaped line by line."""
     for value in payload.values() if isinstance(payload, dict) else [payload]:
         if isinstance(value, str) and _is_block(value):
             yield "\n".join(escape(line.expandtabs(4)) for line in value.rstrip().split("\n"))
@@ -247,7 +225,7 @@ def _cut(parts: Sequence[_Part], width: int) -> Iterator[_Part]:
     if sum(columns(part.text) for part in parts) <= width:
         yield from parts
         return
-    room = width - 1  # one column is for the ellipsis
+    room = width - 1  # one column for the ellipsis
     for part in parts:
         fitting = _fitting(part.text, room)
         if fitting != part.text:

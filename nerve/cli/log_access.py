@@ -1,4 +1,4 @@
-"""What the commands share that read the log: opening it, the moments of --since and --until, and printing."""
+"""What the commands that read the log share: opening it, parsing --since and --until, and printing."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, tzinfo
-from typing import TextIO
 
 import click
 
@@ -19,21 +18,24 @@ from nerve.errors import NerveError
 from nerve.store import LogReader
 
 
-def open_workspace_log(ctx: click.Context, *, archived: bool = False) -> LogReader | store.WholeLog:
-    """Open the log of a command's workspace, with the archive or without; what is damaged in it is kept."""
+def open_workspace_log(ctx: click.Context, *, archived: bool = False) -> LogReader | store.FullLog:
+    """Open the log of the command's workspace, with or without the archive; damaged entries are returned as well.
+
+    Raises NerveError if there is no log yet.
+    """
     path = workspace_of(ctx).logs_db
     if not path.exists():
-        raise NerveError(f"nothing is logged here yet ({path} is not there): start with `nerve start`")
-    return (store.WholeLog if archived else LogReader)(path, keep_damaged=True)
+        raise NerveError(f"no log yet: {path} does not exist; start the engine with `nerve start`")
+    return (store.FullLog if archived else LogReader)(path, keep_damaged=True)
 
 
 def zone_of(*, utc: bool) -> tzinfo:
-    """Give the zone in which a command reads and shows moments."""
+    """Return the time zone in which a command reads and shows times."""
     return UTC if utc else SystemZone()
 
 
 def moment(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
-    """Read --since or --until, in unix ms; the command has --utc, as an eager option."""
+    """Parse --since or --until to unix ms; the command must have --utc as an eager option."""
     if value is None:
         return None
     try:
@@ -44,19 +46,19 @@ def moment(ctx: click.Context, param: click.Parameter, value: str | None) -> int
 
 @contextmanager
 def printing() -> Iterator[None]:
-    """Print to standard output: a reader that has gone is no failure, and a disk that is full is one line."""
+    """Print to standard output in this block: a closed pipe ends the block quietly, another failure is a NerveError."""
     try:
         yield
         sys.stdout.flush()
     except BrokenPipeError:
-        abandon(sys.stdout)
+        _discard_output()
     except OSError as error:
-        abandon(sys.stdout)
+        _discard_output()
         raise NerveError(f"can't write the output: {error.strerror or error}") from None
 
 
-def abandon(stream: TextIO) -> None:
-    """Let what is still in the stream's buffer go nowhere, so that Python's own flush at exit is silent."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, stream.fileno())
-    os.close(nowhere)
+def _discard_output() -> None:
+    """Redirect standard output to /dev/null, so that Python's flush of its buffer at exit can't fail again."""
+    devnull = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(devnull, sys.stdout.fileno())
+    os.close(devnull)

@@ -1,4 +1,4 @@
-"""Moments as people write them, to unix ms and back, and the time zone of this machine."""
+"""Times as people write them, to unix ms and back, and the time zone of this machine."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from functools import lru_cache
 from nerve.units import parse_duration
 
 EXAMPLES = "10m or 2h30m (ago), 2026-11-23, 2026-11-23T10:00, 2026-11-23T10:00Z, today, yesterday or now"
-FIRST_YEAR, LAST_YEAR = 1970, 9998  # in between, every zone can convert every moment
+FIRST_YEAR, LAST_YEAR = 1970, 9998  # within these years every time zone can convert every time
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
@@ -24,23 +24,23 @@ _DATE_AND_TIME = re.compile(
 
 
 class SystemZone(tzinfo):
-    """The time zone of this machine (or of $TZ) with its daylight saving, which no fixed offset has."""
+    """The time zone of this machine (or of $TZ), including daylight saving time."""
 
     def utcoffset(self, moment: datetime | None) -> timedelta | None:
-        """Give the offset at a wall time of this zone; `fold` tells which of two it is."""
+        """Return the offset at a wall time in this zone; `fold` selects one of two readings of a repeated time."""
         return self._fixed(moment).utcoffset() if moment else None
 
     def dst(self, moment: datetime | None) -> timedelta | None:
-        """Give None: nobody asks how much of the offset is daylight saving."""
+        """Return None: the daylight saving part of the offset is not needed."""
 
     def tzname(self, moment: datetime | None) -> str | None:
-        """Give the zone's abbreviation at a wall time: CET, CEST."""
+        """Return the abbreviation of this zone at a wall time, such as CET or CEST."""
         return self._fixed(moment).tzname() if moment else None
 
     def fromutc(self, moment: datetime) -> datetime:
-        """Turn UTC into this zone's wall time, with the right `fold`."""
+        """Convert UTC to wall time in this zone, with the right `fold`."""
         seconds = (moment.replace(tzinfo=UTC) - _EPOCH) // timedelta(seconds=1)
-        return datetime.fromtimestamp(seconds).replace(microsecond=moment.microsecond, tzinfo=self)  # noqa: DTZ006 - local time is what is asked for
+        return datetime.fromtimestamp(seconds).replace(microsecond=moment.microsecond, tzinfo=self)  # noqa: DTZ006 - local time is intended
 
     @staticmethod
     def _fixed(moment: datetime) -> datetime:
@@ -48,37 +48,37 @@ class SystemZone(tzinfo):
 
 
 def parse_moment(text: str, now_ms: int, zone: tzinfo, *, end: bool = False) -> int:
-    """Read a moment, in unix ms: that long ago (`10m`), a day, a time (ISO 8601, or with a space), or a word.
+    """Parse a time to unix ms: a duration ago (`10m`), a day, a time (ISO 8601, or with a space), or a word.
 
-    What names no offset is in `zone`. A bare day, `today` and `yesterday` are their first moment or, with `end`,
-    their last one, however long daylight saving makes the day. A wall time that daylight saving skips or repeats
-    is the earlier of the two readings or, with `end`, the later one, so that a search from it or until it shows
-    what was meant. Raises ValueError, with one sentence for the reader, for anything else.
+    Times without an offset are in `zone`. A bare day, `today` and `yesterday` mean the first millisecond of the day
+    or, with `end`, the last one, also on days on which daylight saving time starts or ends. A wall time that is
+    skipped or repeated on such a day means the earlier of its two readings or, with `end`, the later one, so that a
+    search never misses entries. Raises ValueError, with a one-sentence message, for any other text.
     """
-    wanted = text.strip()
-    word = wanted.lower()
+    stripped = text.strip()
+    word = stripped.lower()
     if word == "now":
         return now_ms
     if word in {"today", "yesterday"}:
         day = _moment(now_ms, zone).date() - (_DAY if word == "yesterday" else timedelta())
         return _bound_of_day(day, zone, end=end)
-    if _AGO.fullmatch(wanted):
-        return now_ms - round(parse_duration(wanted, allow_zero=True) * 1000)
+    if _AGO.fullmatch(stripped):
+        return now_ms - round(parse_duration(stripped, allow_zero=True) * 1000)
     reason = ""
     try:
-        if (moment := _parse_iso(wanted, zone, end=end)) is not None:
+        if (moment := _parse_iso(stripped, zone, end=end)) is not None:
             return moment
     except (ValueError, OverflowError) as error:
         reason = f" ({error})"
     shown = repr(text) if len(text) <= 40 else f"{text[:37]!r}..."
-    raise ValueError(f"{shown} is not a moment{reason}: write it as {EXAMPLES}")
+    raise ValueError(f"{shown} is not a valid time{reason}: write it as {EXAMPLES}")
 
 
 def format_moment(ts_ms: int, zone: tzinfo, *, offset: bool) -> str:
-    """Write unix ms as parse_moment reads it, to the millisecond.
+    """Format unix ms so that parse_moment can parse it: `2026-11-23 10:00:00.123`.
 
-    For a person `2026-11-23 10:00:00.123`, and with `offset` `2026-11-23T10:00:00.123+01:00`, which is one word
-    and unambiguous. What no calendar holds is written as `@` and the number.
+    With `offset` it is one unambiguous word: `2026-11-23T10:00:00.123+01:00`. A time outside the calendar's years is
+    `@` and the number.
     """
     seconds, ms = divmod(ts_ms, 1000)
     try:
@@ -89,7 +89,7 @@ def format_moment(ts_ms: int, zone: tzinfo, *, offset: bool) -> str:
     return f"{day}T{clock}.{ms:03}{suffix}" if offset else f"{day} {clock}.{ms:03}"
 
 
-@lru_cache(maxsize=64)  # entries come by the hundred a second
+@lru_cache(maxsize=64)  # many entries share a second
 def _format_second(seconds: int, zone: tzinfo) -> str:
     return _moment(seconds * 1000, zone).isoformat()
 
@@ -118,7 +118,7 @@ def _bound_of_day(day: date, zone: tzinfo, *, end: bool) -> int:
     if not end:
         return _midnight(day, zone, fold=0)
     ends = [_midnight(day + _DAY, zone, fold=fold) - 1 for fold in (0, 1)]
-    # Where the clock goes back over midnight, the day has its last hour after the next day's first minute.
+    # If the clock goes back over midnight, the last hour of the day comes after the first minute of the next day.
     return max((last for last in ends if _moment(last, zone).date() == day), default=ends[0])
 
 

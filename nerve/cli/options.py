@@ -1,29 +1,25 @@
-"""What the commands share: finding the workspace, and connecting to its engine."""
+"""What the commands share: the workspace that they act on, and durations as an option's type."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
-from nerve.errors import ConfigError, NerveError
 from nerve.units import parse_duration
 from nerve.workspace import Workspace, find_workspace
 
-F = TypeVar("F", bound=Callable[..., Any])
-
 
 def workspace_of(ctx: click.Context) -> Workspace:
-    """Find the workspace that a command is about."""
+    """Return the workspace that the command acts on; raises WorkspaceError if there is none."""
     return find_workspace(ctx.find_root().obj, os.environ, Path.cwd())
 
 
-def counted(count: int, one: str, many: str) -> str:
-    """Say how many there are of something: `1 file`, `2 files`."""
-    return f"{count} {one if count == 1 else many}"
+def counted(count: int, one: str, many: str = "") -> str:
+    """Return a count with its noun: `1 file`, `2 files`; `many` is the plural if it isn't `one` with an s."""
+    return f"{count} {one if count == 1 else many or f'{one}s'}"
 
 
 class Duration(click.ParamType[float]):
@@ -39,6 +35,3 @@ class Duration(click.ParamType[float]):
             return parse_duration(value)
         except ValueError as error:
             self.fail(str(error), param, ctx)
-
-
-__all__ = ["ConfigError", "Duration", "NerveError", "counted", "workspace_of"]

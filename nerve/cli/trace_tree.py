@@ -1,4 +1,4 @@
-"""How a causal tree looks: a line a run, below it what went wrong in it, and the runs that it caused."""
+"""Renders a causal tree: one line per run, with its errors and the runs that it caused below it."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from rich.text import Text
 from rich.tree import Tree
 
-from nerve.cli.formatting import COLOURS, View, blocks, escape, level_of_status, name_and_payload, short_ref
+from nerve.cli.console import View
+from nerve.cli.formatting import COLOURS, blocks, escape, level_of_status, name_and_payload, short_ref
 from nerve.cli.moments import format_moment
+from nerve.cli.options import counted
 from nerve.events.model import Log
 from nerve.store import Trace, TracedRun
 from nerve.units import format_duration
@@ -23,36 +25,36 @@ _UNSEEN = {"archived": "in the archive", "missing": "not in the log"}
 
 @dataclass(frozen=True, slots=True)
 class TreeRenderer:
-    """Makes trees for a view; `now` (unix ms) tells how long a run has been open."""
+    """Renders trees for a view; open runs are shown with their age at `now` (unix ms)."""
 
     view: View
     now: int
     verbose: bool = False
 
-    def tree(self, found: Trace) -> Tree:
-        """Make the tree of a trace, with a line above it where it doesn't begin with the root."""
-        top = self._grown(found.tree, found.tree, is_counted=found.is_counted)
-        if not found.above:
+    def tree(self, trace: Trace) -> Tree:
+        """Return the tree of a trace; if it does not start at the root, a line above it names the root."""
+        top = self._subtree(trace.tree, trace.tree, is_counted=trace.is_counted)
+        if not trace.above:
             return top
-        levels = "1 level" if found.above == 1 else f"{found.above} levels"
-        root = self._name(found.root) if found.is_rooted else f"something before {self._name(found.root)}"
-        above = Tree(Text(f"... {levels} above, and it all began with {root}", "dim"))
+        root = self._name(trace.root) if trace.is_rooted else f"a run before {self._name(trace.root)}"
+        above = Tree(Text(f"... {counted(trace.above, 'level')} above; the chain started with {root}", "dim"))
         above.add(top)
         return above
 
-    def _grown(self, run: TracedRun, top: TracedRun, *, is_counted: bool) -> Tree:
+    def _subtree(self, run: TracedRun, top: TracedRun, *, is_counted: bool) -> Tree:
         tree = Tree(self._label(run, top), guide_style="dim")
         for entry in run.errors:
             tree.add(Text("\n").join(self._error(entry)))
         for entry in run.entries:
             tree.add(Text(name_and_payload(entry), no_wrap=True, overflow="ellipsis"))
         if run.more_entries:
-            tree.add(Text(f"... and {run.more_entries} more entries: nerve logs --ref {run.run}", "dim"))
-        tree.children += [self._grown(child, top, is_counted=is_counted) for child in run.caused]
+            entries = counted(run.more_entries, "more entry", "more entries")
+            tree.add(Text(f"... and {entries}: nerve logs --ref {run.run}", "dim"))
+        tree.children += [self._subtree(child, top, is_counted=is_counted) for child in run.caused]
         if run.more_runs:
             least = "" if is_counted else "at least "
-            plural = "runs" if run.more_runs > 1 else "run"
-            tree.add(Text(f"... and {least}{run.more_runs} more {plural}: --limit or --depth shows them", "dim"))
+            runs = counted(run.more_runs, "more run")
+            tree.add(Text(f"... and {least}{runs}: increase --limit or --depth", "dim"))
         return tree
 
     def _label(self, run: TracedRun, top: TracedRun) -> Text:
@@ -60,7 +62,7 @@ class TreeRenderer:
         label = Text(no_wrap=True, overflow="ellipsis", style="bold" if run.asked else "")
         label.append(self._moment(run, top), "dim")
         label.append(f"{self._name(run.run)} ")
-        if run.asked:  # before what a narrow terminal cuts off
+        if run.asked:  # in front, because a narrow terminal cuts off the end of the line
             label.append(f"{ASKED} ", "cyan")
         label.append(self._outcome(run), COLOURS[status] if status else "")
         label.append("".join(f", {part}" for part in self._circumstances(run)))
@@ -92,9 +94,9 @@ class TreeRenderer:
             started = _STARTED_BY.get(run.trigger or "", escape(run.trigger or "unknown"))
             yield f"{started} {escape(run.reflex)}" if run.reflex else started
         if run.coalesced:
-            yield f"{run.coalesced} more triggers coalesced"
+            yield f"{counted(run.coalesced, 'more trigger')} coalesced"
         if run.skipped:
-            yield f"{run.skipped} beats skipped"
+            yield f"{counted(run.skipped, 'interval')} skipped"
         if run.lateness_ms:
             yield f"{format_duration(max(0, run.lateness_ms) / 1000)} late"
         if run.signal:
@@ -110,7 +112,7 @@ class TreeRenderer:
 
 
 def columns_of(tree: Tree) -> int:
-    """Give the columns that the deepest line of a tree needs to be read, however long it is."""
+    """Return the terminal columns at which the deepest line of a tree is still readable."""
     depth, level = 0, [tree]
     while level:
         level = [child for node in level for child in node.children]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from nerve.control.protocol import PROTOCOL, Envelope, Refused, Reply, Request
-from nerve.errors import ControlError, NotRunningError
+from nerve.errors import ControlError, ControlTimeoutError, NotRunningError
 from nerve.ipc.channel import Channel
 from nerve.ipc.progress import ArchiveProgress
 
@@ -30,7 +30,7 @@ class ControlClient:
             sock.connect(str(path))
         except OSError:
             sock.close()
-            raise NotRunningError(f"nerve is not running in {home}: start it with `nerve start`") from None
+            raise NotRunningError(f"no engine is running in {home}: start it with `nerve start`") from None
         self._channel: Channel[Reply] = Channel(sock, Reply)
         self._waiting: list[Reply] = []
 
@@ -72,9 +72,10 @@ class ControlClient:
     def _next(self, deadline: float, timeout: float) -> Reply:
         while not self._waiting:
             if self._channel.ended:
-                raise NotRunningError(f"the engine in {self._home} has ended before it answered")
+                raise NotRunningError(f"the engine in {self._home} stopped before it answered")
             left = deadline - time.monotonic()
             if left <= 0:
-                raise ControlError(f"the engine did not answer within {timeout:g} s")
+                step = "try again, or check the engine's output"
+                raise ControlTimeoutError(f"the engine did not answer within {timeout:g} s: {step}")
             self._waiting += self._channel.wait(left)
         return self._waiting.pop(0)

@@ -116,8 +116,8 @@ def test_whoever_asked_hears_how_far_it_is(aged: Engine) -> None:
     aged.start()
     found = aged.run("archive", "--retention", "30d")
     assert found.returncode == 0, found.stderr
-    assert "archived 1000, deleted 0 of 3000 entries, 16%" in found.stderr
-    assert "archived 3000, deleted 3000 of 3000 entries, 100%" in found.stderr
+    assert "(1000/3000 archived, 0 deleted): 16%" in found.stderr
+    assert "(3000/3000 archived, 3000 deleted): 100%" in found.stderr
     assert aged.how_many("type = 'reading'") == 10
     assert aged.stop() == 0
 

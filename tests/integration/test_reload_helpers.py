@@ -157,6 +157,6 @@ def test_nerve_reload_loads_what_a_sense_reads_by_itself(user: Engine) -> None:
     data.write_text("2")
     found = user.run("reload")
     assert found.returncode == 0, found.stderr
-    assert found.stdout.splitlines()[-1] == "nerve: 1 sense loaded anew: user"
+    assert found.stdout.splitlines()[-1] == "nerve: reloaded 1 sense: user"
     until_said(user, "user", "2")
     assert user.reloads()[-1].payload == {"ok": True, "changes": []}

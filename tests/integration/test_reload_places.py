@@ -142,7 +142,7 @@ def test_many_at_once_ask_for_a_reload(user: Engine) -> None:
     asking = [user.spawn("reload") for _ in range(5)]
     said_to = [process.communicate(timeout=30)[0] for process in asking]
     assert [process.returncode for process in asking] == [0] * 5
-    assert set(said_to) == {"nerve: 1 sense loaded anew: user\n"}
+    assert set(said_to) == {"nerve: reloaded 1 sense: user\n"}
     user.until(lambda: len(user.reloads("user")) >= 5, "all of them are committed")
     assert [entry.payload["ok"] for entry in user.reloads("user")] == [True] * 5
     assert set(said(user, "user")) == {1}

@@ -61,7 +61,7 @@ def test_scale_says_what_changed(engine: Engine) -> None:
     assert found.returncode == 0
     assert "was 2" in found.stdout + found.stderr
     engine.until(lambda: size(engine) == 3, "there are three workers")
-    assert "as before" in engine.run("scale", "3").stdout
+    assert "unchanged" in engine.run("scale", "3").stdout
     assert scales(engine) == [(2, 3, "nerve scale")]
 
 

@@ -1,4 +1,4 @@
-"""What tests of commands share: how a command is called, and what it said."""
+"""What tests of commands share: how a command is called, and its result."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 NERVE = [sys.executable, "-c", "from nerve.cli import main; main()"]
-"""The command line that starts `nerve` as a process of its own."""
+"""The command line that starts `nerve` as a separate process."""
 
 
-class Said(NamedTuple):
-    """What a command printed, and its exit code."""
+class CommandResult(NamedTuple):
+    """The output of a command on stdout and stderr, and its exit code."""
 
     out: str
     err: str
     code: int
 
 
-Command = Callable[..., Said]
-"""Runs a command with arguments, in the process of the test."""
+Command = Callable[..., CommandResult]
+"""Runs a command with arguments, in the test's own process."""
 
 Write = Callable[..., None]
-"""Commits the events that it is given."""
+"""Commits the given events."""

@@ -1,4 +1,4 @@
-"""Entries for `nerve logs` to list, what it has listed, and the command as a process of its own."""
+"""Entries for `nerve logs` to list, the ids that it listed, and the command as a separate process."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from nerve.clock import Stamp
 from nerve.events import catalog
 from nerve.events.model import ErrorDetail, LogEvent
-from support.commands import NERVE, Said
+from support.commands import NERVE, CommandResult
 from support.runs import START
 
 DISK, CPU = "disk-usage/" + "a" * 32, "cpu/" + "b" * 32
@@ -18,12 +18,12 @@ MINUTE = 60_000
 
 
 def stamp(minute: float) -> Stamp:
-    """Give the moment so many minutes after START."""
+    """Return the stamp of the given minute after START."""
     return Stamp(START + round(minute * MINUTE), 0)
 
 
 def numbered(*numbers: int) -> list[LogEvent]:
-    """Make an event for each number."""
+    """Return an event for each number, stamped at the minute of that number."""
     return [catalog.from_sense(stamp(n), DISK, "reading", {"n": n}) for n in numbers]
 
 
@@ -37,12 +37,12 @@ STORY = [
 ]
 
 
-def ids(said: Said) -> list[int]:
-    """Give the ids of lines of JSON."""
-    return [json.loads(line)["id"] for line in said.out.splitlines()]
+def ids(result: CommandResult) -> list[int]:
+    """Return the ids in lines of JSON."""
+    return [json.loads(line)["id"] for line in result.out.splitlines()]
 
 
 def start(home: Path, *arguments: str, **options: Any) -> subprocess.Popen[bytes]:
-    """Start the real command; its output is a pipe unless told otherwise."""
+    """Start `nerve logs` as a process; its output is a pipe unless `options` say otherwise."""
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
     return subprocess.Popen([*NERVE, "--home", str(home), "logs", *arguments], **streams)

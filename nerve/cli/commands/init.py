@@ -1,4 +1,4 @@
-"""`nerve init`: make a workspace to begin with."""
+"""`nerve init`: create a workspace with working senses."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ SENSES = ("cpu", "load", "memory", "disk", "pressure")
 
 
 FILES = (".gitignore", "Procfile", *(f"senses/{sense}.py" for sense in SENSES), "nerve.yaml")
-"""What a new workspace holds. nerve.yaml is written last: a folder that has one has all the rest."""
+"""The files of a new workspace. nerve.yaml comes last, so that a folder that has one has all the others."""
 
 
 @click.command()
 @click.argument("directory", metavar="[DIR]", required=False, type=click.Path(path_type=Path))
-@click.option("-q", "--quiet", is_flag=True, help="Say nothing when all goes well.")
+@click.option("-q", "--quiet", is_flag=True, help="Print nothing on success.")
 @click.pass_context
 def init(ctx: click.Context, directory: Path | None, quiet: bool) -> None:
-    """Make a workspace with working senses in DIR, by default the current folder.
+    """Create a workspace with working senses in DIR (default: the current folder).
 
-    Files that are there already are kept as they are.
+    Existing files are kept unchanged.
 
     \b
     Example:
@@ -38,23 +38,23 @@ def init(ctx: click.Context, directory: Path | None, quiet: bool) -> None:
         written = _write_new(path, (template / name).read_bytes())
         if not quiet:
             shown = click.format_filename(path)
-            click.echo(f"created {shown}" if written else f"kept    {shown}, which was there already")
+            click.echo(f"created {shown}" if written else f"kept    {shown} (exists already)")
     if not quiet:
         click.echo("\n".join(["", "Next:", *(f"  {step}" for step in _next_steps(home))]))
 
 
 def _write_new(path: Path, content: bytes) -> bool:
-    """Write a file, unless there is one; tells whether it did. A failure leaves no half of it behind."""
+    """Write a file unless it exists; return True if it was written. A failed write leaves no partial file behind."""
     _make_folder(path.parent)
-    made = False
+    created = False
     try:
         with path.open("xb") as file:
-            made = True
+            created = True
             file.write(content)
     except FileExistsError:
         return False
     except OSError as error:
-        if made:
+        if created:
             path.unlink()
         raise _unwritable(path, error) from None
     return True
@@ -65,13 +65,13 @@ def _make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
         shown = click.format_filename(folder)
-        raise WorkspaceError(f"can't make the folder {shown}: a file is in its place; name another folder") from None
+        raise WorkspaceError(f"can't create the folder {shown}: a file is in the way; choose another folder") from None
     except OSError as error:
         raise _unwritable(folder, error) from None
 
 
 def _unwritable(path: Path, error: OSError) -> WorkspaceError:
-    step = "make its place writable, or name another folder with `nerve init DIR`"
+    step = "make the folder writable, or choose another one with `nerve init DIR`"
     return WorkspaceError(f"can't write {click.format_filename(path)}: {error.strerror}; {step}")
 
 

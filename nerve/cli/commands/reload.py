@@ -1,10 +1,10 @@
-"""`nerve reload`: look at nerve.yaml and all senses now, as if every file had changed."""
+"""`nerve reload`: reload nerve.yaml and all senses now, as if every file had changed."""
 
 from __future__ import annotations
 
 import click
 
-from nerve.cli.options import workspace_of
+from nerve.cli.options import counted, workspace_of
 from nerve.control.client import ControlClient
 from nerve.control.protocol import Reloaded, ReloadFiles
 from nerve.errors import NerveError
@@ -16,10 +16,11 @@ ANSWER_SECONDS = 30.0
 @click.command()
 @click.pass_context
 def reload(ctx: click.Context) -> None:
-    """Load nerve.yaml and all senses anew, as if every file had changed.
+    """Reload nerve.yaml and all senses, as if every file had changed.
 
-    The engine does it by itself when a file changes; this is for file systems that don't tell (some network mounts),
-    and for senses that read other files when they are loaded. What is broken stays as it was: exit 1.
+    The engine reloads a changed file by itself. Use this command on file systems without change notifications (some
+    network mounts), and for senses that read other files when they are loaded. If a file is broken, its last working
+    version stays active, and the exit code is 1.
 
     \b
     Example:
@@ -28,12 +29,11 @@ def reload(ctx: click.Context) -> None:
     workspace = workspace_of(ctx)
     with ControlClient(workspace.control_socket, workspace.home) as client:
         client.send(ReloadFiles())
-        done = client.expect(Reloaded, ANSWER_SECONDS)
-    for change in done.changes:
+        reloaded = client.expect(Reloaded, ANSWER_SECONDS)
+    for change in reloaded.changes:
         click.echo(f"nerve: {printable(change)}")
-    unit = "sense" if len(done.senses) == 1 else "senses"
-    click.echo(f"nerve: {len(done.senses)} {unit} loaded anew: {', '.join(done.senses) or 'none'}")
-    if done.problems:
-        raise NerveError(
-            "\n".join(["what is broken stays as it was:", *(f"  {printable(line)}" for line in done.problems)])
-        )
+    names = f": {', '.join(reloaded.senses)}" if reloaded.senses else ""
+    click.echo(f"nerve: reloaded {counted(len(reloaded.senses), 'sense')}{names}")
+    if reloaded.problems:
+        headline = "broken files were not reloaded; their last working version stays active:"
+        raise NerveError("\n".join([headline, *(f"  {printable(problem)}" for problem in reloaded.problems)]))

@@ -1,4 +1,4 @@
-"""`nerve restore`: an archived day as a database of its own."""
+"""`nerve restore`: load an archived day into a separate database."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from typing import Any
 import click
 
 from nerve.cli.formatting import escape
-from nerve.cli.options import NerveError, counted, workspace_of
-from nerve.cli.progress import shown_work
+from nerve.cli.options import counted, workspace_of
+from nerve.cli.progress import show_progress
+from nerve.errors import NerveError
 from nerve.store import LogReader
 from nerve.store.archive.restore import restore_day
 from nerve.store.utc_days import is_day
@@ -23,47 +24,45 @@ class Day(click.ParamType[str]):
     name = "day"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Take a day as it is."""
+        """Check that the text is a day, such as 2026-11-23."""
         if not is_day(value) or len(value) != len("2026-11-23"):
-            self.fail(f"{value!r} is no day: write it as 2026-11-23", param, ctx)
+            self.fail(f"{value!r} is not a valid day: write it as 2026-11-23", param, ctx)
         return str(value)
 
 
 @click.command()
 @click.argument("day", type=Day())
-@click.option(
-    "-o", "--output", type=click.Path(path_type=Path), help="The file to make. Default: data/restored/DAY.db."
-)
-@click.option("--force", is_flag=True, help="Replace the file, if that is a restored day as well.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Output file. Default: data/restored/DAY.db.")
+@click.option("--force", is_flag=True, help="Replace the output file if it is a restored day as well.")
 @click.pass_context
 def restore(ctx: click.Context, day: str, output: Path | None, force: bool) -> None:
-    """Load an archived DAY (UTC) into a separate SQLite database, to be analysed; the log is never touched.
+    """Load an archived DAY (UTC) into a separate SQLite database for analysis. The log itself does not change.
 
-    The database has the log's tables and indexes. Each file of the archive is checked against its SHA-256 first. The
-    path of the database is printed on standard output, what else there is to say on standard error.
+    The database has the same tables and indexes as the log. Each archive file is checked against its SHA-256 first.
+    The path of the database is printed to standard output, everything else to standard error.
 
     \b
     Example:
       nerve restore 2026-10-20
-      sqlite3 -readonly "$(nerve restore 2026-10-20 --force)" 'select type, count(*) from logs group by type'
+      sqlite3 "$(nerve restore 2026-10-20 --force)" 'select count(*) from logs'
     """
     workspace = workspace_of(ctx)
     target = output or workspace.data_dir / "restored" / f"{day}.db"
     if _is_the_log(target, workspace):
-        raise NerveError(f"{target} is the log: nothing is ever restored into it; name another file with -o")
-    with shown_work("restoring") as working:
-        done = restore_day(
+        raise NerveError(f"{target} is the log, which restore never writes to: choose another file with -o")
+    with show_progress("restoring") as report:
+        restored = restore_day(
             workspace.archive_dir,
             day,
             target,
             log_id=_log_id(workspace),
             force=force,
-            progress=lambda rows, total: working(day, rows, total),
+            progress=lambda rows, total: report(day, rows, total),
         )
-    if done.left_out:
-        click.echo(f"nerve: left out, being of another log: {escape(', '.join(done.left_out))}", err=True)
-    entries, files = counted(done.rows, "entry", "entries"), counted(done.files, "file", "files")
-    click.echo(f"nerve: restored {entries} of {day} (UTC) from {files}; ask it, for example, by", err=True)
+    if restored.left_out:
+        click.echo(f"nerve: skipped files that belong to another log: {escape(', '.join(restored.left_out))}", err=True)
+    entries, files = counted(restored.rows, "entry", "entries"), counted(restored.files, "file")
+    click.echo(f"nerve: restored {entries} of {day} (UTC) from {files}; example of a query:", err=True)
     query = "select source, type, count(*) from logs group by 1, 2"
     click.echo(f"  sqlite3 -readonly {shlex.quote(str(target))} {shlex.quote(query)}", err=True)
     click.echo(str(target))
@@ -75,7 +74,7 @@ def _is_the_log(target: Path, workspace: Workspace) -> bool:
 
 
 def _log_id(workspace: Workspace) -> str | None:
-    """Tell which log the workspace has now; the archive may be all that is left of it."""
+    """Return the id of the workspace's log; None if the log is gone and only the archive is left."""
     if not workspace.logs_db.exists():
         return None
     with LogReader(workspace.logs_db) as reader:

@@ -1,4 +1,4 @@
-"""`nerve start`: the composition root, where the kernel is given its roles."""
+"""`nerve start`: the composition root, which gives the kernel its roles and runs it."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import click
 import psutil
 from setproctitle import setproctitle
 
-from nerve.cli.options import Duration, workspace_of
+from nerve.cli.options import Duration, counted, workspace_of
 from nerve.cli.preflight import preflight_warnings
 from nerve.clock import SystemClock
-from nerve.config.config import Config, load_config
+from nerve.config.config import MAX_WORKERS, Config, load_config
 from nerve.ids import uuid7_hex
 from nerve.ipc.sockets import socket_listening_at
 from nerve.kernel.kernel import Kernel
@@ -29,7 +29,7 @@ from nerve.workers import archiver, compute, diagnostics, watcher, writer
 from nerve.workspace import Workspace
 
 PREDECESSOR_SECONDS = 5.0
-"""How long a start waits for the writer of an engine that was killed: it is still draining."""
+"""How long a start waits for the lock: the writer of a killed engine still holds it while it drains its queue."""
 
 ROLES = Roles(
     compute=Role("worker", compute.main, prefetches=True),
@@ -47,9 +47,14 @@ ROLES = Roles(
 
 @click.command()
 @click.option(
-    "--workers", type=click.IntRange(1, 64), envvar="NERVE_WORKERS", show_envvar=True, help="How many workers."
+    "--workers",
+    metavar="N",
+    type=click.IntRange(1, MAX_WORKERS),
+    envvar="NERVE_WORKERS",
+    show_envvar=True,
+    help="Number of workers. Default: `workers` in nerve.yaml, or the number of CPUs.",
 )
-@click.option("--for", "run_for", type=Duration(), envvar="NERVE_FOR", help="Stop by itself after this long, e.g. 15s.")
+@click.option("--for", "run_for", type=Duration(), envvar="NERVE_FOR", help="Stop after this duration, e.g. 15s.")
 @click.pass_context
 def start(ctx: click.Context, workers: int | None, run_for: float | None) -> None:
     """Run the engine in the foreground, until Ctrl-C, SIGTERM or `nerve stop`.
@@ -65,10 +70,9 @@ def start(ctx: click.Context, workers: int | None, run_for: float | None) -> Non
     with WorkspaceLock.acquire(workspace, wait=PREDECESSOR_SECONDS, clock=clock) as lock:
         click.echo(f"nerve: workspace {workspace.home}, database {workspace.logs_db}")
         click.echo(f"nerve: {_greeting(workspace, config, workers or config.workers)}")
-        for sentence in preflight_warnings(
-            workspace.data_dir, psutil.disk_partitions(all=True), sqlite3.sqlite_version_info
-        ):
-            click.echo(f"nerve: note: {sentence}", err=True)
+        mounts = psutil.disk_partitions(all=True)
+        for warning in preflight_warnings(workspace.data_dir, mounts, sqlite3.sqlite_version_info):
+            click.echo(f"nerve: note: {warning}", err=True)
         boot_id = uuid7_hex()
         revision = initial_revision(config, workspace)
         _run(workspace, revision, lock.fileno(), boot_id, workers, run_for)
@@ -78,7 +82,7 @@ def start(ctx: click.Context, workers: int | None, run_for: float | None) -> Non
 def _run(
     workspace: Workspace, revision: Revision, lock: int, boot_id: str, workers: int | None, run_for: float | None
 ) -> None:
-    """Run one boot to its end (becomes the kernel)."""
+    """Run one boot until it stops; this process becomes the kernel."""
     relay = log_relay.make_relay()
     listener = socket_listening_at(workspace.event_socket)
     control = socket_listening_at(workspace.control_socket)
@@ -95,18 +99,20 @@ def _run(
 
 
 def _greeting(workspace: Workspace, config: Config, workers: int) -> str:
-    """Say what runs, and what to do next."""
+    """Return one line on what runs and which commands come next."""
     here = Path.cwd() == workspace.home
     nerve = "nerve" if here else f"nerve --home {shlex.quote(os.path.relpath(workspace.home))}"
-    runs = f"{workers} workers, {len(config.senses)} senses, {len(config.reflexes)} reflexes"
-    return f"{runs}; in another terminal: `{nerve} logs -f`, `{nerve} status`; Ctrl-C stops"
+    senses, reflexes = counted(len(config.senses), "sense"), counted(len(config.reflexes), "reflex", "reflexes")
+    commands = f"in another terminal: `{nerve} logs -f`, `{nerve} status`; stop with Ctrl-C"
+    return f"{counted(workers, 'worker')}, {senses}, {reflexes}; {commands}"
 
 
 def _show_summary(workspace: Workspace, boot_id: str) -> None:
-    """Say what this boot has logged."""
+    """Print how many entries this boot has logged, by type."""
     with LogReader(workspace.logs_db) as reader:
         started = reader.query(Filter(source="system", type="start", ref_id=boot_id))
         counts = reader.counts_since(started[0].id - 1) if started else []
-    click.echo(f"nerve: logged {sum(count for _source, _type, count in counts)} entries in {workspace.logs_db}")
+    total = counted(sum(count for _source, _type, count in counts), "entry", "entries")
+    click.echo(f"nerve: logged {total} in {workspace.logs_db}")
     for source, kind, count in counts:
         click.echo(f"nerve: {count:>9}  {source}/{kind}")

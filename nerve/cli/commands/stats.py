@@ -1,4 +1,4 @@
-"""`nerve stats`: how the senses do, each with its runs, failures and durations over a time."""
+"""`nerve stats`: show runs, failures and durations per sense."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import click
 from rich.table import Table
 from rich.text import Text
 
-from nerve.cli.console import console_for
-from nerve.cli.formatting import View, escape, print_json, quoted, short_ref, view_of
+from nerve.cli.console import View, console_for, styled, view_of
+from nerve.cli.formatting import ALIGNED_WIDTH, escape, print_json, quoted, short_ref
 from nerve.cli.log_access import moment, open_workspace_log, printing, zone_of
 from nerve.cli.moments import format_moment
 from nerve.clock import SystemClock
@@ -20,16 +20,18 @@ from nerve.units import format_duration
 
 BLOCKS = " ▁▂▃▄▅▆▇█"
 
-ENDS, ERRORS = Filter("reflex", "run_complete"), Filter("system", "error")
-
 
 @click.command()
-@click.option("--since", metavar="TIME", callback=moment, help="Only from then on: 10m, 2026-11-23, yesterday ...")
-@click.option("--until", metavar="TIME", callback=moment, help="Only up to then; a bare day means its end.")
-@click.option("--sense", help="Only this sense.")
-@click.option("--archived", is_flag=True, help="Count what is in the archive, too.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object, for machines.")
-@click.option("--utc", is_flag=True, is_eager=True, help="Read and show times in UTC, not in local time.")
+@click.option(
+    "--since", metavar="TIME", callback=moment, help="Runs that ended at or after TIME (10m, 2026-11-23, yesterday)."
+)
+@click.option(
+    "--until", metavar="TIME", callback=moment, help="Runs that ended at or before TIME; a bare day includes all of it."
+)
+@click.option("--sense", help="Runs of this sense.")
+@click.option("--archived", is_flag=True, help="Include the archive.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option("--utc", is_flag=True, is_eager=True, help="Read and show times in UTC instead of local time.")
 @click.pass_context
 def stats(
     ctx: click.Context,
@@ -40,9 +42,10 @@ def stats(
     as_json: bool,
     utc: bool,
 ) -> None:
-    """Count, for each sense, the runs that have ended: failures, durations, and how they spread over the time.
+    """Show runs, failures and durations per sense, and how they are distributed over time.
 
-    p50 and p95 are durations that half of the runs, and 95 in 100, don't exceed: exact ones, not estimates.
+    Only runs that have ended count. p50 and p95 are the median and the 95th percentile of their durations; both are
+    exact.
 
     \b
     Example:
@@ -50,27 +53,26 @@ def stats(
       nerve stats --since yesterday --until yesterday --sense disk-usage
       nerve stats --json | jq '.senses[] | select(.failures > 0) | .name'
     """
-    narrowed = Filter(sense=sense, since=since, until=until)
     with open_workspace_log(ctx, archived=archived) as log:
-        found = _counted(log, narrowed)
+        statistics = _count(log, Filter(sense=sense, since=since, until=until))
     with printing():
         if as_json:
-            print_json(found)
+            print_json(statistics)
         else:
-            _show(found, view_of(sys.stdout, zone_of(utc=utc), utc=utc))
+            _show(statistics, view_of(sys.stdout, zone_of(utc=utc), utc=utc))
 
 
-def _counted(log: LogReader | FullLog, narrowed: Filter) -> Statistics:
-    ends = replace(ENDS, sense=narrowed.sense, since=narrowed.since, until=narrowed.until)
-    errors = replace(ERRORS, sense=narrowed.sense, since=narrowed.since, until=narrowed.until)
-    counting = Counting(*_times(log, ends))
+def _count(log: LogReader | FullLog, criteria: Filter) -> Statistics:
+    ends = replace(criteria, source="reflex", type="run_complete")
+    errors = replace(criteria, source="system", type="error")
+    counting = Counting(*_period(log, ends))
     counting.count_ends(log.rows(ends))
     counting.note_errors(log.rows(errors))
     return counting.result()
 
 
-def _times(log: LogReader | FullLog, ends: Filter) -> tuple[int, int]:
-    """Give the time to cut into parts: what was asked for and, where it is open, from the first run, or to the last."""
+def _period(log: LogReader | FullLog, ends: Filter) -> tuple[int, int]:
+    """Return start and end of the period (unix ms): those of the filter, or else of the first and the last run."""
     since, until = ends.since, ends.until
     if since is None:
         first = next(iter(log.rows(ends)), None)
@@ -81,60 +83,62 @@ def _times(log: LogReader | FullLog, ends: Filter) -> tuple[int, int]:
     return since, max(since, until)
 
 
-def _line(one: SenseStatistics, view: View) -> str:
-    """Give a sense as a line for a pipe: its name, and all else as key=value."""
-    pairs: list[tuple[str, object]] = [("runs", one.runs), ("failures", one.failures), *one.statuses.items()]
-    pairs += [("p50_ms", one.p50_ms), ("p95_ms", one.p95_ms), ("max_ms", one.max_ms)]
-    if error := one.last_error:
+def _line(sense: SenseStatistics, view: View) -> str:
+    """Return a line for a pipe: the sense's name, and everything else as key=value."""
+    pairs: list[tuple[str, object]] = [("runs", sense.runs), ("failures", sense.failures), *sense.statuses.items()]
+    pairs += [("p50_ms", sense.p50_ms), ("p95_ms", sense.p95_ms), ("max_ms", sense.max_ms)]
+    if error := sense.last_error:
         pairs += [("last_error_ts", format_moment(error.ts, view.zone, offset=True)), ("last_error", error.message)]
-    return " ".join([escape(one.name), *(f"{key}={quoted(value)}" for key, value in pairs if value is not None)])
+    return " ".join([escape(sense.name), *(f"{key}={quoted(value)}" for key, value in pairs if value is not None)])
 
 
-def _show(found: Statistics, view: View) -> None:
+def _show(statistics: Statistics, view: View) -> None:
     console = console_for(view)
     if view.width is None:
-        sys.stdout.writelines(f"{_line(one, view)}\n" for one in found.senses)
+        sys.stdout.writelines(f"{_line(sense, view)}\n" for sense in statistics.senses)
         return
-    if not found.senses:
-        click.secho("no run has ended in that time: see what there is with `nerve logs`", err=True, dim=view.colour)
+    if not statistics.senses:
+        hint = "no run ended in this period: list all entries with `nerve logs`"
+        click.echo(styled(hint, sys.stderr, dim=True), err=True)
         return
-    begin, end = (format_moment(ts, view.zone, offset=view.offset) for ts in (found.since, found.until))
-    console.print(Text(f"{begin} to {end}, a column is {format_duration(found.step_ms / 1000)}", "dim"))
-    console.print(_table(found))
-    for one in found.senses:
-        if one.last_error:
-            console.print(Text(" ").join(_last_error(one, view)), soft_wrap=True)
+    begin, end = (format_moment(ts, view.zone, offset=view.offset) for ts in (statistics.since, statistics.until))
+    console.print(Text(f"{begin} to {end}, {format_duration(statistics.step_ms / 1000)} per block", "dim"))
+    console.print(_table(statistics, is_wide=view.width >= ALIGNED_WIDTH))
+    for sense in statistics.senses:
+        if sense.last_error:
+            console.print(Text(" ").join(_last_error(sense, view)), soft_wrap=True)
 
 
-def _table(found: Statistics) -> Table:
+def _table(statistics: Statistics, *, is_wide: bool) -> Table:
     table = Table(box=None, header_style="dim", pad_edge=False)
     for header, is_number in (("sense", False), ("runs", True), ("p50", True), ("p95", True), ("max", True)):
         table.add_column(header, justify="right" if is_number else "left", no_wrap=True)
     table.add_column("runs over time", no_wrap=True)
     table.add_column("failures")
-    for one in found.senses:
-        times = (_duration(ms) for ms in (one.p50_ms, one.p95_ms, one.max_ms))
-        table.add_row(escape(one.name), str(one.runs), *times, sparkline(one.runs_over_time), Text.assemble(*_bad(one)))
+    for sense in statistics.senses:
+        times = (_duration(ms) for ms in (sense.p50_ms, sense.p95_ms, sense.max_ms))
+        failures = Text.assemble(*_failures(sense, is_wide=is_wide))
+        table.add_row(escape(sense.name), str(sense.runs), *times, sparkline(sense.runs_over_time), failures)
     return table
 
 
-def _bad(one: SenseStatistics) -> Iterator[tuple[str, str]]:
-    if one.failures:
-        yield sparkline(one.failures_over_time), "red"
-    for status, count in one.statuses.items():
-        if status != "ok":
-            yield f" {count} {escape(status)}", "yellow" if status == "cancelled" else "red"
+def _failures(sense: SenseStatistics, *, is_wide: bool) -> Iterator[tuple[str, str]]:
+    if sense.failures and is_wide:
+        yield f"{sparkline(sense.failures_over_time)} ", "red"
+    counts = [(escape(status), count) for status, count in sense.statuses.items() if status != "ok"]
+    for n, (status, count) in enumerate(counts):
+        yield f"{', ' if n else ''}{count} {status}", "yellow" if status == "cancelled" else "red"
 
 
-def _last_error(one: SenseStatistics, view: View) -> Iterator[Text]:
-    if error := one.last_error:
+def _last_error(sense: SenseStatistics, view: View) -> Iterator[Text]:
+    if error := sense.last_error:
         yield Text(format_moment(error.ts, view.zone, offset=view.offset), "dim")
         yield Text(short_ref(error.ref_id))
         yield Text(escape(f"{error.kind or 'error'}: {error.message}"), "red")
 
 
 def sparkline(counts: tuple[int, ...]) -> str:
-    """Draw counts as blocks, the greatest full, and what is more than none never empty."""
+    """Draw counts as blocks: the greatest is a full block, and only a count of 0 is empty."""
     most = max(*counts, 1)
     return "".join(BLOCKS[-(-count * (len(BLOCKS) - 1) // most)] for count in counts)
 

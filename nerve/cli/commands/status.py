@@ -1,4 +1,4 @@
-"""`nerve status`: how the running engine is, as tables or as JSON."""
+"""`nerve status`: show the state of the running engine, as tables or as JSON."""
 
 from __future__ import annotations
 
@@ -9,29 +9,31 @@ from collections.abc import Callable
 import click
 import msgspec
 import psutil
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from nerve.cli.console import console_for, view_of
+from nerve.cli.formatting import print_json
+from nerve.cli.moments import SystemZone
 from nerve.cli.options import workspace_of
 from nerve.control.client import ControlClient
 from nerve.control.protocol import GetStatus, StatusReply
-from nerve.control.status import EngineStatus, SenseStatus, WorkerStatus
+from nerve.control.status import ArchiverStatus, EngineStatus, SenseStatus, WorkerStatus, WriterStatus
 from nerve.units import format_duration, format_size
 
 ANSWER_SECONDS = 5.0
 WATCH_SECONDS = 1.0
-PIPE_COLUMNS = 400
 STATE_STYLES = {"busy": "green", "running": "green", "backoff": "red", "throttled": "yellow", "stopping": "yellow"}
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="One JSON object, for machines.")
-@click.option("--watch", is_flag=True, help="Show it again every second, until Ctrl-C or the engine's end.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option("--watch", is_flag=True, help="Refresh every second, until Ctrl-C or until the engine stops.")
 @click.pass_context
 def status(ctx: click.Context, as_json: bool, watch: bool) -> None:
-    """Show every process and every sense of the running engine, and what is wrong with it.
+    """Show the processes, senses and problems of the running engine.
 
     \b
     Example:
@@ -41,37 +43,34 @@ def status(ctx: click.Context, as_json: bool, watch: bool) -> None:
     if watch:
         _watch(lambda: fetch_status(ctx), as_json=as_json)
         return
-    engine = fetch_status(ctx)
+    _show(fetch_status(ctx), as_json=as_json)
+
+
+def _show(engine: EngineStatus, *, as_json: bool) -> None:
     if as_json:
-        click.echo(msgspec.json.encode(engine).decode())
+        print_json(engine)
     else:
-        _console().print(rendered(engine))
-
-
-def _console() -> Console:
-    """Give what prints; a pipe has no edge to break lines at."""
-    return Console(width=None if sys.stdout.isatty() else PIPE_COLUMNS)
+        console_for(view_of(sys.stdout, SystemZone())).print(rendered(engine))
 
 
 def _watch(fetch: Callable[[], EngineStatus], *, as_json: bool) -> None:
-    """Show a status every second: over the one before at a terminal, below it (or a line of JSON) elsewhere."""
-    console = _console()
+    """Show a status every second: a terminal redraws the last one, a pipe gets one after another."""
+    console = console_for(view_of(sys.stdout, SystemZone()))
     try:
-        if as_json or not console.is_terminal:
+        if as_json or not console.is_terminal or console.is_dumb_terminal:
             while True:
-                engine = fetch()
-                console.out(msgspec.json.encode(engine).decode()) if as_json else console.print(rendered(engine))
+                _show(fetch(), as_json=as_json)
                 time.sleep(WATCH_SECONDS)
         with Live(rendered(fetch()), console=console, auto_refresh=False, vertical_overflow="visible") as live:
             while True:
                 time.sleep(WATCH_SECONDS)
                 live.update(rendered(fetch()), refresh=True)
     except KeyboardInterrupt:
-        return  # that is how one ends it
+        return  # the normal way to end it
 
 
 def fetch_status(ctx: click.Context) -> EngineStatus:
-    """Ask the running engine, and fill in the memory of its workers."""
+    """Return the status of the running engine, with the memory of its workers added."""
     workspace = workspace_of(ctx)
     with ControlClient(workspace.control_socket, workspace.home) as client:
         client.send(GetStatus())
@@ -84,63 +83,68 @@ def _rss(pid: int) -> int | None:
     try:
         return int(psutil.Process(pid).memory_info().rss)
     except psutil.Error:
-        return None  # it has just ended
+        return None  # it has just exited
 
 
 def rendered(engine: EngineStatus) -> RenderableType:
-    """Lay a status out for people."""
+    """Lay a status out as tables."""
     kernel = engine.kernel
     up = format_duration(round(kernel.uptime_ms / 1000) or 1)
     return Group(
-        Text.from_markup(f"[bold]nerve {kernel.version}[/] up {up}, kernel {kernel.pid}, boot {kernel.boot_id}"),
-        *(Text.assemble(("problem ", "bold red"), problem) for problem in engine.problems),
+        Text.assemble((f"nerve {kernel.version}", "bold"), f" up {up}, kernel {kernel.pid}, boot {kernel.boot_id}"),
+        *(Text.assemble(("problem: ", "bold red"), problem) for problem in engine.problems),
         _services(engine),
         _workers(engine.workers),
         _senses(engine.senses),
     )
 
 
+def _table(*headers: str) -> Table:
+    return Table(*headers, box=None, header_style="dim", pad_edge=False)
+
+
 def _services(engine: EngineStatus) -> Table:
-    table = Table("process", "pid", "how it is", box=None, header_style="dim", pad_edge=False)
-    writer, archiver = engine.writer, engine.archiver
-    if writer.committed is None:
-        table.add_row("writer", _pid(writer.pid), "[red]no report[/]")
-    else:
-        wal = format_size(writer.wal_bytes or 0)
-        how = (
-            f"{writer.committed} committed, {writer.events_per_s:.1f}/s, lag {writer.lag_ms:.1f} ms, "
-            f"queue {writer.queue_depth}, {writer.unacknowledged} unacknowledged, WAL {wal}"
-        )
-        table.add_row("writer", _pid(writer.pid), how)
-    done = f"archived up to {archiver.archived_up_to}" if archiver.archived_up_to else "nothing archived yet"
-    table.add_row(
-        "archiver", _pid(archiver.pid), f"{done}, last run {_ago(archiver.last_ts)}, next {_ago(archiver.next_ts)}"
-    )
+    table = _table("process", "pid", "details")
+    table.add_row("writer", _pid(engine.writer.pid), _writer_details(engine.writer))
+    table.add_row("archiver", _pid(engine.archiver.pid), _archiver_details(engine.archiver))
     table.add_row("watcher", _pid(engine.watcher.pid), "")
     return table
 
 
+def _writer_details(writer: WriterStatus) -> Text:
+    if writer.committed is None:
+        return Text("no report", "red")
+    unacknowledged = f"{writer.unacknowledged} unacknowledged, " if writer.unacknowledged else ""
+    return Text(
+        f"{writer.committed} committed, {writer.events_per_s:.1f}/s, lag {writer.lag_ms:.1f} ms, "
+        f"{writer.queue_depth} queued, {unacknowledged}WAL {format_size(writer.wal_bytes or 0)}"
+    )
+
+
+def _archiver_details(archiver: ArchiverStatus) -> str:
+    done = f"archived up to {archiver.archived_up_to}" if archiver.archived_up_to else "nothing archived yet"
+    return f"{done}, last run {_relative(archiver.last_ts)}, next {_relative(archiver.next_ts)}"
+
+
 def _workers(workers: list[WorkerStatus]) -> Table:
-    table = Table("worker", "state", "run", "runs", "memory", box=None, header_style="dim", pad_edge=False)
+    table = _table("worker", "state", "current run", "runs", "memory")
     for worker in workers:
-        rss = format_size(worker.rss_bytes) if worker.rss_bytes else "-"
-        table.add_row(str(worker.pid), _state(worker.state), worker.run or "-", str(worker.runs), rss)
+        memory = format_size(worker.rss_bytes) if worker.rss_bytes else "-"
+        table.add_row(str(worker.pid), _state(worker.state), worker.run or "-", str(worker.runs), memory)
     return table
 
 
 def _senses(senses: list[SenseStatus]) -> Table:
-    table = Table(
-        "sense", "state", "last run", "", "next due", "failures", box=None, header_style="dim", pad_edge=False
-    )
+    table = _table("sense", "state", "last run", "result", "next due", "failures in a row")
     for sense in senses:
-        failures = f"[red]{sense.consecutive_failures}[/]" if sense.consecutive_failures else "0"
-        last = _status(sense.last_status)
-        table.add_row(sense.name, _state(sense.state), _ago(sense.last_ts), last, _ago(sense.next_due_ts), failures)
+        failures = Text(str(sense.consecutive_failures), "red" if sense.consecutive_failures else "")
+        last, due = _relative(sense.last_ts), _relative(sense.next_due_ts)
+        table.add_row(sense.name, _state(sense.state), last, _result(sense.last_status), due, failures)
     return table
 
 
-def _ago(ts: int | None) -> str:
-    """Say how far a moment in unix ms is from now."""
+def _relative(ts: int | None) -> str:
+    """Return a time (unix ms) relative to now, such as `5s ago` or `in 10s`."""
     if ts is None:
         return "-"
     seconds = time.time() - ts / 1000
@@ -148,16 +152,13 @@ def _ago(ts: int | None) -> str:
     return f"{distance} ago" if seconds >= 0 else f"in {distance}"
 
 
-def _pid(pid: int | None) -> str:
-    return "[red]none[/]" if pid is None else str(pid)
+def _pid(pid: int | None) -> Text:
+    return Text("none", "red") if pid is None else Text(str(pid))
 
 
-def _state(state: str) -> str:
-    style = STATE_STYLES.get(state)
-    return f"[{style}]{state}[/]" if style else state
+def _state(state: str) -> Text:
+    return Text(state, STATE_STYLES.get(state, ""))
 
 
-def _status(status: str | None) -> str:
-    if status is None:
-        return "-"
-    return status if status == "ok" else f"[red]{status}[/]"
+def _result(status: str | None) -> Text:
+    return Text(status or "-", "" if status in {None, "ok"} else "red")

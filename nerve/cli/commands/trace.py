@@ -1,4 +1,4 @@
-"""`nerve trace`: where a run came from, and what came of it."""
+"""`nerve trace`: show a run's causes and effects."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import sys
 
 import click
 
-from nerve.cli.console import console_for
-from nerve.cli.formatting import View, print_json, view_of
+from nerve.cli.console import View, console_for, view_of
+from nerve.cli.formatting import print_json
 from nerve.cli.log_access import open_workspace_log, printing, zone_of
 from nerve.cli.trace_tree import TreeRenderer, columns_of
 from nerve.clock import SystemClock
@@ -17,7 +17,7 @@ from nerve.ids import RUN_ID_DIGITS
 from nerve.store import ArchivedRuns, FullLog, LoggedRuns, RunSource, Trace, TraceLimits, trace_run
 
 CANDIDATES = 5
-"""So many runs are named when an id can be that of several."""
+"""Maximum number of runs that are named if an id is ambiguous."""
 
 DEPTH, LIMIT = click.IntRange(0, 100), click.IntRange(1, 10_000)
 
@@ -26,12 +26,21 @@ _WHOLE_ID = re.compile(rf"[a-z0-9_-]+/[0-9a-f]{{{RUN_ID_DIGITS}}}")
 
 @click.command()
 @click.argument("run")
-@click.option("-v", "--verbose", is_flag=True, help="Also what the runs logged themselves, and tracebacks.")
-@click.option("--depth", metavar="N", type=DEPTH, default=20, show_default=True, help="Levels above it, and below.")
-@click.option("--limit", metavar="N", type=LIMIT, default=200, show_default=True, help="At most so many runs.")
-@click.option("--archived", is_flag=True, help="Look in the archive too, which takes longer.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object, in which runs hold the runs they caused.")
-@click.option("--utc", is_flag=True, help="Show times in UTC, not in local time.")
+@click.option("-v", "--verbose", is_flag=True, help="Also show the runs' own entries, and tracebacks.")
+@click.option(
+    "--depth",
+    metavar="N",
+    type=DEPTH,
+    default=20,
+    show_default=True,
+    help="Levels to show above the run, and below it.",
+)
+@click.option(
+    "--limit", metavar="N", type=LIMIT, default=200, show_default=True, help="Maximum number of runs to show."
+)
+@click.option("--archived", is_flag=True, help="Search the archive too, which takes longer.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, with each run's effects nested in it.")
+@click.option("--utc", is_flag=True, help="Show times in UTC instead of local time.")
 @click.pass_context
 def trace(
     ctx: click.Context,
@@ -43,10 +52,10 @@ def trace(
     as_json: bool,
     utc: bool,
 ) -> None:
-    """Show where a run came from, and what came of it: the causal tree that it belongs to.
+    """Show a run's causes and effects, as a tree: what started the chain, and everything it led to.
 
-    RUN is a run id as any entry of the run has it, or as much of it as is unambiguous: its beginning, its first
-    digits, or its last ones as `nerve logs` shows them on a terminal.
+    RUN is a run id or any unambiguous part of one: its beginning, its first digits, or the short form that `nerve logs`
+    shows on a terminal.
 
     \b
     Example:
@@ -54,33 +63,33 @@ def trace(
       nerve trace -v 01a20a78
       nerve trace --json pressure/01a20a78 | jq .root
     """
-    bounds = TraceLimits(depth, limit, own=verbose)
+    limits = TraceLimits(depth, limit, own=verbose)
     with open_workspace_log(ctx, archived=archived) as log:
         runs: RunSource = ArchivedRuns(log) if isinstance(log, FullLog) else LoggedRuns(log)
-        found = trace_run(runs, _the_one(runs, run), bounds)
+        result = trace_run(runs, _resolve(runs, run), limits)
     with printing():
         if as_json:
-            print_json(found)
+            print_json(result)
         else:
-            _show(found, view_of(sys.stdout, zone_of(utc=utc), utc=utc), verbose=verbose)
+            _show(result, view_of(sys.stdout, zone_of(utc=utc), utc=utc), verbose=verbose)
 
 
-def _show(found: Trace, view: View, *, verbose: bool) -> None:
-    tree = TreeRenderer(view, SystemClock().stamp().ts, verbose=verbose).tree(found)
+def _show(result: Trace, view: View, *, verbose: bool) -> None:
+    tree = TreeRenderer(view, SystemClock().stamp().ts, verbose=verbose).tree(result)
     console_for(view, at_least=columns_of(tree)).print(tree)
 
 
-def _the_one(runs: RunSource, typed: str) -> str:
-    """Find the run that is meant; NerveError when there is none, or more than one."""
+def _resolve(runs: RunSource, typed: str) -> str:
+    """Return the run id that `typed` is a part of; raises NerveError if there is no such run, or more than one."""
     try:
-        found = runs.find(typed, CANDIDATES + 1)
+        candidates = runs.find(typed, CANDIDATES + 1)
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="RUN") from None
-    if len(found) > 1:
-        names = ", ".join(found[:CANDIDATES]) + ", ..." * (len(found) > CANDIDATES)
-        raise NerveError(f"{typed!r} can be any of {names}: write more of the one that you mean")
-    if found:
-        return found[0]
+    if len(candidates) > 1:
+        names = ", ".join(candidates[:CANDIDATES]) + ", ..." * (len(candidates) > CANDIDATES)
+        raise NerveError(f"ambiguous run id {typed!r}: {names}; give more digits")
+    if candidates:
+        return candidates[0]
     if _WHOLE_ID.fullmatch(typed) and (runs.is_archived(typed) or runs.caused_by([typed])):
         return typed
-    raise NerveError(f"no run has an id like {typed!r}: see which there are with `nerve logs --type run_start`")
+    raise NerveError(f"no run matches {typed!r}: list the runs with `nerve logs --type run_start`")

@@ -1,31 +1,37 @@
-"""`nerve verify`: whether the log and its archive are whole."""
+"""`nerve verify`: check the integrity of the log and its archive."""
 
 from __future__ import annotations
 
-import click
-import msgspec
+import sys
 
-from nerve.cli.formatting import colours_wanted, escape
-from nerve.cli.options import NerveError, counted, workspace_of
-from nerve.cli.progress import shown_work
+import click
+
+from nerve.cli.console import styled
+from nerve.cli.formatting import escape, print_json
+from nerve.cli.options import counted, workspace_of
+from nerve.cli.progress import show_progress
+from nerve.errors import NerveError
 from nerve.store.verification.findings import VerificationReport
 from nerve.store.verification.verify import verify as verify_log
 
 
 @click.command()
-@click.option(
-    "--quick",
-    is_flag=True,
-    help="Leave out whether the indexes agree with the table: one long read, during which the WAL grows.",
-)
-@click.option("--json", "as_json", is_flag=True, help="One JSON object, for machines.")
+@click.option("--quick", is_flag=True, help="Skip the index check, a long read during which the WAL grows.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.pass_context
 def verify(ctx: click.Context, quick: bool, as_json: bool) -> None:
-    """Verify the log and its archive, whether an engine runs or not; exit 1 on any damage.
+    """Check the integrity of the log and its archive; exit code 1 if anything is damaged.
 
-    It checks the database, by SQLite's own means; that every entry that was ever given an id is in the table or in the
-    archive, and can be decoded; each archive file's bytes, SHA-256, entries and ids; each run's start and complete; and
-    the watermark. It changes nothing. Each damage is a line that says where and what.
+    \b
+    It checks that
+    - SQLite's integrity check finds no errors;
+    - no entry is missing from table and archive, and each can be decoded;
+    - archive files have the sizes, SHA-256 and ids that the manifest states;
+    - every run has one start and, unless it is still open, one end;
+    - the watermark allows deleting only entries that are archived.
+
+    It changes nothing, and also works while the engine is running. Each problem is one line with its place: a file and
+    line, an entry's id, or a run.
 
     \b
     Example:
@@ -34,25 +40,24 @@ def verify(ctx: click.Context, quick: bool, as_json: bool) -> None:
     """
     workspace = workspace_of(ctx)
     if not workspace.logs_db.exists():
-        raise NerveError(f"there is no log to verify yet ({workspace.logs_db} is not there): start with `nerve start`")
-    with shown_work("verifying") as working:
-        report = verify_log(workspace.logs_db, working, archive=workspace.archive_dir, quick=quick)
+        raise NerveError(f"no log yet: {workspace.logs_db} does not exist; start the engine with `nerve start`")
+    with show_progress("verifying") as progress:
+        report = verify_log(workspace.logs_db, progress, archive=workspace.archive_dir, quick=quick)
     if as_json:
-        click.echo(msgspec.json.encode(report).decode())
+        print_json(report)
     else:
         _show(report)
     if not report.ok:
         count = len(report.damage) + sum(report.left_out.values())
-        places = counted(count, "place is", "places are")
-        raise NerveError(f"{places} damaged: restore what is named from a backup, and look at the disk")
+        step = "restore the files named above from a backup, and check the disk"
+        raise NerveError(f"{counted(count, 'problem')} found: {step}")
 
 
 def _show(report: VerificationReport) -> None:
-    colour = None if colours_wanted() else False
     for damage in report.damage:
-        click.echo(f"{click.style(damage.kind, fg='red')}: {escape(str(damage))}", color=colour)
+        click.echo(f"{styled(damage.kind, sys.stdout, fg='red')}: {escape(str(damage))}")
     for kind, count in report.left_out.items():
-        click.echo(f"{click.style(kind, fg='red')}: and {count} more", color=colour)
+        click.echo(f"{styled(kind, sys.stdout, fg='red')}: and {count} more")
     for note in report.notes:
         click.echo(f"nerve: {escape(note)}", err=True)
     if report.ok:
@@ -60,10 +65,10 @@ def _show(report: VerificationReport) -> None:
 
 
 def summary(report: VerificationReport) -> str:
-    """Say in one line what was found to be whole."""
-    files, runs = counted(report.files, "file", "files"), counted(report.runs, "run", "runs")
-    open_runs = f", {report.open_runs} of them open" if report.open_runs else ""
+    """Return one line on what an undamaged log holds."""
+    archived = f"{report.archive} archived in {counted(report.files, 'file')}" if report.archive else "none archived"
+    open_runs = f" ({report.open_runs} open)" if report.open_runs else ""
     return (
-        f"nerve: the log is whole: entries 1 to {report.entries}, {report.table} in the table and {report.archive} in "
-        f"{files} of the archive, {runs}{open_runs}"
+        f"nerve: no problems found: entries 1 to {report.entries} ({report.table} in the table, {archived}), "
+        f"{counted(report.runs, 'run')}{open_runs}"
     )

@@ -1,4 +1,4 @@
-"""A command line, an engine that answers as a test has it, and a workspace with a log of its own."""
+"""Fixtures for commands: a command line, an engine with scripted replies, and a workspace with a log."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from support.commands import Command, Said, Write
+from support.commands import Command, CommandResult, Write
 from support.runs import START
 
 from nerve import cli
@@ -28,7 +28,7 @@ TURN_SECONDS = 0.01
 
 
 class Engine:
-    """Answers each request in a thread; the connection ends where there is no answer left."""
+    """Answers each request in a thread with the next reply; without a reply left, it closes the connection."""
 
     def __init__(self) -> None:
         self.requests: list[Request] = []
@@ -36,7 +36,7 @@ class Engine:
         self.over = threading.Event()
 
     def handle(self, request: Request, answer: Answer) -> None:
-        """Give the next reply."""
+        """Answer with the next reply."""
         self.requests.append(request)
         if self.replies:
             answer(self.replies.pop(0))
@@ -45,7 +45,7 @@ class Engine:
 
     @contextmanager
     def listening(self, workspace: Workspace) -> Iterator[None]:
-        """Answer at the control socket of a workspace."""
+        """Answer requests at the control socket of a workspace while the block runs."""
         workspace.run_dir.mkdir(parents=True, mode=0o700)
         loop = Loop()
         server = ControlServer(socket_listening_at(workspace.control_socket), loop, self.handle, lambda _line: None)
@@ -68,14 +68,14 @@ class Engine:
 
 @pytest.fixture
 def workspace(tmp_path: Path) -> Workspace:
-    """A workspace in which nothing runs."""
+    """Return a workspace without an engine."""
     (tmp_path / "nerve.yaml").touch()
     return Workspace(tmp_path.resolve())
 
 
 @pytest.fixture
 def engine(workspace: Workspace) -> Iterator[Engine]:
-    """An engine in that workspace."""
+    """Return an engine that answers in that workspace."""
     engine = Engine()
     with engine.listening(workspace):
         yield engine
@@ -83,29 +83,29 @@ def engine(workspace: Workspace) -> Iterator[Engine]:
 
 @pytest.fixture
 def nerve(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    """Run `nerve` with arguments, its output being no terminal."""
+    """Return a function that runs `nerve` with arguments; its output is not a terminal."""
     monkeypatch.delenv("NERVE_HOME", raising=False)
 
-    def run(*arguments: object) -> Said:
+    def run(*arguments: object) -> CommandResult:
         monkeypatch.setattr(sys, "argv", ["nerve", *map(str, arguments)])
         with pytest.raises(SystemExit) as exit_:
             cli.main()
         out, err = capsys.readouterr()
-        return Said(out, err, int(exit_.value.code or 0))
+        return CommandResult(out, err, int(exit_.value.code or 0))
 
     return run
 
 
 @pytest.fixture
 def command(workspace: Workspace, nerve: Command, monkeypatch: pytest.MonkeyPatch) -> Command:
-    """Run `nerve` with arguments in that workspace."""
+    """Return a function that runs `nerve` with arguments in that workspace."""
     monkeypatch.setenv("NERVE_HOME", str(workspace.home))
     return nerve
 
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A workspace in which nothing was ever started, on a machine in Berlin, ten minutes after START."""
+    """Return a workspace without a log, on a machine in Berlin, ten minutes after START."""
     (tmp_path / "nerve.yaml").touch()
     (tmp_path / "data").mkdir()
     monkeypatch.delenv("NO_COLOR", raising=False)
@@ -120,7 +120,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 @pytest.fixture
 def write(home: Path) -> Write:
-    """Commit events by a writer that starts for it and stops after it; the first one makes the log."""
+    """Return a function that commits events with a writer of its own; the first call creates the log."""
 
     def write(*recorded: LogEvent) -> None:
         writer = LogWriter.open(home / "data" / "logs.db")
@@ -132,29 +132,29 @@ def write(home: Path) -> Write:
 
 @pytest.fixture
 def logged_home(home: Path, write: Write) -> Path:
-    """The same workspace, whose log is there, and empty."""
+    """Return the same workspace with an empty log."""
     write()
     return home
 
 
 @pytest.fixture
-def ask(home: Path, nerve: Command) -> Command:
-    """Run a command in `home`, its output being no terminal."""
+def invoke(home: Path, nerve: Command) -> Command:
+    """Return a function that runs a command in `home`; its output is not a terminal."""
     return partial(nerve, "--home", home)
 
 
 @pytest.fixture
-def at_terminal(ask: Command, monkeypatch: pytest.MonkeyPatch) -> Command:
-    """Run a command in `home`, its output being a terminal of 130 columns."""
+def at_terminal(invoke: Command, monkeypatch: pytest.MonkeyPatch) -> Command:
+    """Return a function that runs a command in `home`; its output is a terminal of 130 columns."""
 
-    def run(*arguments: object) -> Said:
+    def run(*arguments: object) -> CommandResult:
         monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
-        return ask(*arguments)
+        return invoke(*arguments)
 
     return run
 
 
 @pytest.fixture
-def logs(ask: Command) -> Command:
-    """Run `nerve logs` with arguments, its output being no terminal."""
-    return partial(ask, "logs")
+def logs(invoke: Command) -> Command:
+    """Return a function that runs `nerve logs` with arguments; its output is not a terminal."""
+    return partial(invoke, "logs")

@@ -1,4 +1,4 @@
-"""How entries look: for a pipe, for a terminal, as JSON, and that nothing in them can steer a terminal."""
+"""Formats of entries: for a pipe, for a terminal and as JSON, and the escaping of control characters."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nerve.cli.formatting import Level, View, columns, escape, json_line, level_of, text_lines
+from nerve.cli.console import View
+from nerve.cli.formatting import Level, columns, escape, json_line, level_of, text_lines
 from nerve.events.model import Log
 
 CET = timezone(timedelta(hours=1))
@@ -45,12 +46,12 @@ entries = st.builds(
 
 
 def entry(source: str = "sense", type: str = "reading", ref: str | None = RUN, payload: object = None) -> Log:
-    """Make an entry of a fixed moment."""
+    """Return an entry with a fixed time."""
     return Log(42, source, type, ref, payload, 1_795_424_400_123)
 
 
-def test_json_is_one_compact_line_with_its_keys_in_the_columns_order() -> None:
-    """A line of JSON is what the archive holds too."""
+def test_json_is_one_compact_line_with_keys_in_the_order_of_the_columns() -> None:
+    """It is the format of the archive."""
     log = Log(1, "reflex", "run_start", RUN, {"sense": "disk-usage", "cause": None}, 1_700_000_000_000)
     assert json_line(log) == (
         b'{"id":1,"source":"reflex","type":"run_start","ref_id":"' + RUN.encode() + b'",'
@@ -59,15 +60,15 @@ def test_json_is_one_compact_line_with_its_keys_in_the_columns_order() -> None:
 
 
 @given(entries)
-def test_json_for_a_terminal_is_the_same_value_and_steers_nothing(log: Log) -> None:
-    """What a terminal could obey is escaped as JSON escapes it: the object is equal, the line is safe."""
+def test_json_for_a_terminal_is_the_same_value_without_control_characters(log: Log) -> None:
+    """Control characters are written as JSON escapes."""
     for_terminal = json_line(log, terminal=True)
     assert msgspec.json.decode(for_terminal, type=Log) == msgspec.json.decode(json_line(log), type=Log)
     assert not STEERING & {*for_terminal.decode()[:-1]}
 
 
-def test_a_pipe_gets_words_and_everything_whole() -> None:
-    """Time with its offset, id, name and the whole ref are the first four words; then come the pairs."""
+def test_a_pipe_gets_a_complete_line_of_words() -> None:
+    """The first four words are the time with its offset, id, source/type and full ref; the payload's pairs follow."""
     payload = {
         "used": 0.93,
         "mount": "/",
@@ -85,23 +86,23 @@ def test_a_pipe_gets_words_and_everything_whole() -> None:
 @pytest.mark.parametrize(
     ("payload", "shown"), [(None, ""), (3, " 3"), ("", ' ""'), ("two words", ' "two words"'), ([], " []"), ({}, "")]
 )
-def test_a_payload_that_is_no_object_is_shown_as_its_value(payload: object, shown: str) -> None:
-    """Null is nothing, and an entry without a ref has a dash."""
+def test_a_payload_that_is_not_an_object_is_shown_as_its_value(payload: object, shown: str) -> None:
+    """Null is shown as nothing, and a missing ref as a dash."""
     expected = f"2026-11-23T09:00:00.123+00:00 42 sense/reading -{shown}\n"
     assert text_lines(entry(ref=None, payload=payload), View(UTC)) == expected
 
 
 @given(entries)
-def test_a_pipe_gets_one_line_an_entry(log: Log) -> None:
-    """However many kinds of line breaks are in it, an entry is one line, without colours, that begins as promised."""
+def test_a_pipe_gets_one_line_per_entry(log: Log) -> None:
+    """Line breaks of every kind are escaped, and the second word is always the id."""
     text = text_lines(log, PIPE)
     assert text.splitlines() == [text[:-1]]
     assert text.split(" ", 2)[1] == str(log.id)
 
 
 @given(entries, st.integers(1, 200))
-def test_no_character_of_an_entry_steers_the_terminal(log: Log, width: int) -> None:
-    """Nothing but our own line breaks is left of what could, in a pipe and on a terminal; and it can be encoded."""
+def test_no_control_character_of_an_entry_is_printed(log: Log, width: int) -> None:
+    """In a pipe and on a terminal the only control characters are our line breaks, and the text can be encoded."""
     for view in (PIPE, View(CET, width=width), View(CET, width=width, offset=False)):
         text = text_lines(log, view)
         assert not STEERING & {*text.replace("\n", "")}
@@ -110,8 +111,8 @@ def test_no_character_of_an_entry_steers_the_terminal(log: Log, width: int) -> N
 
 
 @given(entries)
-def test_colour_changes_nothing_but_colour(log: Log) -> None:
-    """The only escape sequences on a terminal are colours, around the same text."""
+def test_colours_do_not_change_the_text(log: Log) -> None:
+    """The only escape sequences are colours, around the same text as without them."""
     coloured = text_lines(log, COLOURED)
     assert re.sub(r"\x1b\[[0-9;]*m", "", coloured) == text_lines(log, TERMINAL)
     assert "\x1b" not in click.unstyle(coloured)
@@ -119,14 +120,14 @@ def test_colour_changes_nothing_but_colour(log: Log) -> None:
 
 @given(entries.filter(lambda log: level_of(log) != "error"), st.integers(1, 200))
 def test_a_terminal_gets_one_line_within_its_width(log: Log, width: int) -> None:
-    """A line that isn't an error's never wraps."""
+    """Only errors may take more than one line."""
     text = text_lines(log, View(CET, width=width))
     assert text.count("\n") == 1
     assert columns(text[:-1]) <= width
 
 
-def test_a_terminals_line_is_aligned_and_without_noise() -> None:
-    """The run id is cut to its last digits, and what the person sees already is left out."""
+def test_a_line_for_a_terminal_is_aligned_and_without_redundant_values() -> None:
+    """The run id is cut to its last digits; nulls and the sense that the ref names are omitted."""
     start = entry(
         "reflex", "run_start", payload={"sense": "disk-usage", "trigger": "interval", "cause": None, "skipped": 0}
     )
@@ -147,8 +148,8 @@ def test_a_line_that_is_too_long_ends_in_an_ellipsis() -> None:
     assert columns(wide[:-1]) in {99, 100}
 
 
-def test_a_terminal_gets_an_error_whole_with_its_traceback_below() -> None:
-    """The line isn't cut, and values of several lines follow indented."""
+def test_a_terminal_gets_a_complete_error_with_its_traceback_below() -> None:
+    """The line is not cut, and multi-line values follow, indented."""
     payload = {"kind": "compute", "message": "m" * 100, "exception": "ValueError", "traceback": TRACEBACK}
     first, *rest = text_lines(entry("system", "error", payload=payload), TERMINAL).splitlines()
     assert first.endswith(f"kind=compute message={'m' * 100} exception=ValueError")
@@ -161,13 +162,13 @@ def test_a_terminal_gets_an_error_whole_with_its_traceback_below() -> None:
 
 
 def test_a_pipe_gets_an_error_in_one_line() -> None:
-    """A traceback in a pipe is one value among others, so that grep finds the entry."""
+    """A traceback is a quoted value of the line, so that grep finds the entry."""
     text = text_lines(entry("system", "error", payload={"traceback": "a\n  b\n"}), PIPE)
     assert text.endswith(' traceback="a\\n  b\\n"\n')
 
 
-def test_an_error_that_is_a_bare_text_of_several_lines_is_shown_once() -> None:
-    """A payload that is no object goes below as well."""
+def test_an_error_that_is_a_multi_line_string_is_shown_once() -> None:
+    """A multi-line payload that is not an object is shown below the line as well."""
     assert text_lines(entry("logging", "error", None, "a\nb"), TERMINAL).splitlines()[1:] == ["    a", "    b"]
 
 
@@ -191,19 +192,19 @@ def test_an_error_that_is_a_bare_text_of_several_lines_is_shown_once() -> None:
         ("sense", "error", {}, None),
     ],
 )
-def test_the_level_is_that_of_what_happened(source: str, type: str, payload: object, level: Level | None) -> None:
-    """Each kind of entry has its level; what a sense calls its own types says nothing."""
+def test_each_kind_of_entry_has_its_level(source: str, type: str, payload: object, level: Level | None) -> None:
+    """The names of a sense's own types do not affect the level."""
     assert level_of(entry(source, type, payload=payload)) == level
 
 
 @pytest.mark.parametrize(("type", "code"), [("error", 31), ("warning", 33)])
-def test_bad_entries_are_coloured(type: str, code: int) -> None:
+def test_errors_and_warnings_are_coloured(type: str, code: int) -> None:
     """Errors are red and warnings yellow."""
     assert f"\x1b[{code}m logging/{type}" in text_lines(entry("logging", type), COLOURED)
 
 
-def test_a_runs_status_is_coloured() -> None:
-    """A run that went well is green, one that failed is red."""
+def test_the_end_of_a_run_is_coloured_by_its_status() -> None:
+    """Successful runs are green, failed ones red."""
     ok, failed = (
         text_lines(entry("reflex", "run_complete", payload={"status": status}), COLOURED) for status in ("ok", "died")
     )
@@ -212,14 +213,14 @@ def test_a_runs_status_is_coloured() -> None:
 
 
 @given(nasty_text)
-def test_escaping_leaves_harmless_text_alone(text: str) -> None:
-    """Only what could steer a terminal is changed, and escaping twice changes nothing more."""
+def test_escaping_changes_only_control_characters(text: str) -> None:
+    """Text without them stays the same, and so does text that has been escaped already."""
     escaped = escape(text)
     assert escape(escaped) == escaped
     if not STEERING & {*text}:
         assert escaped == text
 
 
-def test_escapes_are_written_as_in_python() -> None:
-    """A person recognises what was there."""
+def test_escapes_have_the_form_of_python_escapes() -> None:
+    """A reader can recognise the original character."""
     assert escape("\x1b[31m\x07\x9b\x7f\n\t\u202e\u2028\ud800é") == r"\x1b[31m\x07\x9b\x7f\n\t\u202e\u2028\ud800é"

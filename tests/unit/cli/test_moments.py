@@ -1,4 +1,4 @@
-"""Moments: what is read, in which zone, what is refused, and that days and daylight saving hold for every zone."""
+"""Parsing and formatting of times: formats, zones, errors, and days on which the clock changes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ moments = st.integers(3 * DAY, 40_000 * DAY)
 
 
 def ms(text: str) -> int:
-    """Give the unix ms of an ISO 8601 moment that names its offset."""
+    """Return the unix ms of an ISO 8601 time with an offset."""
     return (datetime.fromisoformat(text) - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)
 
 
@@ -48,8 +48,8 @@ NOW = ms("2026-11-23T15:30:12.345Z")
         ("2026-11-23 10:00 -0800", ms("2026-11-23T10:00-08:00")),
     ],
 )
-def test_a_moment_is_read_in_the_zone_unless_it_names_its_own(text: str, expected: int) -> None:
-    """Each way to write a moment gives its exact unix ms."""
+def test_a_time_without_an_offset_is_in_the_zone(text: str, expected: int) -> None:
+    """Each format is parsed to the exact unix ms."""
     assert parse_moment(text, NOW, BERLIN) == expected
 
 
@@ -65,7 +65,7 @@ def test_a_moment_is_read_in_the_zone_unless_it_names_its_own(text: str, expecte
     ],
 )
 def test_the_end_of_a_bare_day_is_its_last_millisecond(text: str, expected: int) -> None:
-    """`end` moves bare days to their end, and nothing else."""
+    """`end` changes bare days only."""
     assert parse_moment(text, NOW, BERLIN, end=True) == expected
 
 
@@ -75,8 +75,8 @@ def test_the_end_of_a_bare_day_is_its_last_millisecond(text: str, expected: int)
      "2026-11-23T25:00", "2026-11-23T10:00+99:00", "20261123", "2026-W47-1", "23.11.2026", "10:00", "-10m",
      "0001-01-01", "9999-12-31", "9999-12-31T23:59-12:00", "\u0662\u0660\u0662\u0666-11-23", "99999999d", "x" * 5000],
 )  # fmt: skip
-def test_what_is_no_moment_is_refused_in_one_line(text: str) -> None:
-    """The refusal names what was given, why, and how it is written."""
+def test_an_invalid_time_is_an_error_in_one_line(text: str) -> None:
+    """The message shows the text, the reason, and the valid formats."""
     with pytest.raises(ValueError, match=r"write it as|at most 36500d") as refusal:
         parse_moment(text, NOW, BERLIN)
     assert len(str(refusal.value)) < 240
@@ -84,8 +84,8 @@ def test_what_is_no_moment_is_refused_in_one_line(text: str) -> None:
 
 
 @given(st.text(alphabet="0123456789-:TZ+. smhd\n\x00\u0663", max_size=30) | st.text(), st.booleans())
-def test_any_text_is_a_moment_or_a_refusal(text: str, end: bool) -> None:
-    """Nothing but ValueError comes out of any text."""
+def test_any_text_is_a_time_or_a_value_error(text: str, end: bool) -> None:
+    """No text raises another exception."""
     try:
         outcome = str(parse_moment(text, NOW, BERLIN, end=end))
     except ValueError as refusal:
@@ -109,15 +109,15 @@ def test_any_text_is_a_moment_or_a_refusal(text: str, end: bool) -> None:
         ("America/St_Johns", "2010-11-06", "2010-11-06T00:00-02:30", "2010-11-06T23:59:59.999-03:30"),
     ],
 )
-def test_a_day_with_a_switch_has_its_own_first_and_last_moment(zone: str, day: str, first: str, last: str) -> None:
-    """A day of 23 or 25 hours is found whole, also where the switch is at midnight."""
+def test_a_day_with_a_clock_change_has_its_own_bounds(zone: str, day: str, first: str, last: str) -> None:
+    """A day of 23 or 25 hours is complete, even if the clock changes at midnight."""
     assert parse_moment(day, NOW, ZoneInfo(zone)) == ms(first)
     assert parse_moment(day, NOW, ZoneInfo(zone), end=True) == ms(last)
 
 
 @given(moments, st.timezones())
-def test_every_moment_is_within_the_day_that_its_zone_shows(ts: int, zone: tzinfo) -> None:
-    """For any zone, the bounds of a day hold every moment that the zone calls so, and both belong to it."""
+def test_every_time_is_within_the_bounds_of_its_day(ts: int, zone: tzinfo) -> None:
+    """In any zone, the bounds of a day enclose every time of that day, and both belong to it."""
     day = format_moment(ts, zone, offset=False)[:10]
     first, last = parse_moment(day, NOW, zone), parse_moment(day, NOW, zone, end=True)
     assert first <= ts <= last
@@ -126,45 +126,45 @@ def test_every_moment_is_within_the_day_that_its_zone_shows(ts: int, zone: tzinf
 
 
 @given(moments, st.timezones())
-def test_yesterday_ends_where_today_starts(ts: int, zone: tzinfo) -> None:
-    """Yesterday's bounds are those of the day before, and today's hold the moment itself."""
+def test_yesterday_is_the_day_before_today(ts: int, zone: tzinfo) -> None:
+    """The bounds of yesterday are those of that date, and the bounds of today enclose the current time."""
     assert parse_moment("today", ts, zone) <= ts <= parse_moment("today", ts, zone, end=True)
     before = date.fromisoformat(format_moment(ts, zone, offset=False)[:10]) - timedelta(days=1)
     assert parse_moment("yesterday", ts, zone) == parse_moment(str(before), ts, zone)
 
 
 @given(moments, st.timezones())
-def test_what_is_written_with_its_offset_is_read_back_exactly(ts: int, zone: tzinfo) -> None:
-    """A moment copied from a pipe names itself, whatever the reader's zone."""
+def test_a_formatted_time_with_an_offset_is_parsed_exactly(ts: int, zone: tzinfo) -> None:
+    """A time that is copied from a pipe is unambiguous in any zone."""
     written = format_moment(ts, zone, offset=True)
     assert " " not in written
     assert parse_moment(written, NOW, BERLIN) == ts
 
 
 @given(moments, st.timezones())
-def test_what_is_written_for_a_person_is_read_back(ts: int, zone: tzinfo) -> None:
-    """A moment copied from the terminal is found between its two readings, which differ only where time repeats."""
+def test_a_formatted_time_without_an_offset_is_between_its_two_readings(ts: int, zone: tzinfo) -> None:
+    """The readings of a time that is copied from a terminal differ only if the wall time is repeated."""
     written = format_moment(ts, zone, offset=False)
     first, last = parse_moment(written, NOW, zone), parse_moment(written, NOW, zone, end=True)
     assert first <= ts <= last
     assert {format_moment(reading, zone, offset=False) for reading in (first, last)} == {written}
 
 
-def test_a_skipped_wall_time_is_taken_around_the_gap() -> None:
-    """02:30 on the night of the switch doesn't exist: a search from it or until it errs on the larger side."""
+def test_a_skipped_wall_time_widens_a_search() -> None:
+    """02:30 does not exist on the night of the clock change: a search from it starts early, one until it ends late."""
     assert parse_moment("2026-03-29T02:30", NOW, BERLIN) == ms("2026-03-29T01:30+01:00")
     assert parse_moment("2026-03-29T02:30", NOW, BERLIN, end=True) == ms("2026-03-29T03:30+02:00")
 
 
-def test_a_moment_beyond_any_calendar_is_still_written() -> None:
-    """No number in the column makes the output fail."""
+def test_a_time_beyond_the_calendar_is_formatted_as_a_number() -> None:
+    """No number in the column `ts` makes a command fail."""
     assert format_moment(2**53, BERLIN, offset=True) == f"@{2**53}"
     assert format_moment(-(2**53), SystemZone(), offset=False) == f"@{-(2**53)}"
 
 
 @pytest.fixture(params=["Europe/Berlin", "America/St_Johns", "Asia/Kathmandu", "UTC"])
 def machine_zone(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[ZoneInfo]:
-    """Put this process into a zone."""
+    """Set the time zone of this process, and return it."""
     monkeypatch.setenv("TZ", request.param)
     time.tzset()
     yield ZoneInfo(request.param)
@@ -172,8 +172,8 @@ def machine_zone(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
     time.tzset()
 
 
-def test_the_machines_zone_has_its_daylight_saving(machine_zone: ZoneInfo) -> None:
-    """All year, and close to each switch, the machine's zone agrees with the one it was set to, there and back."""
+def test_the_zone_of_the_machine_includes_daylight_saving_time(machine_zone: ZoneInfo) -> None:
+    """All year, and close to each clock change, it formats and parses times like the zone that $TZ names."""
     system = SystemZone()
     year = range(ms("2026-01-01T00:00Z"), ms("2027-01-01T00:00Z"), 7 * HOUR)
     switches = [ms(f"{day}T00:00Z") for day in ("2026-03-08", "2026-03-29", "2026-10-25", "2026-11-01")]
@@ -185,8 +185,8 @@ def test_the_machines_zone_has_its_daylight_saving(machine_zone: ZoneInfo) -> No
             assert parse_moment(wall, NOW, system, end=end) == parse_moment(wall, NOW, machine_zone, end=end)
 
 
-def test_the_machines_zone_is_named(machine_zone: ZoneInfo) -> None:
-    """The zone can be shown, as any tzinfo can."""
+def test_the_zone_of_the_machine_has_a_name(machine_zone: ZoneInfo) -> None:
+    """The name is the abbreviation that the zone itself has."""
     moment = datetime(2026, 7, 1, tzinfo=SystemZone())
     assert moment.tzname() == moment.replace(tzinfo=machine_zone).tzname()
     assert moment.dst() is None

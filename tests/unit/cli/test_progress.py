@@ -1,62 +1,54 @@
-"""How far an archiver is, for a terminal and for a file."""
+"""Progress of a long command: lines for a pipe, a bar for a terminal."""
 
 from __future__ import annotations
 
 import io
 import sys
 
+import click
 import pytest
 
-from nerve.cli.progress import LINE_SECONDS, LineProgress, describe, shown_progress, steps_done
-from nerve.ipc.progress import ArchiveProgress
-
-HALF = ArchiveProgress("2026-11-20", archived=300, deleted=100, due=400)
+from nerve.cli.progress import LINE_SECONDS, ProgressLines, show_progress
 
 
 class Terminal(io.StringIO):
-    """A terminal, which keeps what is written to it."""
+    """A terminal that keeps what is written to it."""
 
     def isatty(self) -> bool:
-        """Be one."""
+        """Return True."""
         return True
 
 
-def test_each_row_takes_two_steps() -> None:
-    """It is archived, and deleted."""
-    assert steps_done(HALF) == 400
-    assert describe(HALF) == "2026-11-20: archived 300, deleted 100 of 400 entries"
+def test_a_pipe_gets_a_line_per_interval_and_none_before_the_first(capsys: pytest.CaptureFixture[str]) -> None:
+    """A command that takes less than LINE_SECONDS prints no progress at all."""
+    times = iter([0.0, LINE_SECONDS - 0.1, LINE_SECONDS, 2 * LINE_SECONDS - 0.1, 2 * LINE_SECONDS + 0.5, 16.0])
+    report = ProgressLines("checking", lambda: next(times))
+    for done in (1, 2, 3, 4):
+        report("entries", done, 8)
+    report("database", 0, 0)
+    assert capsys.readouterr().err.splitlines() == [
+        "nerve: checking entries: 25%",
+        "nerve: checking entries: 50%",
+        "nerve: checking database ...",
+    ]
 
 
-def test_a_file_gets_a_line_now_and_then(capsys: pytest.CaptureFixture[str]) -> None:
-    """Not before the first interval is over, so that what is quick passes in silence."""
-    moments = iter([0.0, 1.0, LINE_SECONDS, LINE_SECONDS, LINE_SECONDS + 1, 3 * LINE_SECONDS, 3 * LINE_SECONDS])
-    progress = LineProgress(lambda: next(moments))
-    progress(HALF)
-    assert capsys.readouterr().err == ""
-    progress(HALF)
-    assert capsys.readouterr().err == f"nerve: {describe(HALF)}, 50%\n"
-    progress(HALF)
-    assert capsys.readouterr().err == ""
-    progress(ArchiveProgress("2026-11-20", 0, 0, 0))
-    assert capsys.readouterr().err.endswith(", 0%\n")
+def test_stderr_that_is_not_a_terminal_gets_lines() -> None:
+    """A bar needs a terminal that can redraw a line."""
+    with show_progress("checking") as report:
+        assert isinstance(report, ProgressLines)
 
 
-def test_a_pipe_is_no_terminal() -> None:
-    """Which of the two it is, stderr tells."""
-    with shown_progress() as progressed:
-        assert isinstance(progressed, LineProgress)
-
-
-@pytest.mark.parametrize("colour", [True, False])
-def test_a_terminal_gets_a_bar(monkeypatch: pytest.MonkeyPatch, colour: bool) -> None:
-    """It is taken away in the end; colours are left out for who wants none."""
+@pytest.mark.parametrize("no_color", ["", "1"])
+def test_a_terminal_gets_a_bar_that_is_erased_at_the_end(monkeypatch: pytest.MonkeyPatch, no_color: str) -> None:
+    """The bar shows the item and the percentage; with NO_COLOR it has no colours."""
+    for name, value in {"TERM": "xterm", "COLUMNS": "150", "NO_COLOR": no_color}.items():
+        monkeypatch.setenv(name, value)
     monkeypatch.setattr(sys, "stderr", terminal := Terminal())
-    monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.setenv("COLUMNS", "150")
-    monkeypatch.setenv("NO_COLOR", "" if colour else "1")
-    with shown_progress() as progressed:
-        progressed(HALF)
-    shown = terminal.getvalue()
-    assert describe(HALF)[:10] in shown
-    assert "50%" in shown
-    assert shown.endswith("\x1b[2K")
+    with show_progress("checking") as report:
+        report("entries", 1, 4)
+    output = terminal.getvalue()
+    assert "checking entries" in click.unstyle(output)
+    assert "25%" in output
+    assert output.endswith("\x1b[2K")
+    assert ("\x1b[38;" in output or "\x1b[35m" in output) == (not no_color)

@@ -138,7 +138,7 @@ def test_an_engine_that_goes_away_is_noticed_at_once(served: Served) -> None:
     with served.client() as client:
         served.turn()
         served.server.close()
-        with pytest.raises(NotRunningError, match="has ended"):
+        with pytest.raises(NotRunningError, match="stopped before"):
             client.expect(Accepted, 5)
 
 

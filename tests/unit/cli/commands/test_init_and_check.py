@@ -1,4 +1,4 @@
-"""`nerve init` and `nerve check`: what they write, what they say, and how they exit."""
+"""`nerve init` and `nerve check`: the files they write, their output and exit codes."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from nerve.cli.commands.init import FILES
 
 @pytest.fixture
 def nerve(nerve: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
-    """Run `nerve` with arguments, in an empty folder unless it is told another."""
+    """Return a function that runs `nerve` with arguments in an empty folder."""
     monkeypatch.chdir(tmp_path)
     return nerve
 
 
 @pytest.fixture
 def home(nerve: Command, tmp_path: Path) -> Path:
-    """A workspace as `nerve init` makes it."""
+    """Return a workspace that `nerve init` has created."""
     assert nerve("init", "--quiet", tmp_path) == ("", "", 0)
     return tmp_path
 
 
 @pytest.fixture
 def unwritable(tmp_path: Path) -> Path:
-    """A folder that nothing can be made in, not even by root."""
+    """Return a folder in which not even root can create a file."""
     if Path("/proc").is_dir():
         return Path("/proc")
     folder = tmp_path / "unwritable"
@@ -42,15 +42,15 @@ def unwritable(tmp_path: Path) -> Path:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """Give every file below a folder."""
+    """Return the contents of every file below a folder, by relative path."""
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_init_fills_a_new_folder_and_says_what_comes_next(nerve: Command, tmp_path: Path) -> None:
-    """All files are made, folders above included, and the steps begin with the way there."""
-    said = nerve("init", "new/my space")
+def test_init_fills_a_new_folder_and_prints_the_next_steps(nerve: Command, tmp_path: Path) -> None:
+    """Missing parent folders are created too, and the first step is to change to the folder."""
+    result = nerve("init", "new/my space")
     assert sorted(contents(tmp_path / "new" / "my space")) == sorted(FILES)
-    lines = said.out.splitlines()
+    lines = result.out.splitlines()
     assert lines[: len(FILES)] == [f"created new/my space/{name}" for name in FILES]
     assert lines[len(FILES) :] == [
         "",
@@ -59,66 +59,66 @@ def test_init_fills_a_new_folder_and_says_what_comes_next(nerve: Command, tmp_pa
         "  nerve start",
         "  nerve logs -f      (in another terminal)",
     ]
-    assert (said.err, said.code) == ("", 0)
+    assert (result.err, result.code) == ("", 0)
 
 
-def test_init_without_a_folder_takes_the_current_one(nerve: Command, tmp_path: Path) -> None:
-    """Then there is nowhere to go first."""
-    said = nerve("init")
+def test_init_without_a_folder_uses_the_current_one(nerve: Command, tmp_path: Path) -> None:
+    """The next steps then have no `cd`."""
+    result = nerve("init")
     assert sorted(contents(tmp_path)) == sorted(FILES)
-    assert "cd " not in said.out
+    assert "cd " not in result.out
 
 
-def test_init_takes_the_folder_that_home_names(nerve: Command, tmp_path: Path) -> None:
-    """`--home` says where the workspace is, for a command that makes one too."""
+def test_init_uses_the_folder_of_the_home_option(nerve: Command, tmp_path: Path) -> None:
+    """`--home` names the workspace for all commands, including the one that creates it."""
     assert nerve("--home", tmp_path / "ws", "init").code == 0
     assert sorted(contents(tmp_path)) == sorted(f"ws/{name}" for name in FILES)
 
 
-def test_init_keeps_what_is_there_and_adds_the_rest(nerve: Command, tmp_path: Path) -> None:
-    """Own files stay as they are, each said so in a line; the others are made."""
+def test_init_keeps_existing_files_and_adds_the_others(nerve: Command, tmp_path: Path) -> None:
+    """Existing files are unchanged, and each is reported as kept."""
     (tmp_path / "senses").mkdir()
     (tmp_path / "senses" / "cpu.py").write_text("mine")
     (tmp_path / "nerve.yaml").symlink_to("elsewhere.yaml")
-    said = nerve("init", ".")
-    kept = [line for line in said.out.splitlines() if line.startswith("kept")]
-    assert kept == [f"kept    {name}, which was there already" for name in ("senses/cpu.py", "nerve.yaml")]
-    assert said.out.count("created ") == len(FILES) - 2
+    result = nerve("init", ".")
+    kept = [line for line in result.out.splitlines() if line.startswith("kept")]
+    assert kept == [f"kept    {name} (exists already)" for name in ("senses/cpu.py", "nerve.yaml")]
+    assert result.out.count("created ") == len(FILES) - 2
     assert (tmp_path / "senses" / "cpu.py").read_text() == "mine"
     assert not (tmp_path / "elsewhere.yaml").exists()
 
 
 def test_init_twice_changes_nothing(nerve: Command, home: Path) -> None:
-    """The second time all is kept, and that is a success."""
+    """The second time all files are kept, and the exit code is 0."""
     before = contents(home)
-    said = nerve("init", home)
-    assert (said.out.count("kept "), said.out.count("created "), said.code) == (len(FILES), 0, 0)
+    result = nerve("init", home)
+    assert (result.out.count("kept "), result.out.count("created "), result.code) == (len(FILES), 0, 0)
     assert contents(home) == before
 
 
 @pytest.mark.parametrize("place", ["file", "file/below", "ws"])
-def test_init_refuses_where_a_file_is_in_the_way(nerve: Command, tmp_path: Path, place: str) -> None:
-    """One line says which, whether it is DIR itself, above it, or in it."""
+def test_init_fails_if_a_file_is_in_the_way_of_a_folder(nerve: Command, tmp_path: Path, place: str) -> None:
+    """One line names the folder, whether it is DIR itself, above it, or in it."""
     (tmp_path / "file").touch()
     (tmp_path / "ws").mkdir()
     (tmp_path / "ws" / "senses").touch()
     folder = "ws/senses" if place == "ws" else place
-    said = nerve("init", "--quiet", place)
-    assert said == ("", f"nerve: can't make the folder {folder}: a file is in its place; name another folder\n", 1)
+    result = nerve("init", "--quiet", place)
+    assert result == ("", f"nerve: can't create the folder {folder}: a file is in the way; choose another folder\n", 1)
 
 
-def test_init_refuses_a_place_that_can_not_be_written(nerve: Command, unwritable: Path) -> None:
-    """One line says what can't be written, and what to do."""
-    said = nerve("init", unwritable / "ws")
-    assert said.out == ""
-    assert said.err.startswith(f"nerve: can't write {unwritable / 'ws'}: ")
-    assert said.err.endswith("; make its place writable, or name another folder with `nerve init DIR`\n")
-    assert said.code == 1
+def test_init_fails_in_a_folder_that_is_not_writable(nerve: Command, unwritable: Path) -> None:
+    """One line names the path and says what to do."""
+    result = nerve("init", unwritable / "ws")
+    assert result.out == ""
+    assert result.err.startswith(f"nerve: can't write {unwritable / 'ws'}: ")
+    assert result.err.endswith("; make the folder writable, or choose another one with `nerve init DIR`\n")
+    assert result.code == 1
 
 
 @pytest.fixture
 def tiny_files() -> Iterator[None]:
-    """Let this process write no file beyond ten bytes, as if the disk were full by then."""
+    """Limit files to ten bytes, as if the disk were full."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (10, hard))
     yield
@@ -126,19 +126,19 @@ def tiny_files() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("tiny_files")
-def test_a_file_that_can_not_be_written_whole_is_not_left_in_part(nerve: Command, tmp_path: Path) -> None:
-    """A write that fails half-way ends init, and the next one makes that file afresh."""
-    said = nerve("init")
-    assert said.err.startswith("nerve: can't write .gitignore: File too large; ")
+def test_init_leaves_no_partial_file_if_a_write_fails(nerve: Command, tmp_path: Path) -> None:
+    """The next `nerve init` then creates the whole file."""
+    result = nerve("init")
+    assert result.err.startswith("nerve: can't write .gitignore: File too large; ")
     assert contents(tmp_path) == {}
 
 
 def test_check_shows_what_will_run(nerve: Command, home: Path) -> None:
-    """In a pipe it is plain text: a sense a line, with its file, what starts it and what holds it back."""
+    """In a pipe it is plain text: per sense a line with its file, what starts it, and what limits it."""
     with (home / "nerve.yaml").open("a") as file:
         file.write("workers: 3\n")
-    said = nerve("check")
-    assert said.out.splitlines() == [
+    result = nerve("check")
+    assert result.out.splitlines() == [
         f"{home}: no problems; 5 senses, 5 reflexes, 3 workers",
         "  cpu       senses/cpu.py       every 2s; group processors",
         "  load      senses/load.py      every 5s; group processors",
@@ -146,76 +146,80 @@ def test_check_shows_what_will_run(nerve: Command, home: Path) -> None:
         "  disk      senses/disk.py      every 10s",
         "  pressure  senses/pressure.py  on cpu, load, memory, disk; throttle 5s",
     ]
-    assert (said.err, said.code) == ("", 0)
+    assert (result.err, result.code) == ("", 0)
 
 
-def test_check_says_what_runs_only_by_hand(nerve: Command, tmp_path: Path) -> None:
-    """A sense without a reflex is no problem, but worth knowing."""
+def test_check_shows_that_a_sense_has_no_reflex(nerve: Command, tmp_path: Path) -> None:
+    """A sense without a reflex is valid, but it may be an oversight."""
     (tmp_path / "odd.py").write_text("def compute(ctx): ...")
     (tmp_path / "nerve.yaml").write_text("{senses: {a: {path: odd.py}}, workers: 1}")
     assert nerve("check").out.splitlines() == [
         f"{tmp_path}: no problems; 1 sense, 0 reflexes, 1 worker",
-        "  a  odd.py  no reflex: only by `nerve trigger a`",
+        "  a  odd.py  no reflex; runs only on `nerve trigger a`",
     ]
 
 
-@pytest.mark.parametrize(("no_color", "mark"), [("", "\x1b[32m\x1b[1m\u2713 \x1b[0m"), ("1", "\u2713 ")])
-def test_check_marks_success_for_people(
-    nerve: Command, home: Path, monkeypatch: pytest.MonkeyPatch, no_color: str, mark: str
+@pytest.mark.parametrize(
+    ("no_color", "term", "mark"),
+    [("", "xterm", "\x1b[32m\x1b[1m\u2713 \x1b[0m"), ("1", "xterm", "\u2713 "), ("", "dumb", "\u2713 ")],
+)
+def test_check_marks_success_on_a_terminal(
+    nerve: Command, home: Path, monkeypatch: pytest.MonkeyPatch, no_color: str, term: str, mark: str
 ) -> None:
-    """At a terminal there is a check mark, in colour unless NO_COLOR is set."""
+    """The check mark is coloured unless NO_COLOR is set or the terminal is dumb."""
     monkeypatch.setenv("NO_COLOR", no_color)
+    monkeypatch.setenv("TERM", term)
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
     monkeypatch.setattr("click._compat.should_strip_ansi", lambda *_: False)
     assert nerve("check").out.startswith(f"{mark}{home}: no problems")
 
 
 def test_check_without_a_workspace_fails(nerve: Command) -> None:
-    """There is nothing to check, and the line says how to get something."""
-    said = nerve("check")
-    assert "nerve init" in said.err
-    assert said.code == 1
+    """The message says how to create a workspace."""
+    result = nerve("check")
+    assert "nerve init" in result.err
+    assert result.code == 1
 
 
-def test_check_tells_the_problems_of_all_files_together(nerve: Command, home: Path) -> None:
-    """Config, syntax and a missing compute come in one go, each with its place; nothing of it is run."""
+def test_check_lists_the_problems_of_all_files_at_once(nerve: Command, home: Path) -> None:
+    """They are problems of nerve.yaml, syntax errors and a missing compute, each with its place; no file is run."""
     (home / "nerve.yaml").write_text("senses:\n  cpu:\n  memory:\n  load:\n    throttle: soon\n  gone:\n")
     (home / "senses" / "cpu.py").write_text("def compute(ctx):\n    return {\n")
     (home / "senses" / "memory.py").write_text("raise SystemExit('was run')\n")
     (home / "senses" / "helper.py").write_text("x = 1\n")
-    said = nerve("check")
-    assert said.err.splitlines() == [
+    result = nerve("check")
+    assert result.err.splitlines() == [
         "nerve.yaml:5: senses.load.throttle: 'soon' is not a duration: write it as 500ms, 10s, 5m, 2h, 30d or 1h30m",
         "nerve.yaml:6: senses.gone: missing sense file 'senses/gone.py': create it, or fix `path`",
         "senses/cpu.py:2: '{' was never closed",
         "senses/memory.py:1: has no `compute`: add `def compute(ctx):`",
-        "nerve: 4 problems: correct the lines above, then run `nerve check` again",
+        "nerve: 4 problems: fix the lines above, then run `nerve check` again",
     ]
-    assert (said.out, said.code) == ("", 1)
+    assert (result.out, result.code) == ("", 1)
 
 
-def test_check_looks_at_the_senses_even_where_nerve_yaml_is_no_yaml(nerve: Command, home: Path) -> None:
-    """What is in senses/ can be compiled whatever nerve.yaml says."""
+def test_check_compiles_the_senses_even_if_nerve_yaml_is_not_valid_yaml(nerve: Command, home: Path) -> None:
+    """The files in senses/ can be checked for syntax without a configuration."""
     (home / "nerve.yaml").write_text("senses: [")
     (home / "senses" / "cpu.py").write_text("return 1\n")
-    said = nerve("check")
-    yaml_problem, python_problem, closing = said.err.splitlines()
+    result = nerve("check")
+    yaml_problem, python_problem, closing = result.err.splitlines()
     assert re.match(r"nerve\.yaml:[12]: is not valid YAML: ", yaml_problem)
     assert python_problem == "senses/cpu.py:1: 'return' outside function"
     assert closing.startswith("nerve: 2 problems: ")
 
 
-def test_check_counts_one_problem_as_one(nerve: Command, home: Path) -> None:
-    """A sound nerve.yaml does not hide a sense that isn't."""
+def test_check_finds_a_broken_sense_beside_a_valid_nerve_yaml(nerve: Command, home: Path) -> None:
+    """A single problem is counted in the singular."""
     (home / "senses" / "disk.py").write_text("\n\ncompute = = 1\n")
     assert nerve("check").err.splitlines() == [
         "senses/disk.py:3: invalid syntax",
-        "nerve: 1 problem: correct the lines above, then run `nerve check` again",
+        "nerve: 1 problem: fix the lines above, then run `nerve check` again",
     ]
 
 
-def test_check_says_what_a_reload_would_say(nerve: Command, home: Path) -> None:
-    """A helper in a folder of its own is part of a sense, too."""
+def test_check_finds_a_broken_helper_in_a_subfolder(nerve: Command, home: Path) -> None:
+    """A helper that a sense imports is part of the sense."""
     (home / "senses" / "lib").mkdir()
     (home / "senses" / "lib" / "units.py").write_text("x = = 1\n")
     (home / "senses" / "cpu.py").write_text("from lib import units\ndef compute(ctx): ...\n")
@@ -223,7 +227,7 @@ def test_check_says_what_a_reload_would_say(nerve: Command, home: Path) -> None:
 
 
 def test_helpers_need_no_compute(tmp_path: Path) -> None:
-    """Only what nerve.yaml names is a sense; of the rest just the syntax counts."""
+    """Only files that nerve.yaml names are senses; of the others only the syntax is checked."""
     path = tmp_path / "a.py"
     path.write_text("x = 1")
     assert list(sense_problems(tmp_path, [path], {path})) == ["a.py:1: has no `compute`: add `def compute(ctx):`"]
@@ -234,14 +238,14 @@ def test_helpers_need_no_compute(tmp_path: Path) -> None:
 
 
 def test_a_sense_that_can_not_be_read_is_a_problem(tmp_path: Path) -> None:
-    """A folder in the place of a file, say."""
+    """Here a folder has the name of the file."""
     (tmp_path / "a.py").mkdir()
     assert list(sense_problems(tmp_path, [tmp_path / "a.py"], set())) == ["a.py:1: can't be read: Is a directory"]
 
 
-def test_check_only_notes_what_is_wrong_with_a_file_that_no_sense_uses(nerve: Command, home: Path) -> None:
-    """A reload would not mind it either."""
+def test_a_broken_file_that_no_sense_uses_is_only_a_note(nerve: Command, home: Path) -> None:
+    """A reload ignores such a file as well."""
     (home / "senses" / "draft.py").write_text("def compute(\n")
-    said = nerve("check")
-    assert said.code == 0
-    assert said.err == "nerve: note: senses/draft.py:1: '(' was never closed; but no sense uses that file\n"
+    result = nerve("check")
+    assert result.code == 0
+    assert result.err == "nerve: note: senses/draft.py:1: '(' was never closed (no sense uses this file)\n"

@@ -1,4 +1,4 @@
-"""`nerve logs -f`: where it starts, what it shows as it comes, and how it ends."""
+"""`nerve logs -f`: where it starts, that it shows each new entry once, and how it ends."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from nerve.store import Filter, FullLog
 
 
 class Script:
-    """Stands for the waiting of `-f`: each time the next step is taken, and after the last one nobody reads."""
+    """Replaces the waiting of `-f`: each wait runs the next step, and after the last step the reader has gone."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *steps: Callable[[], None]) -> None:
         self._steps = list(steps)
@@ -33,14 +33,14 @@ class Script:
 
 
 def interrupt() -> None:
-    """Do what Ctrl-C does."""
+    """Raise the exception of Ctrl-C."""
     raise KeyboardInterrupt
 
 
 def test_following_shows_the_last_ten_and_then_each_new_entry_once(
     logs: Command, write: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each step is a writer that comes and goes; polls without news show nothing."""
+    """Each step is a new writer; polls without new entries show nothing."""
     write(*numbered(*range(1, 21)))
     steps = [lambda: write(*numbered(21)), lambda: None, lambda: write(*numbered(22, 23)), write]
     Script(monkeypatch, *steps)
@@ -48,7 +48,7 @@ def test_following_shows_the_last_ten_and_then_each_new_entry_once(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "found"),
+    ("arguments", "expected"),
     [
         ("", [1, 2, 3, 4, 5, 6, 7]),
         ("-n 0", [6, 7]),
@@ -58,47 +58,47 @@ def test_following_shows_the_last_ten_and_then_each_new_entry_once(
         ("--after 6", [7]),
     ],
 )
-def test_following_starts_where_it_is_told(
-    logs: Command, write: Write, monkeypatch: pytest.MonkeyPatch, arguments: str, found: list[int]
+def test_following_starts_where_the_options_say(
+    logs: Command, write: Write, monkeypatch: pytest.MonkeyPatch, arguments: str, expected: list[int]
 ) -> None:
-    """`--after` resumes with all since then, also from an id that is yet to come; `-n` tells how many old ones."""
+    """`--after` resumes after an id, even a future one; `-n` limits the number of old entries."""
     write(*numbered(*range(1, 6)))
     Script(monkeypatch, lambda: write(*numbered(6)), lambda: write(*numbered(7)))
-    assert ids(logs("-f", "--json", *arguments.split())) == found
+    assert ids(logs("-f", "--json", *arguments.split())) == expected
 
 
-def test_following_filters(logs: Command, write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
-    """New entries are held against the filters, and each commit is looked at once."""
+def test_following_filters_new_entries(logs: Command, write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each commit is read once."""
     write(*STORY)
-    asked: list[int | None] = []
+    after_ids: list[int | None] = []
     stream = FullLog.stream
 
-    def spy(log: FullLog, wanted: Filter) -> Iterator[Log]:
-        asked.append(wanted.after_id)
-        return stream(log, wanted)
+    def spy(log: FullLog, criteria: Filter) -> Iterator[Log]:
+        after_ids.append(criteria.after_id)
+        return stream(log, criteria)
 
     monkeypatch.setattr(FullLog, "stream", spy)
     Script(monkeypatch, lambda: write(*numbered(1, 2, 3)), lambda: write(*STORY))
     assert ids(logs("-f", "--json", "--errors", "-n", 1)) == [6, 13, 14, 15]
-    assert asked == [6, 9]
+    assert after_ids == [6, 9]
 
 
-def test_ctrl_c_ends_following_without_a_word(logs: Command, write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is how following ends: no message, and success."""
+def test_ctrl_c_ends_following_with_success(logs: Command, write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is the normal way to end it, so there is no message."""
     write(*numbered(1))
     Script(monkeypatch, interrupt)
     assert logs("-f", "--json")[1:] == ("", 0)
 
 
-def test_ctrl_c_in_a_listing_is_an_abort(logs: Command, write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A listing that was cut short is no success."""
+def test_ctrl_c_in_a_listing_is_a_failure(logs: Command, write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The listing is incomplete."""
     write(*numbered(1))
     monkeypatch.setattr(command.LogReader, "stream", lambda *_arguments: interrupt())
     assert logs().code == 1
 
 
-def test_following_ends_when_its_reader_is_gone(home: Path, write: Write) -> None:
-    """Nothing new need come for it, so `nerve logs -f | head -1` gives the prompt back."""
+def test_following_ends_when_its_reader_has_gone(home: Path, write: Write) -> None:
+    """It does not wait for a new entry, so `nerve logs -f | head -1` returns at once."""
     write(*numbered(1))
     with start(home, "-f") as process:
         assert process.stdout is not None
@@ -108,8 +108,8 @@ def test_following_ends_when_its_reader_is_gone(home: Path, write: Write) -> Non
         assert (process.stderr.read(), process.wait(10)) == (b"", 0)
 
 
-def test_following_misses_nothing_and_doubles_nothing_across_writers(home: Path, write: Write) -> None:
-    """Ten writers come and go; each entry is shown once, soon after its commit; SIGINT ends it with success."""
+def test_following_shows_each_entry_once_across_writers(home: Path, write: Write) -> None:
+    """Ten writers commit one after another; SIGINT ends the command with success."""
     write(*numbered(0))
     delays = []
     with start(home, "-f", "--json") as process:

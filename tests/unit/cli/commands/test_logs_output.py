@@ -1,4 +1,4 @@
-"""Where `nerve logs` writes to: pipes that take little or close early, a full disk, a real terminal."""
+"""The output of `nerve logs`: slow pipes, pipes that close early, a full disk, a real terminal."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ class Narrow(io.RawIOBase):
         self.taken = b""
 
     def writable(self) -> bool:
-        """Be an output."""
+        """Return True."""
         return True
 
     def write(self, data: memoryview) -> int:
-        """Take what fits."""
+        """Write at most 7 bytes, and return their number."""
         self.taken += data[:7]
         return len(data[:7])
 
@@ -46,33 +46,33 @@ class Stream:
         self.buffer = Narrow()
 
     def isatty(self) -> bool:
-        """Be no terminal."""
+        """Return False."""
         return False
 
     def fileno(self) -> int:
-        """Have no file."""
+        """Raise UnsupportedOperation, as a stream without a file does."""
         raise io.UnsupportedOperation
 
 
-def test_output_goes_out_in_chunks_and_whole() -> None:
-    """Lines don't pile up in memory, and nothing is lost where a write takes only a part."""
+def test_output_is_written_in_chunks_and_complete() -> None:
+    """At most a chunk of lines is buffered, and nothing is lost if a write takes only a part."""
     stream = Stream()
     line = b"x" * 999 + b"\n"
-    piles = []
+    buffered = []
 
     def lines() -> Iterator[bytes]:
         for n in range(100):
-            piles.append(n * len(line) - len(stream.buffer.taken))
+            buffered.append(n * len(line) - len(stream.buffer.taken))
             yield line
 
     assert Output(stream).write(lines()) == 100
     assert stream.buffer.taken == line * 100
-    assert max(piles) < CHUNK_BYTES + len(line)
+    assert max(buffered) < CHUNK_BYTES + len(line)
 
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])
-def test_a_pipe_that_is_closed_early_is_no_failure(home: Path, write: Write, unbuffered: str) -> None:
-    """As with `| head -1`: the command ends without a word, and with success."""
+def test_a_pipe_that_closes_early_ends_the_command_with_success(home: Path, write: Write, unbuffered: str) -> None:
+    """With `| head -1`, for example, there is no message."""
     write(*numbered(*range(5000)))
     with start(home, env={**os.environ, "PYTHONUNBUFFERED": unbuffered}) as process:
         assert process.stdout is not None
@@ -82,8 +82,8 @@ def test_a_pipe_that_is_closed_early_is_no_failure(home: Path, write: Write, unb
         assert (process.stderr.read(), process.wait(10)) == (b"", 0)
 
 
-def test_a_full_disk_is_one_line(home: Path, write: Write) -> None:
-    """Output that can't be written is a failure, told without a traceback."""
+def test_output_to_a_full_disk_is_an_error_in_one_line(home: Path, write: Write) -> None:
+    """There is no traceback."""
     if not Path("/dev/full").exists():
         pytest.skip("the system has no /dev/full")
     write(*numbered(1))
@@ -93,8 +93,8 @@ def test_a_full_disk_is_one_line(home: Path, write: Write) -> None:
         assert process.wait(10) == 1
 
 
-def test_a_real_terminal_is_recognised_with_its_width(home: Path, write: Write) -> None:
-    """Lines are coloured, and as long as the window allows."""
+def test_a_real_terminal_gets_colours_and_lines_of_its_width(home: Path, write: Write) -> None:
+    """The width comes from the terminal, as COLUMNS is not set."""
     write(catalog.from_sense(stamp(1), DISK, "reading", {"text": "x" * 300}))
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 90, 0, 0))

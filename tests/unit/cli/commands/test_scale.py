@@ -1,10 +1,11 @@
-"""`nerve scale`: what it asks for, what it says, and how it exits."""
+"""`nerve scale`: its request, output and exit codes."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import pytest
+from support.commands import Command
 
 from nerve.control.protocol import Refused, Scaled, ScaleWorkers
 
@@ -14,41 +15,43 @@ from nerve.control.protocol import Refused, Scaled, ScaleWorkers
     [
         (8, 2, "nerve: 8 workers (was 2)\n"),
         (1, 64, "nerve: 1 worker (was 64)\n"),
-        (3, 3, "nerve: 3 workers (as before)\n"),
+        (3, 3, "nerve: 3 workers (unchanged)\n"),
     ],
 )
-def test_it_tells_how_many_there_are_and_were(command: Any, engine: Any, workers: int, before: int, line: str) -> None:
-    """One line, which is the same for people and for pipes."""
+def test_the_new_and_the_former_number_are_printed(
+    command: Command, engine: Any, workers: int, before: int, line: str
+) -> None:
+    """The output is one line."""
     engine.replies = [Scaled(before)]
     assert command("scale", workers) == (line, "", 0)
     assert engine.requests == [ScaleWorkers(workers)]
 
 
 @pytest.mark.parametrize("workers", ["0", "65", "-1", "many", "2.5", ""])
-def test_a_number_that_can_not_be_is_a_mistake_of_usage(command: Any, engine: Any, workers: str) -> None:
-    """The engine is not even asked."""
-    said = command("scale", "--", workers)
-    assert (said.out, said.code, engine.requests) == ("", 2, [])
-    assert "Invalid value" in said.err
+def test_an_invalid_number_is_a_usage_error(command: Command, engine: Any, workers: str) -> None:
+    """The engine gets no request."""
+    result = command("scale", "--", workers)
+    assert (result.out, result.code, engine.requests) == ("", 2, [])
+    assert "Invalid value" in result.err
 
 
-def test_without_an_engine_it_exits_with_3(command: Any, workspace: Any) -> None:
-    """One line, which says what to do."""
+def test_without_an_engine_the_exit_code_is_3(command: Command, workspace: Any) -> None:
+    """The message is one line that says what to do."""
     assert command("scale", 4) == (
         "",
-        f"nerve: nerve is not running in {workspace.home}: start it with `nerve start`\n",
+        f"nerve: no engine is running in {workspace.home}: start it with `nerve start`\n",
         3,
     )
 
 
-def test_a_socket_left_over_from_a_crash_is_no_engine(command: Any, workspace: Any) -> None:
-    """Nobody listens there."""
+def test_a_stale_socket_counts_as_no_engine(command: Command, workspace: Any) -> None:
+    """A crashed engine leaves its socket behind."""
     workspace.run_dir.mkdir(parents=True)
     workspace.control_socket.touch()
     assert command("scale", 4).code == 3
 
 
-def test_what_the_engine_refuses_is_told(command: Any, engine: Any) -> None:
-    """In its words."""
+def test_a_refusal_of_the_engine_is_printed(command: Command, engine: Any) -> None:
+    """The engine's message is the error message."""
     engine.replies = [Refused("not now")]
     assert command("scale", 4) == ("", "nerve: not now\n", 1)
