@@ -7,9 +7,9 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from support.bystander import Bystander
 from support.engine import Engine
 from support.waiting import wait_until
-from torture.bystander import Bystander
 
 from bench.filling import copy_log, drop_triggers, fill
 from bench.lab import Lab

@@ -10,10 +10,10 @@ import time
 import click
 from rich.console import Console
 from support.engine import Engine
+from support.verdict import Verdict
 
 from torture import clocks, computes, processes, readers, reloads, soak, storage
 from torture.scenario import Scenario, Skipped
-from torture.verdict import Verdict
 
 MODULES = (processes, computes, storage, clocks, readers, reloads, soak)
 SCENARIOS: dict[str, Scenario] = {

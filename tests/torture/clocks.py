@@ -15,13 +15,13 @@ from typing import Any
 
 import psutil
 from support.engine import Engine
+from support.load import Load
+from support.verdict import Verdict
 from support.waiting import pause, wait_until
 from support.wallclock import WallClock
 
-from torture.load import Load
 from torture.processes import finish, titled
 from torture.scenario import scenario
-from torture.verdict import Verdict
 
 HOUR, DAY = 3600.0, 86400.0
 BEAT_SECONDS = 0.1

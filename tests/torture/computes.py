@@ -10,14 +10,14 @@ from collections import Counter
 
 import psutil
 from support.engine import Engine
+from support.load import Load
+from support.verdict import Verdict
 from support.waiting import pause, wait_until
 
-from torture.load import Load
 from torture.memory import MemoryWatch
 from torture.processes import finish, titled
 from torture.scenario import Skipped, scenario
 from torture.stalls import StallWatch
-from torture.verdict import Verdict
 
 WORKERS = 4
 

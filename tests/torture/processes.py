@@ -7,13 +7,13 @@ import signal
 from contextlib import suppress
 
 import psutil
+from support.bystander import Bystander
 from support.engine import Engine
+from support.load import Load
+from support.verdict import Verdict, check_log
 from support.waiting import pause, wait_until
 
-from torture.bystander import Bystander
-from torture.load import Load
 from torture.scenario import scenario
-from torture.verdict import Verdict, check_log
 
 BIG_EVENT = '"x" * (10_000_000 if n == 50 else 10)'
 GONE_SECONDS = 2.0

@@ -9,29 +9,32 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+from support.bystander import Bystander
 from support.engine import Engine
+from support.load import Load
+from support.verdict import Verdict
 from support.waiting import pause, wait_until
 
-from nerve.maintenance import checkpoints as wal
-from torture.bystander import Bystander
+from nerve.maintenance import checkpoints
 from torture.herd import Herd
-from torture.load import Load
 from torture.processes import STALL_MS, finish
 from torture.scenario import scenario
-from torture.verdict import Verdict
 
 SHRINK_SECONDS = 10.0
 """How long emptying the WAL may take after the long read: others still read, and only a pause between them will do."""
 
 MB = 1024 * 1024
-SENSITIVE = "from nerve import wal; wal.LARGE_BYTES, wal.ALARM_BYTES, wal.RETRY_SECONDS = {large}, {alarm}, 0.5"
+SENSITIVE = """
+from nerve.maintenance import checkpoints
+checkpoints.LARGE_BYTES, checkpoints.ALARM_BYTES, checkpoints.RETRY_SECONDS = {large}, {alarm}, 0.5
+"""
 """What has the alarm go off within seconds."""
 
 
 @scenario
 def readers(engine: Engine, random: random.Random, verdict: Verdict, short: bool) -> None:
     """Ten readers SIGKILLed and replaced at random, then one that stays for a minute."""
-    large, alarm = (2 * MB, 4 * MB) if short else (wal.LARGE_BYTES, wal.ALARM_BYTES)
+    large, alarm = (2 * MB, 4 * MB) if short else (checkpoints.LARGE_BYTES, checkpoints.ALARM_BYTES)
     engine.prelude = SENSITIVE.format(large=large, alarm=alarm) if short else ""
     load = Load(engine, senses=4, events=50, interval="100ms" if short else "200ms", pad="'x' * 300")
     load.configure()

@@ -9,6 +9,9 @@ from pathlib import Path
 
 import psutil
 from support.engine import Engine
+from support.load import COUNTING, Load
+from support.verdict import Verdict
+from support.versions import check_audit_trail, ran
 from support.waiting import pause, wait_until
 
 from nerve.config.config import load_config
@@ -17,11 +20,8 @@ from nerve.control.protocol import GetStatus, Scaled, ScaleWorkers, StatusReply
 from nerve.control.status import EngineStatus
 from nerve.reload.codebase import Codebase, read_main
 from nerve.workspace import Workspace
-from torture.load import COUNTING, Load
 from torture.processes import finish, titled
 from torture.scenario import scenario
-from torture.verdict import Verdict
-from torture.versions import check_audit_trail, ran
 
 UPDATES, UPDATES_WHEN_SHORT = 200, 12
 EVENTS, INTERVAL = 10, "20ms"

@@ -7,8 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from support.engine import Engine
-
-from torture.verdict import Verdict
+from support.verdict import Verdict
 
 Body = Callable[[Engine, random.Random, Verdict, bool], None]
 

@@ -13,15 +13,15 @@ from typing import NamedTuple
 
 import psutil
 from support.engine import Engine
+from support.load import Load
+from support.verdict import Verdict
 from support.waiting import pause
 
 from nerve.control.client import ControlClient
 from nerve.control.protocol import Accepted, Finished, GetStatus, StatusReply, TriggerSense
 from nerve.workspace import Workspace
-from torture.load import Load
 from torture.processes import finish, titled
 from torture.scenario import scenario
-from torture.verdict import Verdict
 
 SOAK_SECONDS = float(os.environ.get("NERVE_SOAK_SECONDS", "120"))
 SHORT_SECONDS = 4.0

@@ -7,15 +7,15 @@ import re
 import time
 
 from support.engine import Engine
+from support.load import Load
+from support.verdict import Verdict, check_log
 from support.waiting import pause, wait_until
 
 from torture.disks import MB, Disk, small_disk
-from torture.load import Load
 from torture.memory import MemoryWatch
 from torture.processes import finish
 from torture.scenario import scenario
 from torture.stalls import StallWatch
-from torture.verdict import Verdict, check_log
 
 ROOM_BYTES = 3 * MB
 """How much the load finds on the disk before it is full for the first time."""

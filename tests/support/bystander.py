@@ -5,11 +5,10 @@ from __future__ import annotations
 import threading
 import time
 
-from support.engine import Engine
-
 from nerve.clock import SystemClock
 from nerve.eventqueue import EventSender, Unguarded
 from nerve.events.catalog import from_sense
+from support.engine import Engine
 
 PERIOD_SECONDS = 0.02
 LONGEST_SECONDS = 30.0
