@@ -8,14 +8,14 @@ import random
 import signal
 import threading
 from collections.abc import Iterator, Sequence
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 import pytest
+from support.events_sink import EventsSink
 from support.interrupters import installed_interrupter
 
 from nerve.clock import SystemClock
-from nerve.eventqueue import EventSender
 from nerve.events.model import LogEvent
 from nerve.events.redaction import redactor_of
 from nerve.runtime.interruption import Interrupter, Interruption
@@ -27,21 +27,18 @@ pytestmark = pytest.mark.timeout(60, method="thread")
 SECONDS_FOR_A_LOCK = 10
 
 
-class Events:
-    """A sender that keeps what it is sent; like the real one it guards its lock against interruptions."""
+class LockedSink(EventsSink):
+    """A sink with a lock, which like the real sender's is guarded against interruptions."""
 
     def __init__(self, guard: Interrupter) -> None:
-        self.kept: list[LogEvent] = []
-        self.error: Exception | None = None
+        super().__init__()
         self.lock = threading.Lock()
         self._guard = guard
 
     def send(self, events: Sequence[LogEvent]) -> None:
-        """Keep the events, or fail as told."""
+        """Keep the events, or fail as set."""
         with self._guard, self.lock:
-            if self.error:
-                raise self.error
-            self.kept.extend(events)
+            super().send(events)
 
 
 class Bench:
@@ -49,8 +46,8 @@ class Bench:
 
     def __init__(self, interrupter: Interrupter) -> None:
         self.interrupter = interrupter
-        self.events = Events(interrupter)
-        self.handler = EventHandler(cast(EventSender, self.events), SystemClock())
+        self.events = LockedSink(interrupter)
+        self.handler = EventHandler(self.events, SystemClock())
         self.handler.run_id = "disk/1"
         self.lines: list[str] = []
         self.other = logging.StreamHandler(self)
@@ -67,7 +64,7 @@ class Bench:
 
     def payload(self) -> Any:
         """Give the payload of the last event."""
-        return msgspec.json.decode(self.events.kept[-1].payload)
+        return msgspec.json.decode(self.events.events[-1].payload)
 
 
 @pytest.fixture
@@ -80,7 +77,7 @@ def bench() -> Iterator[Bench]:
 def test_a_record_becomes_an_event_of_the_run(bench: Bench) -> None:
     """Level, logger, the finished message, and the run that it was made in."""
     bench.logger.warning("%d %% full", 93)
-    [event] = bench.events.kept
+    [event] = bench.events.events
     assert (event.source, event.type, event.ref_id) == ("logging", "warning", "disk/1")
     assert bench.payload() == {"logger": "app.disk", "message": "93 % full"}
     assert bench.lines == ["93 % full\n"]
@@ -90,7 +87,7 @@ def test_between_runs_there_is_no_run_to_name(bench: Bench) -> None:
     """A thread that a compute has left behind may log at any time."""
     bench.handler.run_id = None
     bench.logger.info("who am I")
-    assert bench.events.kept[0].ref_id is None
+    assert bench.events.events[0].ref_id is None
 
 
 @pytest.mark.parametrize(
@@ -157,14 +154,14 @@ def test_any_message_is_recorded(bench: Bench, text: str) -> None:
     """A file name that is no valid Unicode is escaped, and not a reason to lose the record."""
     bench.logger.info("read %s", text)
     assert bench.payload()["message"] == f"read {text.encode('utf-8', 'backslashreplace').decode()}"
-    assert bench.events.kept[0].source == "logging"
+    assert bench.events.events[0].source == "logging"
 
 
 def test_a_record_that_is_too_large_is_quarantined(bench: Bench) -> None:
     """The limit of the workspace holds for logging as well."""
     bench.handler.max_payload = 100
     bench.logger.info("x" * 200)
-    assert (bench.events.kept[0].source, bench.payload()["kind"]) == ("system", "payload")
+    assert (bench.events.events[0].source, bench.payload()["kind"]) == ("system", "payload")
 
 
 def test_secrets_in_the_extra_are_masked(bench: Bench) -> None:
@@ -189,7 +186,7 @@ def test_a_record_that_can_not_be_formatted_raises_nothing(
 ) -> None:
     """Logging's own rule: complain on stderr, and let the program go on."""
     bench.logger.info(message, *args)
-    assert bench.events.kept == []
+    assert bench.events.events == []
     assert "Logging error" in capsys.readouterr().err
 
 
@@ -200,7 +197,7 @@ def test_nerve_s_own_diagnostics_are_no_events(bench: Bench) -> None:
         bench.logger.error("ours")
     bench.logger.name = "nervesystem"
     bench.logger.error("theirs")
-    assert [msgspec.json.decode(event.payload)["message"] for event in bench.events.kept] == ["theirs"]
+    assert [msgspec.json.decode(event.payload)["message"] for event in bench.events.events] == ["theirs"]
     assert len(bench.lines) == 3
 
 
@@ -221,7 +218,7 @@ def test_a_process_that_a_compute_has_forked_logs_to_the_console_only(bench: Ben
         code = 1
         try:
             bench.logger.info("from a grandchild")
-            code = 0 if bench.lines == ["from a grandchild\n"] and not bench.events.kept else 2
+            code = 0 if bench.lines == ["from a grandchild\n"] and not bench.events.events else 2
         finally:
             os._exit(code)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
@@ -242,7 +239,7 @@ def test_an_interruption_waits_for_the_handlers(bench: Bench) -> None:
     with pytest.raises(Interruption):
         bench.interrupter.run(compute, 30)
     assert bench.lines == ["before\n"]
-    assert len(bench.events.kept) == 1
+    assert len(bench.events.events) == 1
 
 
 def can_be_had(lock: Any) -> bool:
@@ -283,7 +280,7 @@ def test_interruptions_at_random_moments_of_logging_leave_no_lock_behind(
     thread.join(SECONDS_FOR_A_LOCK)
     assert bench.lines[-1] == "still here\n"
     assert bench.payload()["message"] == "still here"
-    for event in bench.events.kept[:-1]:
+    for event in bench.events.events[:-1]:
         payload = msgspec.json.decode(event.payload)
         assert payload["message"] == f"number {payload['n']}"
     assert capsys.readouterr().err == ""
