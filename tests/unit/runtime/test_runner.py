@@ -7,17 +7,18 @@ import signal
 import sys
 import textwrap
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import pytest
+from support.events_sink import EventsSink
 from support.interrupters import installed_interrupter
+from support.storage import FakeStorage
 
 from nerve.clock import SystemClock
 from nerve.config.config import SenseConfig
-from nerve.events.model import ErrorDetail, Log, LogEvent
+from nerve.events.model import ErrorDetail
 from nerve.events.payload import DEFAULT_MAX_BYTES
 from nerve.events.trigger import Signal, Trigger
 from nerve.processes.messages import Run, RunResult
@@ -36,42 +37,13 @@ SOON = 0.15
 LONG = 30.0
 
 
-class Events:
-    """A sink that keeps what a compute logs."""
-
-    def __init__(self) -> None:
-        self.kept: list[LogEvent] = []
-
-    def send(self, events: Sequence[LogEvent]) -> None:
-        """Keep the events."""
-        self.kept.extend(events)
-
-    def settle(self, timeout: float) -> bool:
-        """All is settled at once, within any timeout."""
-        return timeout > 0
-
-
-class NoArchives:
-    """No log and no databases: none of these computes asks for them."""
-
-    def query_logs(self, **filters: Any) -> list[Log]:
-        """Refuse."""
-        raise AssertionError(filters)
-
-    def own(self, sense: str) -> Any:
-        """Refuse."""
-        raise AssertionError(sense)
-
-    peer = own
-
-
 class Bench:
     """Where senses are written, loaded and performed."""
 
     def __init__(self, folder: Path, interrupter: Interrupter) -> None:
         self.folder = folder
         self.interrupter = interrupter
-        self.events = Events()
+        self.events = EventsSink()
         self.loader = SenseLoader(folder)
         self.version: Version | None = None
 
@@ -81,7 +53,7 @@ class Bench:
         path.write_bytes(source if isinstance(source, bytes) else textwrap.dedent(source).encode())
         return path
 
-    def run_sense(
+    def perform(
         self,
         source: str | bytes | None = None,
         *,
@@ -101,12 +73,12 @@ class Bench:
                 run.run_id,
                 decoded,
                 events=self.events,
-                databases=NoArchives(),
+                storage=FakeStorage(),
                 clock=SystemClock(),
                 max_payload=max_payload,
             )
 
-        outcome = run_sense(run, self.loader, context, self.interrupter, SystemClock())
+        outcome = run_sense(run, self.loader.load, context, self.interrupter, SystemClock())
         msgspec.msgpack.encode(outcome)  # it goes to the kernel, whatever is in it
         assert outcome.run_id == run.run_id
         assert outcome.duration_ms >= 0
@@ -210,7 +182,7 @@ def test_what_is_awaitable_is_awaited(bench: Bench) -> None:
         compute = lambda ctx: work(ctx)
     """)
     assert outcome.signal == '"probe/1"'
-    assert [event.type for event in bench.events.kept] == ["worked"]
+    assert [event.type for event in bench.events.events] == ["worked"]
 
 
 def test_the_payload_of_the_signal_is_decoded(bench: Bench) -> None:
@@ -405,7 +377,7 @@ def test_an_asynchronous_compute_that_swallows_its_cancellation_is_late_too(benc
         status="timeout",
         timeout=SOON,
     )
-    assert [event.type for event in bench.events.kept] == ["went on"]
+    assert [event.type for event in bench.events.events] == ["went on"]
 
 
 @pytest.mark.parametrize("hang", ["spin()", "await asyncio.sleep(100)", "await asyncio.Event().wait()"])
@@ -426,7 +398,7 @@ def test_asynchronous_clean_up_is_run(bench: Bench, hang: str) -> None:
         status="timeout",
         timeout=SOON,
     )
-    assert [event.type for event in bench.events.kept] == ["cleaned up"]
+    assert [event.type for event in bench.events.events] == ["cleaned up"]
 
 
 def test_a_busy_background_task_does_not_save_the_compute_that_waits(bench: Bench) -> None:
@@ -506,7 +478,7 @@ def test_a_waiting_compute_is_cancelled_where_it_waits(bench: Bench) -> None:
                 raise
     """)
     assert outcome.status == "cancelled"
-    assert [event.type for event in bench.events.kept] == ["cancelled"]
+    assert [event.type for event in bench.events.events] == ["cancelled"]
 
 
 # What is interrupted inside a finalizer, or before its event loop is complete, is told by Python, and can't be raised.
