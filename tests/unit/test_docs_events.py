@@ -35,14 +35,14 @@ def sections() -> dict[str, str]:
 
 
 def rows(section: str, header: str) -> dict[str, str]:
-    """Return the first cell and the rest of each row, in the table of a section whose first column has this header."""
+    """Return the first cell and the rest of each row, in the table of a section whose header begins like this."""
     _before, _, table = section.partition(f"\n| {header} |")
     return dict(re.findall(r"^\| `(\w+)` \|(.*)\|$", table.partition("\n\n")[0], flags=re.MULTILINE))
 
 
 def documented_fields(name: str) -> dict[str, str]:
     """Return the documented fields of an event type."""
-    return rows(sections()[name], "field")
+    return rows(sections()[name], "field | type")
 
 
 def test_every_payload_struct_has_a_section_and_every_section_a_struct() -> None:
@@ -79,12 +79,15 @@ def test_every_example_is_a_payload_of_its_type(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "column", "values"),
-    [("system/error", "`kind`", get_args(ErrorKind)), ("reflex/run_complete", "`status`", get_args(Status))],
+    ("name", "header", "values"),
+    [
+        ("system/error", "`kind` | what failed", get_args(ErrorKind)),
+        ("reflex/run_complete", "`status` | meaning", get_args(Status)),
+    ],
 )
-def test_every_kind_of_error_and_every_status_is_documented(name: str, column: str, values: tuple[str, ...]) -> None:
+def test_every_kind_of_error_and_every_status_is_documented(name: str, header: str, values: tuple[str, ...]) -> None:
     """Each has a row in a table of its own."""
-    assert set(rows(sections()[name], column)) == set(values)
+    assert set(rows(sections()[name], header)) == set(values)
 
 
 @pytest.mark.parametrize(
