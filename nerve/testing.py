@@ -42,7 +42,8 @@ from nerve.runtime.interruption import Interrupter
 from nerve.runtime.loader import Compute, SenseLoader
 from nerve.runtime.log_handlers import EventHandler
 from nerve.runtime.runner import run_sense
-from nerve.store import LogWriter, SenseDatabases
+from nerve.store.sense_databases import SenseDatabases
+from nerve.store.table.writer import LogWriter
 from nerve.workspace import Workspace
 
 T = TypeVar("T")

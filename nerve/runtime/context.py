@@ -10,10 +10,10 @@ from nerve.events.catalog import from_sense
 from nerve.events.model import Log, LogEvent
 from nerve.events.redaction import Redactor
 from nerve.events.trigger import Signal, Trigger
-from nerve.store import Filter
+from nerve.store.filters import Filter
 
 if TYPE_CHECKING:
-    from nerve.store import SqliteDatabase
+    from peewee import SqliteDatabase
 
 EVENTS_PER_BATCH = 1_000
 CHARS_PER_BATCH = 256 * 1024

@@ -45,7 +45,14 @@ def run_sense(
     except BaseException as failure:  # noqa: BLE001 - SystemExit and the like are failures of the compute, too
         error, out_of_memory = _describe(failure), isinstance(failure, MemoryError)
     status, signal, error = _ending(run, interrupter.reason, signal, error)
-    return RunResult(run.run_id, status, (clock.now() - started) * 1000, signal, error, out_of_memory)
+    return RunResult(
+        run_id=run.run_id,
+        status=status,
+        duration_ms=(clock.now() - started) * 1000,
+        signal=signal,
+        error=error,
+        spent=out_of_memory,
+    )
 
 
 def _perform(

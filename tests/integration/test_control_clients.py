@@ -111,7 +111,7 @@ def test_a_client_that_talks_nonsense_is_told_and_recorded(beating: Engine) -> N
         answer = b""
         while chunk := client.recv(4096):
             answer += chunk
-    assert b"that was no request" in answer
+    assert b"the request is not valid" in answer
     [error] = beating.until(lambda: beating.errors("wire"), "it is recorded")
     assert "client of the control socket" in error.payload["message"]
 

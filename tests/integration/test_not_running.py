@@ -21,7 +21,7 @@ def check_refusals(engine: Engine) -> None:
         found = engine.run(*command)
         assert found.returncode == 3, (command, found)
         assert found.stdout == ""
-        assert found.stderr == f"nerve: nerve is not running in {engine.home}: start it with `nerve start`\n"
+        assert found.stderr == f"nerve: no engine is running in {engine.home}: start it with `nerve start`\n"
 
 
 def test_nothing_runs_here(engine: Engine) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from nerve.events.model import Log
-from nerve.store import Filter
+from nerve.store.filters import Filter
 
 
 class FakeStorage:

@@ -15,7 +15,7 @@ from support.storage import FakeStorage
 from nerve.events.model import LogEvent
 from nerve.events.trigger import Signal, Trigger
 from nerve.runtime.context import CHARS_PER_BATCH, EVENTS_PER_BATCH, SenseContext
-from nerve.store import Filter
+from nerve.store.filters import Filter
 
 BY_INTERVAL = Trigger("interval", "a-reflex", None, 0, 0)
 MAX_PAYLOAD = 100

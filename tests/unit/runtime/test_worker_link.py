@@ -46,6 +46,11 @@ class Kernel:
         self.waits += 1
 
 
+def result_of(run_id: str) -> RunResult:
+    """Return the result of a run that went well."""
+    return RunResult(run_id=run_id, status="ok", duration_ms=1.0)
+
+
 @pytest.fixture
 def kernel() -> Iterator[Kernel]:
     """A kernel with one worker."""
@@ -113,8 +118,8 @@ def test_a_run_that_left_no_memory_is_the_last(kernel: Kernel, last: str) -> Non
     kernel.put(1, after=1)
     kernel.put(2, after=1)
     while (run := kernel.worker.next_run()) and run.run_id != last:
-        kernel.worker.report(RunResult(run.run_id, "ok", 1.0))
-    kernel.worker.report(msgspec.structs.replace(RunResult(last, "error", 1.0), spent=True))
+        kernel.worker.report(result_of(run.run_id))
+    kernel.worker.report(msgspec.structs.replace(result_of(last), spent=True))
     assert kernel.worker.next_run() is None
     assert [run.run_id for run in kernel._prefetch.take_back()][-1] == "a/2"
 
@@ -122,8 +127,8 @@ def test_a_run_that_left_no_memory_is_the_last(kernel: Kernel, last: str) -> Non
 def test_the_kernel_receives_ready_and_then_the_results(kernel: Kernel) -> None:
     """A result is in the kernel's socket when `report` returns."""
     kernel.worker.ready()
-    kernel.worker.report(RunResult("a/0", "ok", 1.0, signal="1"))
-    assert kernel.link.receive() == [Ready(), RunResult("a/0", "ok", 1.0, signal="1")]
+    kernel.worker.report(result_of("a/0"))
+    assert kernel.link.receive() == [Ready(), result_of("a/0")]
 
 
 def test_a_message_that_is_not_for_a_worker_is_an_error(kernel: Kernel) -> None:

@@ -36,7 +36,7 @@ def test_without_an_engine_it_exits_with_3(command: Any, workspace: Any) -> None
     """One line, which says what to do."""
     assert command("scale", 4) == (
         "",
-        f"nerve: nerve is not running in {workspace.home}: start it with `nerve start`\n",
+        f"nerve: no engine is running in {workspace.home}: start it with `nerve start`\n",
         3,
     )
 
