@@ -48,8 +48,8 @@ def _die_with(kernel_pid: int) -> None:
 
 
 def _close_descriptors_except(keep: set[int]) -> None:
-    """Close what was inherited from the kernel: if this process kept a sibling's link open, its end would not be seen."""
-    for name in os.listdir("/dev/fd"):  # noqa: PTH208 - iterdir makes a Path for each descriptor, and this runs after each fork
+    """Close inherited descriptors: a sibling's link that stays open here would hide the end of that sibling."""
+    for name in os.listdir("/dev/fd"):  # noqa: PTH208 - iterdir makes a Path of each, after each fork
         descriptor = int(name)
         if descriptor > 2 and descriptor not in keep:
             try:

@@ -25,7 +25,7 @@ _print_unraisable = sys.unraisablehook
 
 
 class Interruption(BaseException):
-    """Raised in a compute by its timeout or the engine's stop; not an Exception, so that `except Exception` misses it."""
+    """Raised in a compute by its timeout or the engine's stop; `except Exception` does not catch it."""
 
     def __init__(self, reason: Reason) -> None:
         self.reason = reason
@@ -49,7 +49,7 @@ class Interrupter:
         self.reason: Reason | None = None
         """Why the current or the last run was interrupted; None if it was not."""
         self.deliver: Callable[[FrameType | None], bool] | None = None
-        """Set by an asynchronous run: passes an interruption on to the event loop. If it returns False, it is raised here."""
+        """Set by an asynchronous run: passes an interruption to its event loop, or returns False to have it raised."""
 
     def install(self) -> None:
         """Handle SIGALRM (the timeout) and SIGUSR1 (the kernel's stop) in this process."""

@@ -131,7 +131,7 @@ class HelperFinder(MetaPathFinder):
         return self._hidden[top]
 
     def _forget(self, name: str) -> None:
-        """Forget a module and, with a package, everything in it, which refers to the package that it was loaded with."""
+        """Forget a module, and everything in it if it is a package: its modules refer to the old package."""
         for inner in [known for known in self._loaded if known == name or known.startswith(f"{name}.")]:
             del self._loaded[inner]
             sys.modules.pop(inner, None)

@@ -1,4 +1,4 @@
-"""Channels and frames: any split of a stream is read, garbage is a WireError, and a dead peer is still heard out."""
+"""Channels and frames: any split of a stream is read, garbage is refused, a dead peer's messages are received."""
 
 from __future__ import annotations
 
