@@ -224,7 +224,7 @@ class Engine:
         return self.rows("source = 'system' AND type = 'sense_reload' AND ref_id = ?", sense)
 
     def until_reload(self, sense: str | None, after: int, *, ok: bool) -> dict[str, Any]:
-        """Wait for a reload (of a sense, or of nerve.yaml) after the first `after` ones; return the last one's payload."""
+        """Wait for a reload of a sense, or of nerve.yaml, besides the first `after` ones; return its payload."""
         found = self.until(lambda: self.reloads(sense)[after:], f"{sense or 'nerve.yaml'} is reloaded")
         assert found[-1].payload["ok"] is ok, found
         payload: dict[str, Any] = found[-1].payload

@@ -24,5 +24,5 @@ def wait_until(condition: Callable[[], T], what: str, timeout: float = 15.0) -> 
         if result:
             return result
         if time.monotonic() >= deadline:
-            raise AssertionError(f"after {timeout:g} s it is still not so that {what}; last result: {result!r}")
+            raise AssertionError(f"timed out after {timeout:g} s, waiting until {what}; last result: {result!r}")
         pause.wait(0.01)

@@ -98,7 +98,7 @@ def test_a_worker_that_is_told_to_finish_has_no_next_run(kernel: Kernel) -> None
 
 
 def test_a_worker_whose_kernel_has_gone_has_no_next_run(kernel: Kernel) -> None:
-    """A run that waits for others from the link will wait in vain."""
+    """A run that waits for others from the link would wait forever."""
     kernel.put(1, after=1)
     kernel.link.close()
     assert kernel.worker.next_run() is None
