@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import re
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -16,7 +14,7 @@ import pytest
 from honcho.environ import parse_procfile
 
 from nerve.cli.commands.init import FILES, SENSES
-from nerve.config.config import Config, load_config
+from nerve.config.config import load_config
 from nerve.reload.syntax_check import problem_of
 from nerve.testing import Result, load, run
 
@@ -70,34 +68,6 @@ def test_the_configuration_is_valid_and_runs_every_sense() -> None:
     assert set(config.senses) == {reflex.sense for reflex in config.reflexes} == set(SENSES)
     for sense in config.senses.values():
         assert problem_of(Path(sense.path).read_bytes(), sense.path, is_sense=True) is None
-
-
-def test_the_keys_that_are_commented_out_show_their_defaults(tmp_path: Path) -> None:
-    """Taking the comment signs away changes nothing, but that the number of workers is then fixed."""
-    text = (TEMPLATE / "nerve.yaml").read_text()
-    shown, count = re.subn(r"^( *)# ([a-z_]+: )", r"\1\2", text, flags=re.MULTILINE)
-    assert count == 11
-    for name in SENSES:
-        (tmp_path / "senses").mkdir(exist_ok=True)
-        (tmp_path / "senses" / f"{name}.py").touch()
-    loaded = []
-    for version in (text, shown):
-        (tmp_path / "nerve.yaml").write_text(version)
-        loaded.append(load_config(tmp_path / "nerve.yaml"))
-    assert replace(loaded[1], workers=Config().workers) == loaded[0]
-
-
-@pytest.mark.parametrize(
-    "key",
-    [
-        *("workers", "shutdown_timeout", "path", "group", "throttle", "timeout", "grace_period"),
-        *("name", "kind", "sense", "interval", "on", "retention", "archive_interval", "max_payload"),
-    ],
-)
-def test_the_configuration_shows_every_key(key: str) -> None:
-    """Whoever looks for a setting finds it in the file that they have."""
-    text = (TEMPLATE / "nerve.yaml").read_text()
-    assert re.search(rf"^[ #-]*{key}: ", text, flags=re.MULTILINE)
 
 
 def test_the_procfile_starts_nerve_without_a_shell_in_between() -> None:
