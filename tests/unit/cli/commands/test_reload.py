@@ -47,7 +47,7 @@ def test_without_an_engine_it_exits_with_3(command: Any, workspace: Any) -> None
     """One line, which says what to do."""
     assert command("reload") == (
         "",
-        f"nerve: no engine is running in {workspace.home}: start it with `nerve start`\n",
+        f"nerve: nerve is not running in {workspace.home}: start it with `nerve start`\n",
         3,
     )
 
@@ -55,5 +55,5 @@ def test_without_an_engine_it_exits_with_3(command: Any, workspace: Any) -> None
 def test_an_engine_that_ends_meanwhile_is_not_running(command: Any, engine: Any) -> None:
     """Whoever waits for an answer that can't come is told at once."""
     said = command("reload")
-    assert "stopped before it answered" in said.err
+    assert "has ended before it answered" in said.err
     assert said.code == 3

@@ -123,4 +123,4 @@ def test_watching_ends_with_the_engine(command: Any, engine: Any, naps: list[flo
 def test_without_an_engine_it_exits_with_3(command: Any, workspace: Any, options: list[str]) -> None:
     """One line, which says what to do."""
     said = command("status", *options)
-    assert said == ("", f"nerve: no engine is running in {workspace.home}: start it with `nerve start`\n", 3)
+    assert said == ("", f"nerve: nerve is not running in {workspace.home}: start it with `nerve start`\n", 3)
