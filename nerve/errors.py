@@ -1,4 +1,4 @@
-"""Every exception that nerve raises on purpose, with the exit code that the command line gives it."""
+"""The exceptions that nerve raises on purpose, each with the exit code of a command that fails with it."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from typing import ClassVar
 
 
 class NerveError(Exception):
-    """Something that a person can act on: its text is one clear line, shown without a traceback."""
+    """A problem that a person can act on; its text is one line, shown without a traceback."""
 
     exit_code: ClassVar[int] = 1
 
 
 class WorkspaceError(NerveError):
-    """There is no workspace here, or its folders can't be used."""
+    """There is no workspace, or its folders can't be used."""
 
 
 class ConfigError(NerveError):
-    """nerve.yaml has problems: all of them, each a line of text that names its place."""
+    """nerve.yaml has problems; `problems` has a line for each of them, which names its place."""
 
     def __init__(self, path: str, problems: tuple[str, ...]) -> None:
         self.path = path
@@ -26,17 +26,17 @@ class ConfigError(NerveError):
 
 
 class NotRunningError(NerveError):
-    """No engine runs in this workspace."""
+    """No engine is running in this workspace."""
 
     exit_code = 3
 
 
 class AlreadyRunningError(NerveError):
-    """Another engine holds this workspace."""
+    """Another engine is running in this workspace."""
 
 
 class StartError(NerveError):
-    """A process that the engine can't do without did not come up."""
+    """A process without which the engine can't run did not start."""
 
 
 class StoreError(NerveError):
@@ -44,19 +44,19 @@ class StoreError(NerveError):
 
 
 class DiskError(StoreError):
-    """The disk refused a write (full, a quota, an I/O error): worth trying again."""
+    """The disk refused a write (full, quota exceeded, I/O error); trying again later can succeed."""
 
 
 class NoRoomError(StoreError):
-    """There is too little room on a disk to begin with something that can also be done later."""
+    """There is not enough free space on a disk to start something that can also be done later."""
 
 
 class WireError(NerveError):
-    """Bytes from another process that are no frame, or no message, of ours."""
+    """Another process sent something that is not a valid frame or message, or is not allowed to send anything."""
 
 
 class PayloadError(NerveError):
-    """A value that can't be stored as JSON: `preview` is the start of what it looked like."""
+    """A value that can't be stored as JSON: why, and in `preview` the beginning of what it looks like."""
 
     def __init__(self, reason: str, preview: str) -> None:
         self.reason = reason
@@ -65,7 +65,7 @@ class PayloadError(NerveError):
 
 
 class SenseLoadError(NerveError):
-    """A sense's file is missing, isn't Python, or has no `compute`; `traceback` tells where it broke."""
+    """A sense's file is missing, is not valid Python, fails when it is loaded, or has no `compute`."""
 
     def __init__(self, message: str, traceback: str | None = None) -> None:
         self.traceback = traceback

@@ -1,4 +1,4 @@
-"""Identifiers: time-ordered and unique without asking anyone."""
+"""Identifiers: ordered by time, and unique without coordination between processes."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ RUN_ID_DIGITS = 32
 
 
 def uuid7_hex() -> str:
-    """Make the 32 hex digits of a UUID version 7 (RFC 9562): 48 bits of unix ms, then 74 random bits."""
+    """Return the 32 hex digits of a new UUID version 7 (RFC 9562): 48 bits of unix ms, then 74 random bits."""
     return _uuid7(int.from_bytes(os.urandom(10), "big") >> 6)
 
 
 class RunIds:
-    """Makes the ids of runs: a sense leads, so that one index serves a run and all runs of a sense.
+    """Makes run ids: `<sense>/<32 hex digits>`, so that one index finds a run as well as all runs of a sense.
 
-    The digits are those of `uuid7_hex`, from a generator that the system has seeded: asking it for each takes longer.
-    For one process: whoever forks must not go on with the same one on both sides.
+    The digits are as in `uuid7_hex`, but from a generator in this process, which is faster than asking the system each
+    time. It must not be used on both sides of a fork: they would make the same ids.
     """
 
     def __init__(self) -> None:
         self._random = Random(os.urandom(32))
 
     def new(self, sense: str) -> str:
-        """Make the id of a run of this sense."""
+        """Return a new id for a run of this sense."""
         return f"{sense}/{_uuid7(self._random.getrandbits(74))}"
 
 
@@ -35,12 +35,12 @@ def _uuid7(random: int) -> str:
 
 
 def sense_of(run_id: str) -> str:
-    """Give the sense that a run id (or a bare sense name) belongs to."""
+    """Return the sense of a run id; a sense's name is returned as it is."""
     return run_id.partition("/")[0]
 
 
 def time_of(run_id: str) -> int | None:
-    """Give the unix ms at which a run id was made; None for what is no run id of ours."""
+    """Return the unix ms at which a run id was made; None if it is not a run id."""
     digits = run_id.rpartition("/")[2]
     try:
         return int(digits[:12], 16) if len(digits) == RUN_ID_DIGITS else None

@@ -1,4 +1,4 @@
-"""Durations and sizes as people write them, to seconds and bytes and back."""
+"""Durations and sizes: from text to seconds and bytes, and back."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _FACTOR = 1024
 
 
 def parse_duration(text: str | float, *, allow_zero: bool = False) -> float:
-    """Read a duration: `500ms 10s 5m 2h 30d`, sums such as `1h30m`, or a bare number of seconds; gives seconds.
+    """Return a duration in seconds: `500ms 10s 5m 2h 30d`, a sum such as `1h30m`, or a bare number of seconds.
 
-    Raises ValueError, with one sentence for the reader, for anything else, for 0 (unless allowed) and
-    for more than 100 years.
+    Raises ValueError, whose message is one line for the user, for anything else, for 0 unless `allow_zero`, and for
+    more than 36500 days.
     """
     seconds = _seconds(text.strip()) if isinstance(text, str) else _number(text)
     if seconds is None:
@@ -36,9 +36,9 @@ def parse_duration(text: str | float, *, allow_zero: bool = False) -> float:
 
 
 def format_duration(seconds: float) -> str:
-    """Write a duration of `seconds` (0 or more) as parse_duration reads it, to the millisecond: `1h30m`, `250ms`.
+    """Return the text of a duration of `seconds` (0 or more), which parse_duration reads: `1h30m`, `250ms`.
 
-    Below 10 ms it shows microseconds too: `1.25ms`.
+    It is rounded to milliseconds; below 10 ms, to microseconds: `1.25ms`.
     """
     total_ms = round(seconds * 1000)
     if 0 < seconds < 0.01:
@@ -53,9 +53,9 @@ def format_duration(seconds: float) -> str:
 
 
 def parse_size(text: str | int) -> int:
-    """Read a size: `512B 64KB 10MiB 1.5GB` (all of them powers of 1024), or a bare number of bytes; gives bytes.
+    """Return a size in bytes: `512B 64KB 10MiB 1.5GB` (units are powers of 1024), or a bare number of bytes.
 
-    Raises ValueError, with one sentence for the reader, for anything else and for less than one byte.
+    Raises ValueError, whose message is one line for the user, for anything else and for less than one byte.
     """
     match = _SIZE.fullmatch(str(text).strip())
     if isinstance(text, bool) or not match:
@@ -68,7 +68,7 @@ def parse_size(text: str | int) -> int:
 
 
 def format_size(size: int) -> str:
-    """Write `size` bytes (0 or more) in the largest unit that fits, with one decimal where it is not whole: `1.5KB`."""
+    """Return the text of a size of `size` bytes (0 or more), in the largest unit that fits: `1.5KB`, `64KB`."""
     amount = float(size)
     power = 0
     while round(amount, 1) >= _FACTOR and power < len(_SIZE_UNITS) - 1:

@@ -1,4 +1,4 @@
-"""The workspace: where everything is, and how it is found."""
+"""The workspace: the paths of everything in it, and how it is found."""
 
 from __future__ import annotations
 
@@ -20,49 +20,49 @@ _SHORT_BASE = Path("/tmp")  # not $TMPDIR, which may differ between two terminal
 
 @dataclass(frozen=True, slots=True)
 class Workspace:
-    """The places of one workspace; `home` is absolute and without symlinks, so that all processes agree on them."""
+    """The paths of a workspace; `home` is absolute and has no symlinks, so that all processes use the same paths."""
 
     home: Path
 
     @property
     def config_path(self) -> Path:
-        """The configuration, nerve.yaml."""
+        """The configuration file, nerve.yaml."""
         return self.home / CONFIG_NAME
 
     @property
     def senses_dir(self) -> Path:
-        """The folder of the senses' files."""
+        """The folder with the senses' files."""
         return self.home / "senses"
 
     @property
     def data_dir(self) -> Path:
-        """The folder of all that nerve writes."""
+        """The folder that nerve writes to."""
         return self.home / "data"
 
     @property
     def logs_db(self) -> Path:
-        """The log."""
+        """The database with the log."""
         return self.data_dir / "logs.db"
 
     @property
     def archive_dir(self) -> Path:
-        """The folder of the archived log."""
+        """The folder with the archived part of the log."""
         return self.data_dir / "archive" / "logs"
 
     def sense_db(self, name: str) -> Path:
-        """The database of the sense called `name`."""
+        """Return the path of a sense's own database."""
         return self.data_dir / "senses" / f"{name}.db"
 
     @property
     def lock_path(self) -> Path:
-        """The file that the running engine holds locked."""
+        """The file that a running engine keeps locked."""
         return self.data_dir / "run" / "lock"
 
     @property
     def run_dir(self) -> Path:
-        """The folder of the sockets: data/run, or a short path in /tmp where home is too long for a socket's.
+        """The folder with the sockets: data/run, or a short path in /tmp if a socket's path would be too long.
 
-        It follows from home and the user alone, so that every process finds it, whatever its environment.
+        It depends on home and the user only, so that every process finds it, whatever its environment.
         """
         usual = self.data_dir / "run"
         if len(os.fsencode(usual / "control.sock")) <= _LONGEST_SOCKET_PATH:
@@ -72,23 +72,23 @@ class Workspace:
 
     @property
     def event_socket(self) -> Path:
-        """Where producers connect to the writer."""
+        """The socket on which the writer accepts producers."""
         return self.run_dir / "events.sock"
 
     @property
     def control_socket(self) -> Path:
-        """Where the command line connects to the kernel."""
+        """The socket on which the kernel accepts commands."""
         return self.run_dir / "control.sock"
 
     @property
     def exists(self) -> bool:
-        """There is a nerve.yaml; or there was one, for an engine has run here."""
+        """True if there is a nerve.yaml, or there was one: an engine has run here."""
         return self.config_path.is_file() or self.lock_path.exists()
 
     def prepare(self) -> None:
-        """Make the folders that an engine needs; what is in data/ is for its owner only.
+        """Create the folders that an engine needs; only their owner can access data/.
 
-        Raises WorkspaceError where that can't be done, or where someone else holds the place of the sockets.
+        Raises WorkspaceError if that fails, or if the folder for the sockets belongs to someone else.
         """
         for name in ("", "run", "senses", "archive", "archive/logs"):
             _make_folder(self.data_dir / name)
@@ -100,9 +100,9 @@ class Workspace:
 
 
 def find_workspace(explicit: Path | None, environ: Mapping[str, str], cwd: Path) -> Workspace:
-    """Find the workspace: `explicit`, else $NERVE_HOME, else the nearest folder from `cwd` upwards with a nerve.yaml.
+    """Return the workspace: `explicit`, or $NERVE_HOME, or the nearest folder from `cwd` upwards with a nerve.yaml.
 
-    Raises WorkspaceError, with the next step, where there is none.
+    Raises WorkspaceError if there is none; its message says what to do.
     """
     from_environ = environ.get("NERVE_HOME")
     try:
@@ -111,15 +111,15 @@ def find_workspace(explicit: Path | None, environ: Mapping[str, str], cwd: Path)
         if from_environ:
             return _named_workspace(cwd / from_environ, "$NERVE_HOME")
         return _nearest_workspace(cwd.resolve())
-    except (OSError, RuntimeError, ValueError) as error:  # an unreadable folder, a loop of symlinks, a null byte
-        raise WorkspaceError(f"can't look for a workspace: {error}; name one with --home DIR") from None
+    except (OSError, RuntimeError, ValueError) as error:  # an unreadable folder, a symlink loop, a null byte
+        raise WorkspaceError(f"can't look for a workspace: {error}; choose one with --home DIR") from None
 
 
 def _named_workspace(folder: Path, named_by: str) -> Workspace:
     workspace = Workspace(folder.resolve())
     if not workspace.exists:
-        step = f"make a workspace there with `nerve init {shlex.quote(str(folder))}`"
-        raise WorkspaceError(f"no {CONFIG_NAME} in {folder}, which {named_by} names: {step}")
+        step = f"create a workspace there with `nerve init {shlex.quote(str(folder))}`"
+        raise WorkspaceError(f"no {CONFIG_NAME} in {folder} (from {named_by}): {step}")
     return workspace
 
 
@@ -128,7 +128,7 @@ def _nearest_workspace(cwd: Path) -> Workspace:
         workspace = Workspace(folder)
         if workspace.exists:
             return workspace
-    step = "make a workspace with `nerve init DIR`, or name one with --home DIR"
+    step = "create a workspace with `nerve init DIR`, or choose one with --home DIR"
     raise WorkspaceError(f"no {CONFIG_NAME} in {cwd} or in any folder above it: {step}")
 
 
@@ -136,19 +136,19 @@ def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
     except FileExistsError:
-        raise WorkspaceError(f"{folder} is in the way: it must be a folder; move it elsewhere") from None
+        raise WorkspaceError(f"{folder} is not a folder, but nerve needs one there: move it elsewhere") from None
     except OSError as error:
-        step = "make its place writable, or use another workspace"
-        raise WorkspaceError(f"can't make the folder {folder}: {error.strerror}; {step}") from None
+        step = "make the folder above it writable, or use another workspace"
+        raise WorkspaceError(f"can't create the folder {folder}: {error.strerror}; {step}") from None
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise WorkspaceError(f"can't write into {folder}: make it writable, or use another workspace")
+        raise WorkspaceError(f"can't write to {folder}: make it writable, or use another workspace")
 
 
 def _make_private(folder: Path) -> None:
     try:
         folder.chmod(0o700)
     except OSError as error:
-        step = "start nerve as the owner of the workspace"
+        step = "run nerve as the owner of the workspace"
         raise WorkspaceError(f"can't make {folder} private: {error.strerror}; {step}") from None
 
 
@@ -160,5 +160,5 @@ def _claim_folder(folder: Path) -> None:
         status = folder.lstat()
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
         step = "remove it, or move the workspace to a shorter path"
-        raise WorkspaceError(f"{folder} is needed for the sockets, and is not a folder of this user's own: {step}")
+        raise WorkspaceError(f"{folder} is needed for sockets, but is not a folder that belongs to this user: {step}")
     _make_private(folder)

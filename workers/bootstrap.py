@@ -1,4 +1,4 @@
-"""What every child does first: signals, descriptors, its tie to the kernel, its title, crash traces, diagnostics."""
+"""The first steps of every child: signals, descriptors, its lifeline, crash traces, title and diagnostics."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ PR_SET_PDEATHSIG = 1
 
 
 def enter(context: ChildContext) -> Channel[ToChild]:
-    """Make a freshly forked process the child that `context` describes; gives its link to the kernel.
+    """Set up a freshly forked process as the child that `context` describes; return its link to the kernel (child).
 
-    The link is also the lifeline: its end of stream means that the kernel is gone.
+    The link is also its lifeline: the end of the stream means that the kernel is gone.
     """
     leave_signals_to_the_kernel()
     if not context.role.outlives_kernel:
@@ -40,19 +40,19 @@ def enter(context: ChildContext) -> Channel[ToChild]:
 
 
 def _die_with(kernel_pid: int) -> None:
-    """Have the system kill this process when the kernel dies, even while C code keeps every thread from running."""
+    """Make the system kill this process when the kernel dies, even while C code prevents every thread from running."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != kernel_pid:
-        os._exit(1)  # it died before we could ask
+        os._exit(1)  # it died before this process could ask for that
 
 
 def _close_descriptors_except(keep: set[int]) -> None:
-    """Close what was inherited from the kernel: an end of a sibling's link held here would hide its hang-up."""
-    for name in os.listdir("/dev/fd"):  # noqa: PTH208 - iterdir needs a Path a descriptor, here after each fork
+    """Close inherited descriptors: a sibling's link that stays open here would hide the end of that sibling."""
+    for name in os.listdir("/dev/fd"):  # noqa: PTH208 - iterdir makes a Path of each, after each fork
         descriptor = int(name)
         if descriptor > 2 and descriptor not in keep:
             try:
                 os.close(descriptor)
             except OSError:
-                continue  # the listing's own descriptor, which is gone by now
+                continue  # the listing's own descriptor, which is closed already

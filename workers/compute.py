@@ -1,12 +1,10 @@
-"""A compute worker: performs one run at a time, and ships its events to the writer."""
+"""A compute worker: performs one run at a time, and sends its events to the writer."""
 
 from __future__ import annotations
 
 import logging
 import os
-import select
 import sys
-from collections.abc import Sequence
 from types import TracebackType
 
 import msgspec
@@ -20,35 +18,29 @@ from nerve.ids import uuid7_hex
 from nerve.ipc.channel import Channel
 from nerve.processes import log_relay
 from nerve.processes.child import ChildContext
-from nerve.processes.messages import Finish, Ready, Run, RunResult, ToChild
-from nerve.processes.prefetch import take
+from nerve.processes.messages import Run, RunResult, ToChild
 from nerve.runtime.context import SenseContext
 from nerve.runtime.interruption import Interrupter
 from nerve.runtime.loader import SenseLoader
 from nerve.runtime.log_handlers import EventHandler, GuardedHandler
 from nerve.runtime.runner import run_sense
+from nerve.runtime.worker_link import WorkerLink
 from nerve.store import SenseDatabases
 from nerve.workers import bootstrap
 
 FINISH_SECONDS = 10.0
-"""How long a worker that has been told to finish waits for its last acknowledgements; the kernel may be stricter."""
+"""How long a worker that was told to finish waits for its last acknowledgements; the kernel may kill it earlier."""
 
 
 class ComputeWorker:
-    """Performs the runs that the kernel hands it, one at a time."""
+    """Performs the runs that the kernel sends it, one at a time."""
 
     def __init__(self, context: ChildContext, link: Channel[ToChild]) -> None:
-        self._link = link
-        self._prefetched = context.prefetched
-        self._linked = 0
         self._pid = os.getpid()
-        self._poller = select.poll()
-        for source in (link.fileno(), self._prefetched):
-            if source is not None:
-                self._poller.register(source, select.POLLIN)
         self._clock = SystemClock()
         self._process = psutil.Process()
         self._interrupter = Interrupter()
+        self._link = WorkerLink(link, context.prefetched, self._interrupter.rest)
         self._loader = SenseLoader(context.boot.workspace.senses_dir)
         self._databases = SenseDatabases(context.boot.workspace)
         self._events = EventSender(
@@ -61,7 +53,7 @@ class ComputeWorker:
         root = logging.getLogger()
         relay = context.boot.relay
         log_relay.install(GuardedHandler(relay, self._interrupter))
-        # Before the relay, which strips a record of its exception once it has written it out.
+        # Before the relay, which removes the exception from a record once it has formatted it.
         root.handlers.insert(0, GuardedHandler(self._records, self._interrupter))
 
     def __enter__(self) -> ComputeWorker:
@@ -77,56 +69,19 @@ class ComputeWorker:
 
     def serve(self) -> None:
         """Perform runs until told to finish, or until a run has left no memory for the next."""
-        self._link.send(Ready())
-        while self._serve_next():
-            pass
-
-    def _serve_next(self) -> bool:
-        """Perform what comes next, after waiting for it; False when that is nothing."""
-        run = None if self._prefetched is None else take(self._prefetched)
-        if run:
-            return self._catch_up(run.after) and self._serve(run)
-        self._interrupter.rest()
-        ready = {descriptor for descriptor, _event in self._poller.poll()}
-        return self._link.fileno() not in ready or self._obey(self._link.receive())
-
-    def _catch_up(self, linked: int) -> bool:
-        """Perform what is sent by the link before: it can be overtaken by what was put behind it."""
-        while self._linked < linked:
-            if not self._obey(self._link.wait(None)):
-                return False
-        return True
-
-    def _obey(self, messages: Sequence[ToChild]) -> bool:
-        """Do what has come by the link; False when the kernel is gone, or nothing more is to be done."""
-        for message in messages:
-            match message:
-                case Run():
-                    self._linked += 1
-                    if not self._serve(message):
-                        return False
-                case Finish():
-                    return False
-                case _:
-                    raise TypeError(f"the kernel sent a worker a {type(message).__name__}")
-        return not self._link.ended
-
-    def _serve(self, run: Run) -> bool:
-        """Perform a run, and tell its end before anything else begins; False when there can be no other run."""
-        outcome = self._perform(run)
-        self._link.send(outcome)
-        self._link.flush_all()
-        return not outcome.spent
+        self._link.ready()
+        while run := self._link.next_run():
+            self._link.report(self._perform(run))
 
     def _perform(self, run: Run) -> RunResult:
         self._records.run_id, self._records.max_payload = run.run_id, run.max_payload
         self._records.redactor = redactor_of(run.redact)
         self._loader.accept(run.sense, run.version)
         outcome = run_sense(
-            run, self._loader, lambda trigger: self._context(run, trigger), self._interrupter, self._clock
+            run, self._loader.load, lambda trigger: self._context(run, trigger), self._interrupter, self._clock
         )
         if os.getpid() != self._pid:
-            os._exit(0)  # the compute has forked, and its child has come back: that is no worker
+            os._exit(0)  # a child that the compute forked has returned here: it must not go on as a worker
         closing_ms = self._close_databases()
         self._records.run_id = None
         if closing_ms or run.weigh:
@@ -135,7 +90,7 @@ class ComputeWorker:
         return outcome
 
     def _close_databases(self) -> float:
-        """Close what the run has opened, and tell how many ms that took."""
+        """Close the databases that the run opened; return how many ms that took."""
         if not self._databases.in_use:
             return 0.0
         began = self._clock.now()
@@ -151,7 +106,7 @@ class ComputeWorker:
             run.run_id,
             trigger,
             events=self._events,
-            databases=self._databases,
+            storage=self._databases,
             clock=self._clock,
             max_payload=run.max_payload,
             redactor=redactor_of(run.redact),
@@ -159,14 +114,14 @@ class ComputeWorker:
 
 
 def _orphaned() -> None:
-    """End at once when the kernel is gone: whatever a compute has logged is already out of this process."""
+    """End at once, because the kernel is gone; everything that a compute has logged is out of this process already."""
     os._exit(1)
 
 
 def main(context: ChildContext) -> None:
     """Serve runs until told to finish, or until the kernel is gone (child)."""
     link = bootstrap.enter(context)
-    # Last, so that a sense called `random` or `email` is not what the standard library then imports.
+    # Last, so that a sense called `random` or `email` does not shadow the standard library's module.
     sys.path.append(str(context.boot.workspace.senses_dir))
     with ComputeWorker(context, link) as worker:
         worker.serve()

@@ -1,4 +1,4 @@
-"""The diagnostics process: prints every process's log records, so that a slow terminal blocks nobody else."""
+"""The diagnostics process: prints the log records of all processes, so that a slow terminal blocks none of them."""
 
 from __future__ import annotations
 

@@ -20,7 +20,10 @@ R = TypeVar("R", bound=Reply)
 
 
 class ControlClient:
-    """A command's end: connects, asks, and waits for answers, each with a timeout in seconds."""
+    """Connects to the engine of a workspace, sends requests and waits for their replies.
+
+    Raises NotRunningError if no engine listens at `path`, or if it ends before it has replied.
+    """
 
     def __init__(self, path: Path, home: Path) -> None:
         self._home = home
@@ -32,7 +35,7 @@ class ControlClient:
             sock.close()
             raise NotRunningError(f"no engine is running in {home}: start it with `nerve start`") from None
         self._channel: Channel[Reply] = Channel(sock, Reply)
-        self._waiting: list[Reply] = []
+        self._received: list[Reply] = []
 
     def __enter__(self) -> ControlClient:
         return self
@@ -41,15 +44,16 @@ class ControlClient:
         self._channel.close()
 
     def send(self, request: Request) -> None:
-        """Send a request; its answers are taken with `expect`."""
+        """Send a request; `expect` returns its reply."""
         self._channel.send(Envelope(PROTOCOL, request))
 
     def expect(
-        self, kind: type[R], timeout: float, progressed: Callable[[ArchiveProgress], None] = lambda _progress: None
+        self, kind: type[R], timeout: float, on_progress: Callable[[ArchiveProgress], None] = lambda _progress: None
     ) -> R:
-        """Wait for an answer of this kind; ControlError when it is refused, late, or the engine goes away.
+        """Wait up to `timeout` seconds for a reply of this kind, and return it.
 
-        What comes before it of an archiver's progress is passed on.
+        `on_progress` is called with each report of the archiver that comes before it. Raises ControlTimeoutError if the
+        reply is late, ControlError if the request is refused, and NotRunningError if the engine ends.
         """
         deadline = time.monotonic() + timeout
         while True:
@@ -60,22 +64,22 @@ class ControlClient:
                 return reply
             if not isinstance(reply, ArchiveProgress):
                 raise ControlError(f"the engine answered with an unexpected {type(reply).__name__}")
-            progressed(reply)
+            on_progress(reply)
 
     def wait_for_end(self, timeout: float) -> bool:
-        """Wait until the engine has hung up; tells whether it has."""
+        """Wait up to `timeout` seconds until the engine closes the connection; return True if it has."""
         deadline = time.monotonic() + timeout
         while not self._channel.ended and time.monotonic() < deadline:
-            self._waiting += self._channel.wait(deadline - time.monotonic())
+            self._received += self._channel.wait(deadline - time.monotonic())
         return self._channel.ended
 
     def _next(self, deadline: float, timeout: float) -> Reply:
-        while not self._waiting:
+        while not self._received:
             if self._channel.ended:
                 raise NotRunningError(f"the engine in {self._home} stopped before it answered")
             left = deadline - time.monotonic()
             if left <= 0:
                 step = "try again, or check the engine's output"
                 raise ControlTimeoutError(f"the engine did not answer within {timeout:g} s: {step}")
-            self._waiting += self._channel.wait(left)
-        return self._waiting.pop(0)
+            self._received += self._channel.wait(left)
+        return self._received.pop(0)

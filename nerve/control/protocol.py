@@ -14,11 +14,11 @@ PROTOCOL = 1
 
 
 class GetStatus(msgspec.Struct, frozen=True, tag=1):
-    """Ask how the engine is."""
+    """Ask for the state of the engine."""
 
 
 class TriggerSense(msgspec.Struct, frozen=True, tag=2):
-    """Ask for a run of a sense; `payload` is JSON text. With `wait` a Finished follows the Accepted."""
+    """Ask for a run of a sense; `payload` is JSON text. With `wait`, a Finished follows the Accepted."""
 
     sense: str
     payload: str | None
@@ -26,11 +26,11 @@ class TriggerSense(msgspec.Struct, frozen=True, tag=2):
 
 
 class StopEngine(msgspec.Struct, frozen=True, tag=3):
-    """Ask for a graceful stop; the connection ends when the kernel does."""
+    """Ask for a graceful stop; the connection is closed when the kernel ends."""
 
 
 class RunArchive(msgspec.Struct, frozen=True, tag=4):
-    """Ask for a run of the archiver at once; `retention` in seconds, None for the configured one."""
+    """Ask for a run of the archiver now; `retention` in seconds, None for the configured one."""
 
     retention: float | None
     vacuum: bool
@@ -43,34 +43,34 @@ class ScaleWorkers(msgspec.Struct, frozen=True, tag=5):
 
 
 class ReloadFiles(msgspec.Struct, frozen=True, tag=6):
-    """Ask to look at nerve.yaml and all senses now, and to load all that is good anew."""
+    """Ask to read nerve.yaml and all senses now, and to reload everything that is valid."""
 
 
 class Envelope(msgspec.Struct, frozen=True):
-    """What every request travels in: the version of this protocol that the client speaks."""
+    """A request, with the version of this protocol that the client speaks."""
 
     protocol: int
     request: GetStatus | TriggerSense | StopEngine | RunArchive | ScaleWorkers | ReloadFiles
 
 
 class Refused(msgspec.Struct, frozen=True, tag=1):
-    """The kernel won't, and says why in one line."""
+    """The request is refused; `message` says why, in one line."""
 
     message: str
 
 
 class Accepted(msgspec.Struct, frozen=True, tag=2):
-    """The kernel will."""
+    """The request will be carried out."""
 
 
 class StatusReply(msgspec.Struct, frozen=True, tag=3):
-    """How the engine is."""
+    """The state of the engine."""
 
     status: EngineStatus
 
 
 class Finished(msgspec.Struct, frozen=True, tag=4):
-    """A run that was waited for has ended, and all of it is committed."""
+    """The requested run has ended, and all its entries are committed."""
 
     run_id: str
     status: Status
@@ -85,13 +85,13 @@ class ArchiveDone(msgspec.Struct, frozen=True, tag=5):
 
 
 class Scaled(msgspec.Struct, frozen=True, tag=6):
-    """The number of workers was `before`, and is what was asked for from now on."""
+    """The number of workers is changed; `before` is what it was."""
 
     before: int
 
 
 class Reloaded(msgspec.Struct, frozen=True, tag=7):
-    """What is in force now: the changes of the configuration, the senses loaded anew, and what is wrong with files."""
+    """The files were read: changes of the configuration, senses that were reloaded, and problems found in files."""
 
     changes: tuple[str, ...]
     senses: tuple[str, ...]

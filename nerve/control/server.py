@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 from collections.abc import Callable
 from typing import Literal
@@ -12,18 +11,17 @@ from nerve.errors import WireError
 from nerve.ipc.channel import Channel
 from nerve.ipc.event_loop import Loop
 from nerve.ipc.progress import ArchiveProgress
-from nerve.ipc.sockets import same_user
+from nerve.ipc.sockets import accept_same_user
 
 MAX_CLIENTS = 256
 
-
-_Turn = Literal["silent", "asks", "answered"]
+_State = Literal["silent", "waiting", "answered"]
 
 
 class ControlServer:
-    """The kernel's end: reads requests, hands them to `handle` with a way to answer; no client can hold it up.
+    """Reads requests, and passes them to `handle` with a way to answer; no client can block it.
 
-    A client that breaks the rules is disconnected, and `offended` is told in one line.
+    A client that violates the protocol is disconnected, and `on_protocol_error` is called with one line about it.
     """
 
     def __init__(
@@ -31,23 +29,18 @@ class ControlServer:
         listener: socket.socket,
         loop: Loop,
         handle: Callable[[Request, Answer], None],
-        offended: Callable[[str], None],
+        on_protocol_error: Callable[[str], None],
     ) -> None:
         self._listener = listener
         self._loop = loop
         self._handle = handle
-        self._offended = offended
-        self._clients: dict[Channel[Envelope], _Turn] = {}
-        """Who is connected, in the order of their coming, and whose turn it is to speak."""
+        self._on_protocol_error = on_protocol_error
+        self._clients: dict[Channel[Envelope], _State] = {}
+        """In the order in which they connected; `waiting` ones have sent a request that is not answered yet."""
         loop.watch(listener, self._accept)
 
-    def flush(self) -> None:
-        """Send what is still on its way, as far as there is room."""
-        for client in list(self._clients):
-            client.flush()
-
     def close(self) -> None:
-        """Hang up on everybody."""
+        """Disconnect all clients and stop listening."""
         self._loop.forget(self._listener)
         self._listener.close()
         for client in list(self._clients):
@@ -55,24 +48,24 @@ class ControlServer:
 
     def _accept(self) -> None:
         try:
-            sock, _address = self._listener.accept()
-        except (BlockingIOError, ConnectionAbortedError):
+            sock = accept_same_user(self._listener)
+        except WireError as error:
+            self._on_protocol_error(f"the control socket refused a connection: {error}")
             return
-        if not same_user(sock, os.getuid()):
-            sock.close()
-            self._offended("a process of another user tried the control socket; it was refused")
+        if sock is None:
             return
         client: Channel[Envelope] = Channel(sock, Envelope)
         if len(self._clients) >= MAX_CLIENTS and not self._make_room():
-            client.send(Refused(f"{MAX_CLIENTS} commands wait for the engine already: try again when some are done"))
+            message = f"{MAX_CLIENTS} commands are waiting for the engine: try again when some have finished"
+            client.send(Refused(message))
             client.close()
             return
         self._clients[client] = "silent"
         self._loop.watch(client, lambda: self._read(client))
 
     def _make_room(self) -> bool:
-        """Hang up on the one that has been silent for longest; False if all have asked for something."""
-        silent = next((client for client, turn in self._clients.items() if turn == "silent"), None)
+        """Disconnect the client that has been silent longest; return False if all have sent a request."""
+        silent = next((client for client, state in self._clients.items() if state == "silent"), None)
         if silent:
             self._drop(silent)
         return silent is not None
@@ -83,27 +76,26 @@ class ControlServer:
             for envelope in client.receive():
                 self._dispatch(client, envelope)
         except WireError as error:
-            client.send(Refused(f"that was no request: {error}"))
+            client.send(Refused(f"the request is not valid: {error}"))
             self._drop(client)
-            self._offended(f"a client of the control socket was disconnected: {error}")
+            self._on_protocol_error(f"a client of the control socket was disconnected: {error}")
         if client.ended:
             self._drop(client)
 
     def _dispatch(self, client: Channel[Envelope], envelope: Envelope) -> None:
-        if client.unsent or self._clients[client] == "asks":
-            raise WireError("it asks for more before it has taken its answers")
-        self._clients[client] = "asks"
+        if client.unsent or self._clients[client] == "waiting":
+            raise WireError("it sent a request before reading the previous reply")
+        self._clients[client] = "waiting"
         if envelope.protocol != PROTOCOL:
-            self._answer(
-                client, Refused(f"the engine speaks protocol {PROTOCOL}, this command {envelope.protocol}: restart it")
-            )
+            versions = f"the engine speaks protocol {PROTOCOL}, this command {envelope.protocol}"
+            self._answer(client, Refused(f"{versions}: restart the engine with the installed version"))
         else:
             self._handle(envelope.request, lambda reply: self._answer(client, reply))
 
     def _answer(self, client: Channel[Envelope], reply: Reply) -> None:
         if client in self._clients:
             self._clients[client] = "answered"
-        if not (isinstance(reply, ArchiveProgress) and client.unsent):  # it is soon out of date: none piles up
+        if not (isinstance(reply, ArchiveProgress) and client.unsent):  # a newer one follows: none has to queue up
             client.send(reply)
 
     def _drop(self, client: Channel[Envelope]) -> None:

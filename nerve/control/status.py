@@ -1,4 +1,4 @@
-"""How the engine is: what `nerve status` shows, one typed object that is also its JSON."""
+"""The state of the engine: what `nerve status` shows, and with --json prints."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SenseState = Literal["idle", "running", "pending", "throttled", "backoff"]
 
 
 class KernelStatus(msgspec.Struct, frozen=True):
-    """The kernel; `uptime_ms` in ms."""
+    """The kernel process."""
 
     pid: int
     boot_id: str
@@ -21,7 +21,7 @@ class KernelStatus(msgspec.Struct, frozen=True):
 
 
 class WorkerStatus(msgspec.Struct, frozen=True):
-    """One worker of the pool; `rss_bytes` is filled in by whoever asks."""
+    """One worker of the pool; the command that asks fills in `rss_bytes`."""
 
     pid: int
     state: Literal["idle", "busy", "stopping"]
@@ -32,9 +32,9 @@ class WorkerStatus(msgspec.Struct, frozen=True):
 
 
 class WriterStatus(msgspec.Struct, frozen=True):
-    """The writer: entries committed since it started, and how far behind it is. None: it did not answer in time.
+    """The writer: entries committed since it started, and how far behind it is; None if it did not reply in time.
 
-    `unacknowledged` counts the kernel's own events that it has not confirmed yet.
+    `unacknowledged` is the number of batches of the kernel that it has not committed yet.
     """
 
     pid: int | None
@@ -47,7 +47,7 @@ class WriterStatus(msgspec.Struct, frozen=True):
 
 
 class ArchiverStatus(msgspec.Struct, frozen=True):
-    """The archiver: last and next run in unix ms, and the UTC day up to which everything is archived."""
+    """The archiver: its last and next run in unix ms, and the UTC day up to which everything is archived."""
 
     pid: int | None
     last_ts: int | None
@@ -56,16 +56,16 @@ class ArchiverStatus(msgspec.Struct, frozen=True):
 
 
 class WatcherStatus(msgspec.Struct, frozen=True):
-    """The watcher; `pid` is None where none runs."""
+    """The watcher; `pid` is None if none is running."""
 
     pid: int | None
 
 
 class SenseStatus(msgspec.Struct, frozen=True):
-    """One sense; moments in unix ms."""
+    """One sense; times in unix ms."""
 
     name: str
-    state: str
+    state: SenseState
     last_run: str | None
     last_status: Status | None
     last_ts: int | None
@@ -74,7 +74,7 @@ class SenseStatus(msgspec.Struct, frozen=True):
 
 
 class EngineStatus(msgspec.Struct, frozen=True):
-    """All of it. `problems` are sentences that a person should read."""
+    """Everything that `nerve status` shows; `problems` are sentences for a person."""
 
     kernel: KernelStatus
     workers: list[WorkerStatus]

@@ -1,4 +1,4 @@
-"""What is recorded: LogEvent on its way in, Log on its way out, and the words they use."""
+"""What the log holds: LogEvent on its way in, Log on its way out, and the values that their fields may have."""
 
 from __future__ import annotations
 
@@ -9,13 +9,12 @@ import msgspec
 Status = Literal["ok", "error", "timeout", "died", "lost", "cancelled"]
 ErrorKind = Literal[
     "compute", "timeout", "worker_died", "lost", "payload", "sense_load",
-    "config", "process_died", "archive", "disk", "wire", "wal",
+    "process_died", "archive", "disk", "wire", "wal",
 ]  # fmt: skip
 ArchiveReason = Literal["retention", "max_size", "interrupted"]
 STATUSES: tuple[Status, ...] = get_args(Status)
 
-
-# What a 64-bit column holds for sure, whoever sent it: one event out of range must never fail a whole commit.
+# A 64-bit column must hold it, whoever sent it: one event out of range must not fail a whole commit.
 Milliseconds = Annotated[int, msgspec.Meta(ge=-(2**53), le=2**53)]
 
 
@@ -31,7 +30,21 @@ class LogEvent(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class Log(msgspec.Struct, frozen=True):
-    """One entry of the log, as a query gives it; `payload` is decoded, `ts` is unix ms."""
+    """One entry of the log, as a query returns it.
+
+    Attributes:
+        id: Its number in the log; later entries have higher ones, and none is used twice.
+        source: `system`, `reflex`, `sense` or `logging`.
+        type: What happened, such as `run_start`, or the name that a sense gave it.
+        ref_id: What it is about: a run id, a sense's name, ... (see `docs/events.md`); None if nothing.
+        payload: The decoded JSON value.
+        ts: When it happened, in unix ms.
+
+    Example:
+        >>> entry = Log(7, "sense", "reading", "disk/0199", {"used": 0.93}, 1_700_000_000_000)
+        >>> entry.payload["used"]
+        0.93
+    """
 
     id: int
     source: str
@@ -42,13 +55,16 @@ class Log(msgspec.Struct, frozen=True):
 
 
 class DamagedLog(Log, frozen=True):
-    """An entry whose payload is no JSON, which nothing of ours writes; `payload` is its text as it stands there."""
+    """An entry whose payload is not valid JSON, which nerve never writes; `payload` is its text as stored."""
 
     damaged: bool = True
 
 
 class ErrorDetail(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What went wrong: the payload of a `system/error`; the optional fields are there where they are known."""
+    """The payload of a `system/error`: what failed, and as much as is known about it.
+
+    `event` and `preview` describe a value that could not be stored. `backoff_ms` is how long the sense is not run.
+    """
 
     kind: ErrorKind
     message: str

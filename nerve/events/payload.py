@@ -1,4 +1,4 @@
-"""Payloads: any Python value to JSON text, or a typed refusal that says why; runs in the caller's process."""
+"""Encoding payloads: any Python value to JSON text, or a PayloadError that says why not; in the caller's process."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ DEFAULT_MAX_BYTES = 64 * 1024
 PREVIEW_CHARS = 200
 
 MAX_DEPTH = 100
-"""How deep lists and objects may be nested: the reader may have less stack left than the writer had."""
+"""Limit on nested lists and objects: a reader may have less stack left than the writer had."""
 
 _encode = msgspec.json.Encoder().encode
 _DIGITS_AS_ZERO = bytes.maketrans(b"123456789", b"000000000")
-_LONG_NUMBER = b"0" * 19  # the shortest that may be beyond 64 bits
+_LONG_NUMBER = b"0" * 19  # the shortest that can exceed 64 bits
 _INT_MIN, _INT_MAX = -(2**63), 2**63 - 1
 
 
 def encode_payload(value: object, max_bytes: int = DEFAULT_MAX_BYTES, redactor: Redactor | None = None) -> str:
-    """Encode `value` as JSON text of at most `max_bytes` bytes, with what `redactor` names masked.
+    """Return `value` as JSON text of at most `max_bytes` bytes, with the secrets masked that `redactor` finds.
 
-    Takes what JSON has, and what msgspec writes as JSON (dataclasses, datetimes as ISO 8601, UUIDs, sets).
-    Raises PayloadError for what JSON has no place for: NaN and infinities, integers beyond 64 bits, lone
-    surrogates, cycles, more than MAX_DEPTH levels, objects of other types, and anything larger than `max_bytes`.
+    Accepts JSON values, and what msgspec converts to them: dataclasses, datetimes (to ISO 8601), UUIDs, sets. Raises
+    PayloadError for anything else: NaN and infinities, integers beyond 64 bits, lone surrogates, cycles, more than
+    MAX_DEPTH levels, objects of other types, and texts of more than `max_bytes`.
     """
     if value is None:
         return "null"
     try:
         encoded = _encode(value)
         text = encoded.decode()
-        if _needs_a_closer_look(text, encoded):
+        if _may_be_lossy_or_deep(text, encoded):
             _refuse_lossy_or_deep(msgspec.to_builtins(value))
         if redactor and redactor.suspects(text):
             text = _encode(redactor.masked(msgspec.json.decode(text))).decode()
@@ -51,7 +51,7 @@ def _without_secrets(description: str, redactor: Redactor | None) -> str:
 
 
 def preview(value: object) -> str:
-    """Describe `value` in at most PREVIEW_CHARS printable characters, whatever its repr does."""
+    """Return at most PREVIEW_CHARS printable characters that describe `value`, even if its repr fails."""
     try:
         text = repr(value)
     except (Exception, SystemExit) as error:  # noqa: BLE001 - a user's __repr__ may raise anything
@@ -60,14 +60,14 @@ def preview(value: object) -> str:
 
 
 def printable(text: str) -> str:
-    """Give `text` as one line: control characters, line ends and lone surrogates are written as escapes."""
+    """Return `text` as one line, with control characters, line ends and lone surrogates escaped."""
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
 def valid_text(text: str) -> str:
-    """Give `text` with what Unicode can't encode (lone surrogates) written as escapes."""
+    """Return `text` with lone surrogates, which UTF-8 can't encode, escaped."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 
@@ -81,12 +81,12 @@ def _reason(error: Exception) -> str:
             return printable(str(error))
 
 
-def _needs_a_closer_look(text: str, encoded: bytes) -> bool:
-    """Tell whether there can be anything wrong with JSON that the encoder has made.
+def _may_be_lossy_or_deep(text: str, encoded: bytes) -> bool:
+    """Return False if the encoder's JSON is certainly fine, as it nearly always is.
 
-    It writes NaN as null, integers in full, and nests as deep as the stack allows: most output can have none of these.
+    The encoder writes NaN as null, integers of any length, and nests as deep as the stack allows.
     """
-    # A text is searched much faster than bytes are; but only bytes are translated fast, and no expression is as fast.
+    # Searching is much faster in text, and translating in bytes; a regular expression is slower than both.
     if "null" in text or encoded.translate(_DIGITS_AS_ZERO).find(_LONG_NUMBER) >= 0:
         return True
     return len(text) > 2 * MAX_DEPTH and text.count("[") + text.count("{") > MAX_DEPTH

@@ -1,4 +1,4 @@
-"""Redaction: what stands under the name of a secret is masked before it leaves the process; pure."""
+"""Redaction: values under keys that name a secret are masked before they leave the process; pure."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ _SEPARATORS = re.compile(r"[\W_]+")
 
 
 def words_of(name: str) -> tuple[str, ...]:
-    """Divide a key's name into its words, in lower case: `X-Api-Key`, `apiKey` and `api_key` all hold api, key."""
+    """Split a key into its words, in lower case: `X-Api-Key`, `apiKey` and `api_key` all contain `api`, `key`."""
     return tuple(filter(None, _SEPARATORS.split(_WORD_STARTS.sub("_", name).casefold())))
 
 
 class Redactor:
-    """Masks the values of certain keys at any depth, matched on whole words, so that `tokenizer` is left alone."""
+    """Masks the values of certain keys at any depth; it matches whole words, so `tokenizer` is not masked."""
 
     def __init__(self, names: Iterable[str]) -> None:
-        """Mask keys whose name holds one of `names`, and those that are ALWAYS_REDACTED."""
+        """Mask keys that contain one of `names` or of ALWAYS_REDACTED."""
         self._names = {words_of(name) for name in (*ALWAYS_REDACTED, *names)} - {()}
         self._joined = {"".join(words) for words in self._names}
         alternatives = (r"[\W_]*".join(map(re.escape, words)) for words in sorted(self._names))
@@ -32,15 +32,15 @@ class Redactor:
         self._hints = sorted({max(words, key=len) for words in self._names})
 
     def suspects(self, text: str) -> bool:
-        """Tell whether there may be anything to mask in a payload with this JSON text; quick, and mostly False."""
+        """Return False if a payload with this JSON text certainly has nothing to mask; fast, and usually False."""
         folded = text.casefold()
-        for hint in self._hints:  # an expression with alternatives is tried at every character: ten times slower
+        for hint in self._hints:  # a regular expression with alternatives is tried at every character: ten times slower
             if hint in folded:
                 return self._suspicious.search(text) is not None
         return False
 
     def names(self, key: str) -> bool:
-        """Tell whether what stands under `key` is masked."""
+        """Return True if the value under `key` is masked."""
         words = words_of(key)
         return any(
             word in self._joined or any(words[at : at + len(name)] == name for name in self._names)
@@ -48,7 +48,7 @@ class Redactor:
         )
 
     def masked(self, value: Any) -> Any:
-        """Give a copy of a JSON value (lists, objects with text keys, scalars) with every secret masked."""
+        """Return a copy of a JSON value (lists, objects with text keys, scalars) with every secret masked."""
         match value:
             case dict():
                 return {key: self._under(key, inner) for key, inner in value.items()}
@@ -63,5 +63,5 @@ class Redactor:
 
 @lru_cache(maxsize=8)
 def redactor_of(names: tuple[str, ...]) -> Redactor:
-    """Give the redactor for the names of a configuration."""
+    """Return the redactor for the names of a configuration."""
     return Redactor(names)

@@ -1,4 +1,4 @@
-"""Why a run happens: the Signal that a sense emitted, and the Trigger that a run carries."""
+"""Why a run happens: the Signal that a sense emitted, and the Trigger that a run has."""
 
 from __future__ import annotations
 
@@ -15,8 +15,17 @@ MANUAL = "(manual)"
 class Signal(msgspec.Struct, frozen=True):
     """What a sense emitted by returning something other than None.
 
-    `payload` is the value itself inside a sense. In the kernel, which never looks inside, it is JSON text.
-    `ts` is unix ms. `run_id` is the run that emitted it, or None for a signal sent by hand.
+    Attributes:
+        sense: The sense that emitted it; `(manual)` for a signal that a person sent.
+        payload: What the sense returned. (Between the processes of an engine it is JSON text.)
+        run_id: The run that emitted it; None for a signal that a person sent.
+        ts: When it was emitted, in unix ms.
+
+    Example:
+        >>> from nerve.testing import run
+        >>> signal = Signal("disk", {"used": 0.93}, "disk/0199", 1_700_000_000_000)
+        >>> run(lambda ctx: f"{ctx.signal.sense} is full", signal=signal).signal
+        'disk is full'
     """
 
     sense: str
@@ -26,10 +35,20 @@ class Signal(msgspec.Struct, frozen=True):
 
 
 class Trigger(msgspec.Struct, frozen=True):
-    """What made a run start.
+    """Why a run was started.
 
-    `reflex` is None for a run started by hand. `coalesced` counts the further triggers that this run
-    answers too. `scheduled_ts` is the moment it was due, in unix ms.
+    Attributes:
+        kind: `interval`, `signal` or `manual`.
+        reflex: The name of the reflex that started the run; None for a manual run.
+        signal: The signal that started it; None for an interval, and for a manual run without a payload.
+        coalesced: How many more triggers this run answers, which came while the sense was busy or throttled.
+        scheduled_ts: When the run was due, in unix ms.
+
+    Example:
+        >>> from nerve.testing import run
+        >>> trigger = Trigger("interval", "disk-every-10s", None, 2, 1_700_000_000_000)
+        >>> run(lambda ctx: 1 + ctx.trigger.coalesced, trigger=trigger).signal
+        3
     """
 
     kind: TriggerKind

@@ -1,1 +1,1 @@
-"""Framed messages over sockets and pipes, and the loop that waits for them."""
+"""Framed messages over sockets and pipes, and the event loop that waits for them."""

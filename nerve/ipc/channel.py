@@ -1,4 +1,4 @@
-"""The wire: typed messages in frames over Unix sockets; the one codec of every socket and pipe that nerve has."""
+"""Typed messages in frames over Unix sockets; the one codec of all sockets and pipes between processes."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ import msgspec
 from nerve.errors import WireError
 
 MAX_FRAME = 64 * 1024 * 1024
-"""The largest body of a frame, in bytes: what announces more is no frame of ours."""
+"""Limit on the body of a frame, in bytes: a header that announces more is not valid."""
 
 READ_BYTES = 256 * 1024
 MAX_READS = 64
-"""Reads of one `receive`: together more than a socket holds, so they take all that has arrived, and a flood ends."""
+"""Limit on the reads of one `receive`. A socket holds less, so all that has arrived is read, and a flood ends."""
 
 SEND_BUFFER_BYTES = 1024 * 1024
 
-# The frame format of multiprocessing.connection: any process can join with the stdlib's Client and send_bytes.
+# The frame format of multiprocessing.connection: any Python process can join with its Client and send_bytes.
 _HEADER = struct.Struct("!i")
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -35,7 +35,7 @@ In = TypeVar("In")
 
 
 def pack(message: msgspec.Struct) -> bytearray:
-    """Encode one message as a frame: 4 bytes of length, then MessagePack; WireError for more than MAX_FRAME bytes."""
+    """Return a message as a frame: 4 bytes of length, then MessagePack. Raises WireError above MAX_FRAME bytes."""
     body = _encode(message)
     length = len(body)
     if length > MAX_FRAME:
@@ -44,14 +44,14 @@ def pack(message: msgspec.Struct) -> bytearray:
 
 
 class FrameReader(Generic[In]):
-    """Turns a stream of bytes into messages; keeps what is not complete yet."""
+    """Turns a stream of bytes into messages; keeps an incomplete frame until the rest of it has come."""
 
     def __init__(self, incoming: Any) -> None:
         self._decode = msgspec.msgpack.Decoder(incoming).decode
         self._partial = bytearray()
 
     def feed(self, data: bytes) -> list[In]:
-        """Take bytes, give the messages that they complete; WireError for bytes that are no frame of ours."""
+        """Add bytes and return the messages that they complete. Raises WireError for an invalid frame."""
         if self._partial:
             self._partial += data
             messages, used = self._parse(memoryview(self._partial))
@@ -76,20 +76,20 @@ class FrameReader(Generic[In]):
                     at = body + length
                     messages.append(self._decode(buffer[body:at]))
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-                raise WireError(f"a frame of {length} bytes is no message: {error}") from None
+                raise WireError(f"a frame of {length} bytes is not a valid message: {error}") from None
         return messages, at
 
 
 class Channel(Generic[In]):
-    """Typed messages both ways over a connected socket; it never blocks, unless asked to wait.
+    """Typed messages in both directions over a connected socket; only `wait` and `flush_all` block.
 
-    A pipe may take the place of the socket in either direction, from any moment between two frames on.
-    `incoming` is the type (a union of tagged structs) that the other end may send.
+    `incoming` is the type that the peer may send: a union of tagged structs. In either direction a pipe can replace
+    the socket, between two frames.
     """
 
     def __init__(self, sock: socket.socket, incoming: Any) -> None:
         sock.settimeout(0)
-        with suppress(OSError):  # macOS refuses when the other end has gone: then there will be nothing to send
+        with suppress(OSError):  # macOS refuses if the peer has gone; then there is nothing to send anyway
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
         self._sock = sock
         self._send: Callable[[bytes | bytearray | memoryview], int] = sock.send
@@ -99,44 +99,44 @@ class Channel(Generic[In]):
         self._reader: FrameReader[In] = FrameReader(incoming)
         self._outbox: deque[memoryview] = deque()
         self.ended = False
-        """Everything that the other end has sent was received, and nothing more will come."""
+        """True once everything that the peer sent was received, and nothing more can come."""
         self.broken = False
-        """The other end takes nothing any more; what it sent before can still be received."""
+        """True once nothing can be sent to the peer any more; what it sent before can still be received."""
 
     def fileno(self) -> int:
-        """The descriptor of what it receives from, for a selector; -1 once it is closed."""
+        """Return the descriptor to select for reading; -1 once the channel is closed."""
         return self._inlet
 
     def interests(self) -> dict[int, int]:
-        """What a selector should wait for, by descriptor: for room as well, while something is unsent."""
+        """Return the events to select for, by descriptor; for writing only while something is unsent."""
         found = {self._inlet: selectors.EVENT_READ}
         if self._outbox:
             found[self._outlet] = found.get(self._outlet, 0) | selectors.EVENT_WRITE
         return found
 
     def send_through(self, pipe: int) -> None:
-        """Send through this end of a pipe from now on, in place of the socket; it is closed with the channel."""
+        """Send through this end of a pipe from now on, instead of the socket; it is closed with the channel."""
         os.set_blocking(pipe, False)
         self._send, self._outlet = partial(os.write, pipe), pipe
         self._pipes.append(pipe)
 
     def receive_from(self, pipe: int) -> None:
-        """Receive from this end of a pipe from now on, in place of the socket; it is closed with the channel."""
+        """Receive from this end of a pipe from now on, instead of the socket; it is closed with the channel."""
         pipe = _own_description(pipe)
         self._recv, self._inlet = partial(os.read, pipe), pipe
         self._pipes.append(pipe)
 
     @property
     def unsent(self) -> bool:
-        """Something still waits for room: select for writing and `flush`."""
+        """True while something waits for room in the socket: select for writing, and call `flush`."""
         return bool(self._outbox)
 
     def send(self, message: msgspec.Struct) -> None:
-        """Send a message as far as there is room; the rest waits for `flush`."""
+        """Send as much of a message as there is room for; the rest waits for `flush`."""
         self.send_frame(pack(message))
 
     def send_frame(self, frame: bytes | bytearray) -> None:
-        """Send a frame made by `pack`, as `send` does."""
+        """Send a frame, which `pack` made, as `send` does."""
         if self.ended or self.broken:
             return
         if self._outbox:
@@ -153,7 +153,7 @@ class Channel(Generic[In]):
             self._outbox.append(memoryview(frame)[sent:])
 
     def flush(self) -> bool:
-        """Send what waits; True when nothing waits any more."""
+        """Send as much of the unsent data as there is room for; return True if none is left."""
         while self._outbox:
             head = self._outbox[0]
             try:
@@ -171,14 +171,14 @@ class Channel(Generic[In]):
         return True
 
     def flush_all(self) -> None:
-        """Block until nothing waits any more."""
+        """Block until everything is sent, or the peer has gone."""
         while not self.flush():
             poller = select.poll()
             poller.register(self._outlet, select.POLLOUT)
             poller.poll()
 
     def receive(self) -> list[In]:
-        """Give every message that has arrived; sets `ended` at the end of the stream. Raises WireError."""
+        """Return the messages that have arrived; sets `ended` at the end of the stream. Raises WireError."""
         messages: list[In] = []
         for _ in range(MAX_READS):
             data = self._read()
@@ -188,7 +188,10 @@ class Channel(Generic[In]):
         return messages
 
     def wait(self, timeout: float | None) -> list[In]:
-        """Block until messages have arrived, the stream has ended, or `timeout` seconds have passed."""
+        """Block until something has arrived, the stream has ended, or `timeout` seconds have passed (None: no limit).
+
+        Sends unsent data meanwhile, and returns the messages that have arrived. Raises WireError.
+        """
         poller = select.poll()
         for descriptor, events in self.interests().items():
             poller.register(descriptor, poll_events(events))
@@ -197,7 +200,7 @@ class Channel(Generic[In]):
         return self.receive()
 
     def close(self) -> None:
-        """Close the socket; may be called twice."""
+        """Close the socket and the pipes; may be called twice."""
         self.ended = self.broken = True
         self._outbox.clear()
         self._sock.close()
@@ -211,7 +214,7 @@ class Channel(Generic[In]):
         try:
             data = self._recv(READ_BYTES)
         except BlockingIOError:
-            self.ended = self.broken  # who takes nothing any more has sent all there is
+            self.ended = self.broken  # a peer that stopped reading has nothing left to send
             return b""
         except OSError:
             data = b""
@@ -220,7 +223,7 @@ class Channel(Generic[In]):
 
 
 def _own_description(pipe: int) -> int:
-    """Give a non-blocking end of the same pipe that whoever made it can't make blocking again, and close this one."""
+    """Reopen a pipe's end as non-blocking, so that the process that made it can't make it blocking again."""
     if sys.platform != "linux":
         os.set_blocking(pipe, False)
         return pipe
@@ -233,7 +236,7 @@ def _own_description(pipe: int) -> int:
 
 
 def poll_events(events: int) -> int:
-    """Give the events of a selector as those of `select.poll`."""
+    """Convert the events of a selector to those of `select.poll`."""
     return (select.POLLIN if events & selectors.EVENT_READ else 0) | (
         select.POLLOUT if events & selectors.EVENT_WRITE else 0
     )

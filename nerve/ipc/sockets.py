@@ -1,21 +1,22 @@
-"""Unix sockets: listening at one, and who is at the other end."""
+"""Unix sockets: listening, and accepting connections of the same user only."""
 
 from __future__ import annotations
 
+import os
 import socket
 import struct
 import sys
 from pathlib import Path
 
-from nerve.errors import WorkspaceError
+from nerve.errors import WireError, WorkspaceError
 
 LISTEN_BACKLOG = 128
 
 
 def socket_listening_at(path: Path) -> socket.socket:
-    """Listen at a Unix socket for this user only; replaces what a crash has left there.
+    """Return a non-blocking Unix socket that listens at `path` for this user only; a stale file there is replaced.
 
-    Raises WorkspaceError where there can't be one, as on a full disk.
+    Raises WorkspaceError if that fails, for instance on a full disk.
     """
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
@@ -26,13 +27,28 @@ def socket_listening_at(path: Path) -> socket.socket:
         listener.listen(LISTEN_BACKLOG)
     except OSError as error:
         listener.close()
-        reason = error.strerror or error
-        raise WorkspaceError(f"can't make the socket {path}: {reason}; free some space, or check its folder") from None
+        step = "free some space, or check that its folder is writable"
+        raise WorkspaceError(f"can't create the socket {path}: {error.strerror or error}; {step}") from None
     return listener
 
 
+def accept_same_user(listener: socket.socket) -> socket.socket | None:
+    """Accept a connection; return None if none is waiting any more.
+
+    Raises WireError for one of another user, which is closed.
+    """
+    try:
+        sock, _address = listener.accept()
+    except (BlockingIOError, ConnectionAbortedError):
+        return None
+    if not same_user(sock, os.getuid()):
+        sock.close()
+        raise WireError("it came from a process of another user")
+    return sock
+
+
 def same_user(sock: socket.socket, uid: int) -> bool:
-    """Tell whether the other end runs as `uid`; only Linux can say, elsewhere the mode of the folder must do."""
+    """Return True if the peer runs as `uid`; always True except on Linux, where the folder's mode has to protect it."""
     if sys.platform != "linux":
         return True
     credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))

@@ -1,1 +1,1 @@
-"""What runs a sense inside a worker."""
+"""The code that runs a sense inside a worker."""

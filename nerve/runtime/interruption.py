@@ -1,4 +1,4 @@
-"""Interrupting a compute: an exception raised in user code, never in the machinery around it; inside a worker."""
+"""Interrupting a compute by an exception, which is never raised in nerve's own code around it; inside a worker."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ Reason = Literal["timeout", "stopped"]
 T = TypeVar("T")
 
 DELIVERY_SECONDS = 0.05
-"""How long an interruption that was handed to `deliver` may take before `deliver` is asked again."""
-
+"""Time after which `deliver` is called again, if the interruption that it took on has not ended the run."""
 
 RETRY_SECONDS = 0.001
+"""Time after which an interruption that Python swallowed is raised again."""
 
 _print_unraisable = sys.unraisablehook
 
 
 class Interruption(BaseException):
-    """Raised in a compute by its timeout or by the engine's stop; a BaseException, so `except Exception` lets it by."""
+    """Raised in a compute by its timeout or the engine's stop; `except Exception` does not catch it."""
 
     def __init__(self, reason: Reason) -> None:
         self.reason = reason
@@ -33,10 +33,10 @@ class Interruption(BaseException):
 
 
 class Interrupter:
-    """Raises Interruption in the compute that runs in the main thread, at most once a run.
+    """Raises Interruption in the compute that runs in the main thread, at most once per run.
 
-    Code that must not be cut in half (sending an event, a log handler) runs inside `with interrupter:`; an
-    interruption that arrives there is raised when the block ends, or by `check` in a loop that waits.
+    Code that must not be cut short (sending an event, a log handler) runs inside `with interrupter:`. An interruption
+    that arrives there is raised at the end of the block, or by `check` in a loop that waits.
     """
 
     def __init__(self) -> None:
@@ -47,20 +47,20 @@ class Interrupter:
         self._pending: Reason | None = None
         self._raised = False
         self.reason: Reason | None = None
-        """Why the current (or last) run was interrupted; None if it was not."""
+        """Why the current or the last run was interrupted; None if it was not."""
         self.deliver: Callable[[FrameType | None], bool] | None = None
-        """Set by an asynchronous run: takes an interruption of this frame to what waits; False to have it raised."""
+        """Set by an asynchronous run: passes an interruption to its event loop, or returns False to have it raised."""
 
     def install(self) -> None:
-        """Take over SIGALRM (the timeout) and SIGUSR1 (the kernel's stop) of this process."""
+        """Handle SIGALRM (the timeout) and SIGUSR1 (the kernel's stop) in this process."""
         signal.signal(signal.SIGALRM, self._alarmed)
         signal.signal(signal.SIGUSR1, lambda _signum, frame: self._interrupt("stopped", frame))
         sys.unraisablehook = self._retry
 
     def run(self, function: Callable[[], T], timeout: float) -> T:
-        """Call `function`, interrupting it after `timeout` seconds or when the kernel says so.
+        """Call `function` and return its result; interrupt it after `timeout` seconds, or if the kernel stops the run.
 
-        The alarm is left set: the next run sets it anew, and `rest` stops it where none follows at once.
+        The alarm stays set, to save a system call: the next run replaces it, and `rest` cancels it if none follows.
         """
         self._pending = self.reason = None
         self._raised = False
@@ -72,16 +72,16 @@ class Interrupter:
             self._armed = False
             self._due = math.inf
             self.deliver = None
-            if signal.getsignal(signal.SIGALRM) != self._alarmed:  # what a compute has set there is over with it
+            if signal.getsignal(signal.SIGALRM) != self._alarmed:  # the compute has replaced the handler
                 self.rest()
                 signal.signal(signal.SIGALRM, self._alarmed)
 
     def rest(self) -> None:
-        """Stop the alarm of the last run: this process is about to sleep, and must not be woken up for nothing."""
+        """Cancel the alarm of the last run: it would wake this process, which is about to sleep."""
         signal.setitimer(signal.ITIMER_REAL, 0)
 
     def check(self) -> None:
-        """Raise the interruption that has arrived inside a protected block, if one has."""
+        """Raise the interruption that arrived inside a protected block, if there is one."""
         if self._pending and self._armed and get_ident() == self._main:
             self._raise(self._pending)
 
@@ -102,7 +102,7 @@ class Interrupter:
         signal.setitimer(signal.ITIMER_REAL, seconds)
 
     def _alarmed(self, _signum: int, frame: FrameType | None) -> None:
-        if time.monotonic() >= self._due:  # or else it is the alarm of the run before, which came at the last moment
+        if time.monotonic() >= self._due:  # otherwise it is a late alarm of the previous run
             self._interrupt("timeout", frame)
 
     def _interrupt(self, reason: Reason, frame: FrameType | None) -> None:
@@ -117,7 +117,7 @@ class Interrupter:
             self._raise(reason)
 
     def _retry(self, swallowed: sys.UnraisableHookArgs) -> None:
-        """Interrupt again what has swallowed it: Python ignores what is raised in a `__del__`, or by a collection."""
+        """Interrupt the run again: Python ignores exceptions raised in a `__del__` or during garbage collection."""
         if not isinstance(swallowed.exc_value, Interruption):
             _print_unraisable(swallowed)
         elif self._armed:

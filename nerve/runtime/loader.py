@@ -1,4 +1,4 @@
-"""Loading senses in the versions that the kernel hands out, with no module of another version; inside a worker."""
+"""Loads senses in the versions that the kernel sends, never with a module of another version; inside a worker."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Compute = Callable[[SenseContext], Any]
 
 
 class SenseLoader:
-    """Keeps each sense's version and its loaded `compute`; what fails to load is tried again at the next run."""
+    """Keeps each sense's version and its loaded `compute`; a load that failed is repeated at the next run."""
 
     def __init__(self, folder: Path) -> None:
         self._helpers = HelperFinder(folder)
@@ -30,21 +30,21 @@ class SenseLoader:
         self._computes: dict[str, Compute] = {}
 
     def install(self) -> None:
-        """Have imports of helper modules answered from the versions in force."""
+        """Make imports of helper modules use the active versions, in this process."""
         sys.meta_path.insert(0, self._helpers)
 
     def accept(self, sense: str, version: Version | None) -> None:
-        """Let a sense run this version from now on; None: the one that it has."""
+        """Use this version of a sense from now on; None keeps the current one."""
         if version is not None:
             previous = self._versions.get(sense)
             if previous is not None:
                 self._helpers.forget_all_but(previous, version)
-                self._helpers.forget_strangers()
+                self._helpers.forget_foreign_modules()
             self._versions[sense] = version
             self._computes.pop(sense, None)
 
     def load(self, sense: str) -> Compute:
-        """Give the `compute` of a sense; SenseLoadError says what is wrong with its file, and where."""
+        """Return the `compute` of a sense. Raises SenseLoadError, which says what is wrong with its file and where."""
         version = self._versions[sense]
         self._helpers.follow(version)
         compute = self._computes.get(sense)
@@ -54,7 +54,7 @@ class SenseLoader:
 
 
 class HelperFinder(MetaPathFinder):
-    """Finds the modules of the senses' folder in the version that runs, as long as nothing else has their name."""
+    """Finds the modules of the senses' folder, in the version that runs; the standard library and packages win."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -66,31 +66,31 @@ class HelperFinder(MetaPathFinder):
         self._hidden: dict[str, bool] = {}
 
     def follow(self, version: Version) -> None:
-        """Answer from this version, and forget what has been loaded of the modules that differ in it."""
+        """Use this version from now on, and forget the loaded modules that differ in it."""
         previous, self._version = self._version, version
         if previous is version:
             return
         if not (version.helpers or self._modules or self._loaded):
             self._generation = max(self._generation, version.generation)
-            return  # so it is for most senses, and they take turns
+            return  # most senses have no helpers, and take turns
         self._modules = {module.name: module for module in version.helpers}
         self._packages = frozenset(parent for name in self._modules for parent in _parents(name))
-        anew = version.generation > self._generation
+        reload_all = version.generation > self._generation
         self._generation = max(self._generation, version.generation)
         for name, loaded in list(self._loaded.items()):
             provided = name in self._modules or name in self._packages
-            if anew or (provided and loaded != _identity(self._modules.get(name))):
+            if reload_all or (provided and loaded != _identity(self._modules.get(name))):
                 self._forget(name)
 
     def forget_all_but(self, previous: Version, version: Version) -> None:
-        """Forget what a sense's version before has imported and this one can't: it may be gone from the folder."""
+        """Forget the modules that only the previous version of a sense could import: their files may be gone."""
         kept = {module.name for module in version.helpers}
         for module in previous.helpers:
             if module.name not in kept:
                 self._forget(module.name)
 
-    def forget_strangers(self) -> None:
-        """Forget what another finder has loaded from the senses' folder: nobody knows which version it is of."""
+    def forget_foreign_modules(self) -> None:
+        """Unload modules that another finder imported from the senses' folder: their version is unknown."""
         inside = f"{self._folder}{os.sep}"
         for name, module in list(sys.modules.items()):
             path = getattr(module, "__file__", None)
@@ -103,12 +103,12 @@ class HelperFinder(MetaPathFinder):
     def find_spec(
         self, fullname: str, _path: Sequence[str] | None = None, _target: ModuleType | None = None, /
     ) -> ModuleSpec | None:
-        """Find a helper module; None leaves the search to the other finders."""
+        """Return the spec of a helper module; None leaves the search to the other finders."""
         module = self._modules.get(fullname)
         if (module is None and fullname not in self._packages) or self._is_hidden(fullname.partition(".")[0]):
             return None
         folder = str(self._folder.joinpath(*fullname.split(".")))
-        if module is None:  # a folder without an `__init__.py`
+        if module is None:  # a folder without `__init__.py`
             spec = ModuleSpec(fullname, None, is_package=True)
             spec.submodule_search_locations = [folder]
             self._loaded[fullname] = None
@@ -122,16 +122,16 @@ class HelperFinder(MetaPathFinder):
         )
 
     def _is_hidden(self, top: str) -> bool:
-        """Tell whether the standard library, or what is installed, has a module of this name, which then wins."""
+        """Return True if the standard library or an installed package has a module with this name, which then wins."""
         if top not in self._hidden:
             elsewhere = [place for place in sys.path if place != str(self._folder)]
             spec = PathFinder.find_spec(top, elsewhere)
-            is_installed = spec is not None and spec.loader is not None  # a mere folder has none
+            is_installed = spec is not None and spec.loader is not None  # a folder without code has none
             self._hidden[top] = is_installed or top in sys.stdlib_module_names
         return self._hidden[top]
 
     def _forget(self, name: str) -> None:
-        """Forget a module and, with a package, all that is in it: these are bound to the package they came with."""
+        """Forget a module, and everything in it if it is a package: its modules refer to the old package."""
         for inner in [known for known in self._loaded if known == name or known.startswith(f"{name}.")]:
             del self._loaded[inner]
             sys.modules.pop(inner, None)
@@ -140,23 +140,23 @@ class HelperFinder(MetaPathFinder):
 
 
 def _identity(module: Module | None) -> tuple[str, str] | None:
-    """What must be the same for a loaded module to be this one; None for a folder without an `__init__.py`."""
+    """Return what a loaded module must have in common with this one; None for a folder without `__init__.py`."""
     return None if module is None else (module.digest, module.path)
 
 
 class _HelperLoader(SourceFileLoader):
-    """Loads one module from memory; without bytecode files, which can be older than they look."""
+    """Loads one module from memory, and not from bytecode files, whose timestamps can hide a change."""
 
     def __init__(self, name: str, module: Module) -> None:
         super().__init__(name, module.path)
         self._module = module
 
     def path_stats(self, path: str) -> Mapping[str, Any]:
-        """Refuse to look for bytecode."""
+        """Make the import machinery ignore bytecode files, by an OSError."""
         raise OSError(f"bytecode of {path} is not used")
 
     def get_data(self, path: str) -> bytes:
-        """Give the source that is in force, or any other file as it is on disk."""
+        """Return the source of the active version; any other file is read from the disk."""
         if path != self._module.path:
             return super().get_data(path)
         _remember_lines(self._module)
@@ -173,11 +173,11 @@ def _load(version: Version) -> Compute:
     code = _compiled(version)
     module = ModuleType(main.name)
     module.__file__ = main.path
-    sys.modules[module.__name__] = module  # dataclasses, among others, look their module up there
+    sys.modules[module.__name__] = module  # dataclasses, for one, look up their module there
     _remember_lines(main)
     try:
-        exec(code, module.__dict__)  # running the user's senses is what a worker is for
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - what a module does when it is loaded is the user's
+        exec(code, module.__dict__)  # a worker runs the user's code
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - the user's module may raise anything
         raise SenseLoadError(
             f"{main.path} can't be loaded: {describe_exception(error)}", format_traceback(error)
         ) from None
@@ -201,6 +201,6 @@ def _compiled(version: Version) -> CodeType:
 
 
 def _remember_lines(module: Module) -> None:
-    """Have tracebacks show the lines that ran, though the file may have others by now."""
+    """Make tracebacks show the lines that ran, even if the file has changed since."""
     lines = module.source.decode(errors="replace").splitlines(keepends=True)
     linecache.cache[module.path] = (len(module.source), None, lines, module.path)

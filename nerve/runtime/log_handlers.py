@@ -1,16 +1,19 @@
-"""The stdlib's logging inside a worker: each record becomes an event of the run."""
+"""Python's logging inside a worker: each record becomes an event of the run."""
 
 from __future__ import annotations
 
 import logging
 import os
 
+import msgspec
+
 from nerve.clock import Clock
 from nerve.errors import PayloadError
-from nerve.eventqueue import EventSender
-from nerve.events.catalog import from_logging
+from nerve.events.catalog import from_sense
 from nerve.events.payload import DEFAULT_MAX_BYTES, encode_payload, valid_text
+from nerve.events.payload_types import LoggingRecord
 from nerve.events.redaction import redactor_of
+from nerve.runtime.context import EventSink
 from nerve.runtime.interruption import Interrupter
 from nerve.runtime.tracebacks import format_traceback
 
@@ -24,7 +27,7 @@ _LEVELS = (
 
 
 class GuardedHandler(logging.Handler):
-    """Keeps an interruption out of another handler, whose locks it could leave held."""
+    """Defers interruptions while another handler works: cut short, it could leave its locks held."""
 
     def __init__(self, inner: logging.Handler, guard: Interrupter) -> None:
         super().__init__()
@@ -32,18 +35,18 @@ class GuardedHandler(logging.Handler):
         self._guard = guard
 
     def handle(self, record: logging.LogRecord) -> bool:
-        """Have the inner handler handle the record, in one piece."""
+        """Pass the record to the inner handler; an interruption is raised after it."""
         with self._guard:
             return bool(self._inner.handle(record))
 
 
 class EventHandler(logging.Handler):
-    """Makes a log event of each stdlib record; nerve's own diagnostics are left out.
+    """Sends each record as an event, except for nerve's own diagnostics.
 
-    So are the records of a process that a compute has forked: it has no lane, and they are diagnostics only.
+    Records of a process that a compute has forked are left out as well: it has no lane to the writer.
     """
 
-    def __init__(self, events: EventSender, clock: Clock) -> None:
+    def __init__(self, events: EventSink, clock: Clock) -> None:
         super().__init__()
         self._events = events
         self._clock = clock
@@ -54,33 +57,34 @@ class EventHandler(logging.Handler):
         self.addFilter(lambda record: os.getpid() == self._pid and not record.name.startswith("nerve."))
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Ship the record as `logging/<level>` with the current run's id."""
+        """Send the record as `logging/<level>` with the current run's id."""
         try:
-            event = from_logging(
+            event = from_sense(
                 self._clock.stamp(),
                 self.run_id,
                 level_name(record.levelno),
                 record_payload(record),
                 self.max_payload,
                 self.redactor,
+                source="logging",
             )
             self._events.send([event])
-        except Exception:  # noqa: BLE001 - logging itself must never be what fails
+        except Exception:  # noqa: BLE001 - a logging call must not raise
             self.handleError(record)
 
 
 def level_name(number: int) -> str:
-    """Give the name of the standard level at or below a record's level."""
+    """Return the name of the standard level at or below a level's number."""
     return next((name for least, name in _LEVELS if number >= least), "debug")
 
 
 def record_payload(record: logging.LogRecord) -> dict[str, object]:
-    """Give a record's payload: logger, message, the traceback if any, and its `extra`, unstorable values described."""
-    payload = {key: _storable(value) for key, value in vars(record).items() if key not in _STANDARD}
-    payload |= {"logger": valid_text(record.name), "message": valid_text(record.getMessage())}
-    if record.exc_info and record.exc_info[1]:
-        payload["traceback"] = format_traceback(record.exc_info[1])
-    return payload
+    """Return a record's `extra`, with values that can't be stored as JSON described, and its LoggingRecord fields."""
+    extra = {key: _storable(value) for key, value in vars(record).items() if key not in _STANDARD}
+    failure = record.exc_info[1] if record.exc_info else None
+    traceback = format_traceback(failure) if failure else None
+    fields = LoggingRecord(valid_text(record.name), valid_text(record.getMessage()), traceback)
+    return {**extra, **msgspec.to_builtins(fields)}
 
 
 def _storable(value: object) -> object:

@@ -1,4 +1,4 @@
-"""Performing one run of a sense under its deadline; inside a worker."""
+"""Performs one run of a sense under its deadline; inside a worker."""
 
 from __future__ import annotations
 
@@ -19,39 +19,52 @@ from nerve.events.redaction import redactor_of
 from nerve.events.trigger import Trigger
 from nerve.processes.messages import Run, RunResult
 from nerve.runtime.context import SenseContext
-from nerve.runtime.interruption import Interrupter
-from nerve.runtime.loader import SenseLoader
+from nerve.runtime.interruption import Interrupter, Reason
+from nerve.runtime.loader import Compute
 from nerve.runtime.tracebacks import ASYNCIO_FOLDER, describe_exception, format_traceback
 from nerve.units import format_duration
 
 
 def run_sense(
-    run: Run, loader: SenseLoader, context: Callable[[Trigger], SenseContext], interrupter: Interrupter, clock: Clock
+    run: Run,
+    load: Callable[[str], Compute],
+    context: Callable[[Trigger], SenseContext],
+    interrupter: Interrupter,
+    clock: Clock,
 ) -> RunResult:
-    """Do one run, and tell how it ended; nothing that a compute does or raises gets past this."""
+    """Perform one run and return how it ended; nothing that a compute does or raises escapes from here.
+
+    `load` returns the compute of a sense, and `context` makes the compute's argument for a decoded trigger.
+    """
     started = clock.now()
     signal: str | None = None
-    status: Status = "ok"
     error: ErrorDetail | None = None
-    spent = False
+    out_of_memory = False
     try:
-        signal = interrupter.run(lambda: _signal(run, loader, context, interrupter), run.timeout)
+        signal = interrupter.run(lambda: _perform(run, load, context, interrupter), run.timeout)
     except BaseException as failure:  # noqa: BLE001 - SystemExit and the like are failures of the compute, too
-        status, error, spent = "error", _failure(failure), isinstance(failure, MemoryError)
-    if interrupter.reason:
-        status, signal, error = _interrupted(interrupter, run, error)
-    return RunResult(run.run_id, status, (clock.now() - started) * 1000, signal, error, spent)
+        error, out_of_memory = _describe(failure), isinstance(failure, MemoryError)
+    status, signal, error = _ending(run, interrupter.reason, signal, error)
+    return RunResult(
+        run_id=run.run_id,
+        status=status,
+        duration_ms=(clock.now() - started) * 1000,
+        signal=signal,
+        error=error,
+        spent=out_of_memory,
+    )
 
 
-def _signal(
-    run: Run, loader: SenseLoader, context: Callable[[Trigger], SenseContext], interrupter: Interrupter
+def _perform(
+    run: Run, load: Callable[[str], Compute], context: Callable[[Trigger], SenseContext], interrupter: Interrupter
 ) -> str | None:
-    """Run the compute, and give the signal that it returns as JSON text; all of this is under its deadline."""
-    compute = loader.load(run.sense)
-    result = compute(context(_decoded(run.trigger)))
-    if result is not None and inspect.isawaitable(result):
-        result = _complete(result, interrupter)
-    return None if result is None else encode_payload(result, run.max_payload, redactor_of(run.redact))
+    """Take the steps of a run that are under its deadline; return its signal as JSON text."""
+    compute = load(run.sense)
+    trigger = _decoded(run.trigger)
+    value = compute(context(trigger))
+    if value is not None and inspect.isawaitable(value):
+        value = _complete(value, interrupter)
+    return None if value is None else encode_payload(value, run.max_payload, redactor_of(run.redact))
 
 
 def _decoded(trigger: Trigger) -> Trigger:
@@ -62,7 +75,7 @@ def _decoded(trigger: Trigger) -> Trigger:
 
 
 def _complete(awaitable: Awaitable[Any], interrupter: Interrupter) -> object:
-    """Run an asynchronous compute to its end."""
+    """Run an asynchronous compute to its end and return its result."""
     try:
         with asyncio.Runner() as runner:
             delivery = _Delivery(runner.get_loop())
@@ -73,9 +86,9 @@ def _complete(awaitable: Awaitable[Any], interrupter: Interrupter) -> object:
 
 
 class _Delivery:
-    """Takes an interruption to where an asynchronous compute waits, by way of its event loop.
+    """Delivers an interruption to an asynchronous compute through its event loop.
 
-    A loop that is itself interrupted between two steps may forget what it was about to do, and then wait for ever.
+    Raised inside the loop itself, between two steps, it could make the loop lose a callback and wait forever.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -90,7 +103,7 @@ class _Delivery:
         return await awaitable
 
     def deliver(self, frame: FrameType | None) -> bool:
-        """Ask the loop to end what waits; False when it was asked before, and `frame` is in a task that hangs."""
+        """Ask the loop to cancel the compute; return False if it was asked before, and `frame` is in a hanging task."""
         if self._loop.is_closed():
             return False
         if self._asked is None:
@@ -100,7 +113,7 @@ class _Delivery:
         if self._done or running is None or not _is_in_code_of(running.get_coro(), frame):
             return True
         if running is self._compute:
-            self._asked.cancel()  # what is raised in the compute is enough
+            self._asked.cancel()  # the exception raised in the compute ends it anyway
         return False
 
     def _end_waiting(self) -> None:
@@ -108,11 +121,11 @@ class _Delivery:
         if self._compute and not self._compute.done():
             self._compute.cancel()
         else:
-            self._loop.stop()  # it waits for what the compute has left running
+            self._loop.stop()  # it is waiting for tasks and threads that the compute left behind
 
 
 def _is_in_code_of(coroutine: object, frame: FrameType | None) -> bool:
-    """Tell whether `frame` belongs to `coroutine` or to what it has called, and not to asyncio itself."""
+    """Return True if `frame` belongs to `coroutine` or to a function that it called, and not to asyncio itself."""
     if frame is None or frame.f_code.co_filename.startswith(ASYNCIO_FOLDER):
         return False
     outermost = getattr(coroutine, "cr_frame", None)
@@ -121,17 +134,20 @@ def _is_in_code_of(coroutine: object, frame: FrameType | None) -> bool:
     return frame is not None
 
 
-def _interrupted(
-    interrupter: Interrupter, run: Run, error: ErrorDetail | None
+def _ending(
+    run: Run, reason: Reason | None, signal: str | None, error: ErrorDetail | None
 ) -> tuple[Status, str | None, ErrorDetail | None]:
-    if interrupter.reason == "stopped":
+    """Return the status, signal and error of a run; what an interrupted compute returned or raised doesn't count."""
+    if reason == "stopped":
         return "cancelled", None, None
-    message = f"{run.sense} took longer than its timeout of {format_duration(run.timeout)}"
-    traceback = error.traceback if error else None
-    return "timeout", None, ErrorDetail("timeout", message, exception="TimeoutError", traceback=traceback)
+    if reason == "timeout":
+        message = f"{run.sense} took longer than its timeout of {format_duration(run.timeout)}"
+        traceback = error.traceback if error else None
+        return "timeout", None, ErrorDetail("timeout", message, exception="TimeoutError", traceback=traceback)
+    return "error" if error else "ok", signal, error
 
 
-def _failure(failure: BaseException) -> ErrorDetail:
+def _describe(failure: BaseException) -> ErrorDetail:
     match failure:
         case PayloadError():
             return quarantine("its signal", failure)

@@ -1,4 +1,4 @@
-"""Telling what an exception says and where it came from, bounded, and whatever its own methods do; inside a worker."""
+"""Texts of exceptions and tracebacks, limited in length, even if the exception's methods fail; inside a worker."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _LEFT_OUT = "\n  ... the middle is left out ...\n"
 RESERVE_BYTES = 1024 * 1024
 
 _reserve = mmap.mmap(-1, RESERVE_BYTES)
-"""Given up when memory has run out, for to tell where takes some; a process that it happened in ends soon anyway."""
+"""Freed on MemoryError: formatting the traceback needs memory. The process ends after that run anyway."""
 
 _OWN_FOLDER = str(Path(nerve.__file__).parent) + os.sep
 ASYNCIO_FOLDER = str(Path(asyncio.__file__).parent) + os.sep
 
 
 def describe_exception(error: BaseException) -> str:
-    """Say in at most MAX_MESSAGE_CHARS what an exception says, whatever its `__str__` does."""
+    """Return the type and text of an exception, at most MAX_MESSAGE_CHARS, even if its `__str__` fails."""
     try:
         text = str(error)
     except BaseException as broken:  # noqa: BLE001 - a user's __str__ may raise anything
@@ -35,12 +35,12 @@ def describe_exception(error: BaseException) -> str:
 
 
 def format_traceback(error: BaseException) -> str:
-    """Give the traceback without nerve's own frames; of more than MAX_TRACEBACK_CHARS, the start and the end."""
+    """Return a traceback without nerve's own frames; above MAX_TRACEBACK_CHARS, only its beginning and its end."""
     if isinstance(error, MemoryError):
         _reserve.close()
     try:
         report = traceback.TracebackException.from_exception(error)
-        _leave_out_own_frames(report)
+        _remove_own_frames(report)
         text = valid_text("".join(report.format()))
     except BaseException as broken:  # noqa: BLE001 - formatting calls the user's __str__ and __repr__
         text = f"(the traceback can't be formatted: {type(broken).__name__})"
@@ -50,8 +50,8 @@ def format_traceback(error: BaseException) -> str:
     return text[: kept - kept // 2] + _LEFT_OUT + text[-(kept // 2) :]
 
 
-def _leave_out_own_frames(report: traceback.TracebackException) -> None:
-    """Leave out the frames of nerve, and those of asyncio that lead to the compute, in the whole chain."""
+def _remove_own_frames(report: traceback.TracebackException) -> None:
+    """Remove the frames of nerve, and those of asyncio that lead to the compute, in the whole chain of exceptions."""
     waiting: list[traceback.TracebackException | None] = [report]
     while waiting:
         part = waiting.pop()

@@ -7,10 +7,10 @@ from urllib.parse import quote
 
 from peewee import SqliteDatabase
 
-from nerve.clock import Moment
 from nerve.errors import StoreError
 from nerve.events.model import Log
-from nerve.store.query import query_logs
+from nerve.store.filters import Filter
+from nerve.store.query import open_log
 from nerve.workspace import Workspace
 
 BUSY_SECONDS = 5
@@ -23,28 +23,10 @@ class SenseDatabases:
         self._workspace = workspace
         self._open: dict[tuple[str, bool], SqliteDatabase] = {}
 
-    def query_logs(
-        self,
-        *,
-        source: str | None,
-        type: str | None,
-        ref_id: str | None,
-        since: Moment | None,
-        until: Moment | None,
-        limit: int | None,
-        archived: bool,
-    ) -> list[Log]:
-        """Query the log, read-only."""
-        return query_logs(
-            self._workspace.logs_db,
-            source=source,
-            type=type,
-            ref_id=ref_id,
-            since=since,
-            until=until,
-            limit=limit,
-            archived=archived,
-        )
+    def query_logs(self, filter: Filter, *, archived: bool) -> list[Log]:
+        """Query the log, and with `archived` the archive too, read-only."""
+        with open_log(self._workspace.logs_db, archived=archived) as log:
+            return log.query(filter)
 
     def own(self, sense: str) -> SqliteDatabase:
         """Open the sense's own database; it is made at first use."""

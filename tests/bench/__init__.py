@@ -1,1 +1,1 @@
-"""A benchmark: nerve beside what a user would pick instead, and beside the physical limit, in one run."""
+"""A benchmark: nerve beside alternatives and beside the physical limit, all in one run."""

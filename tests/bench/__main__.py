@@ -46,7 +46,7 @@ MEASUREMENTS: dict[str, Measurement] = {
     help="On the file system to be measured; a short path, for sockets are made there.",
 )
 def bench(list_them: bool, only: tuple[str, ...], quick: bool, seed: int | None, output: Path, folder: Path) -> None:
-    r"""Measure nerve beside what a user would pick instead, and beside the physical limit; prints a table of ratios.
+    r"""Measure nerve beside alternatives and beside the physical limit, and print a table of ratios.
 
     Let the machine do nothing else meanwhile. Ends 1 when a measurement fails, not when a goal is missed.
 
@@ -55,7 +55,7 @@ def bench(list_them: bool, only: tuple[str, ...], quick: bool, seed: int | None,
       scripts/bench --quick --only ingest
       scripts/bench --output docs
     """
-    # A shell in the background has Ctrl-C ignored, which every process below would inherit.
+    # In a background job of a shell, SIGINT is ignored, and every process below would inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     if list_them:
         for measurement in MEASUREMENTS.values():
@@ -68,7 +68,7 @@ def bench(list_them: bool, only: tuple[str, ...], quick: bool, seed: int | None,
 
 
 def measure(chosen: list[Measurement], folder: Path, *, quick: bool, seed: int) -> Report:
-    """Carry out measurements in an order that the seed decides, each in a folder of its own; says what it is at."""
+    """Run measurements in an order that depends on the seed, each in its own folder; print the current one."""
     found: dict[str, Found] = {}
     failures: dict[str, str] = {}
     date = datetime.now(UTC).strftime("%Y-%m-%d")
@@ -77,7 +77,7 @@ def measure(chosen: list[Measurement], folder: Path, *, quick: bool, seed: int) 
         home = Path(tempfile.mkdtemp(prefix="nb-", dir=folder))
         try:
             found[measurement.name] = measurement.run(Lab(home, quick=quick, seed=seed))
-        except Exception as error:  # noqa: BLE001 - the others are still worth measuring
+        except Exception as error:  # noqa: BLE001 - the other measurements still count
             failures[measurement.name] = f"{type(error).__name__}: {error}"
         finally:
             shutil.rmtree(home, ignore_errors=True)
@@ -94,7 +94,7 @@ def measure(chosen: list[Measurement], folder: Path, *, quick: bool, seed: int) 
 
 
 def publish(report: Report, output: Path) -> None:
-    """Print the table, and write it, all samples and the plots to a folder, which is made when it isn't there."""
+    """Print the table; write it, all samples and the plots to a folder, which is created if it is missing."""
     output.mkdir(parents=True, exist_ok=True)
     (output / "bench.json").write_bytes(to_json(report))
     (output / "bench.md").write_text(to_markdown(report))

@@ -1,4 +1,4 @@
-"""One day of 10 million rows: the memory that its way into the archive takes, and the questions asked of it there."""
+"""One day of 10 million rows: the memory that archiving, verifying, querying and restoring it take."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ MEMORY = Goal("at most", 100)
 
 @measurement
 def archive_day(lab: Lab) -> Found:
-    """Memory while a day of 10 million rows is archived, verified, asked for in three ways, and restored."""
+    """Memory while a day of 10 million rows is archived, verified, queried in three ways, and restored."""
     rows = RUN_ROWS * lab.size(3_333_334, 33_334)
     old = lab.new_folder() / "old.db"
     # From one midnight (UTC) to just before the next.
@@ -70,7 +70,7 @@ def _run_in_the_middle(db: Path, rows: int) -> str:
 
 
 def _measured(engine: Engine, command: list[str], least_lines: int) -> tuple[float, float]:
-    """Run a command, whose lines `wc` counts; give its memory at its peak (MB), and the seconds that it took."""
+    """Run a command, whose lines `wc` counts; return its peak memory in MB, and its duration in seconds."""
     nerve = Path(sysconfig.get_path("scripts")) / "nerve"
     began, peak = time.monotonic(), 0.0
     with (

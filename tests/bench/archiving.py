@@ -1,4 +1,4 @@
-"""The archive: how long it takes to move old entries out while others come in, and how long those have to wait."""
+"""The archive: how long it takes to archive old entries while new ones come in, and how long these have to wait."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from support.bystander import Bystander
 from support.engine import Engine
 from support.waiting import wait_until
-from torture.bystander import Bystander
 
 from bench.filling import copy_log, drop_triggers, fill
 from bench.lab import Lab
@@ -24,13 +24,13 @@ from nerve.workspace import Workspace
 EVENTS_A_SECOND = 5_000
 RETENTION_SECONDS = 5 * 86_400.0
 OLDEST_DAYS, SPAN_DAYS = 20, 10
-"""Where the old entries lie: on ten days, all of them older than the retention."""
+"""The old entries are of ten days, all of them older than the retention."""
 
 LONGEST_SECONDS = 600.0
 QUIET_ROWS_A_SECOND = 100_000
-"""The same engine is measured without archiving for about as long as it takes to archive: at this rate."""
+"""The engine is measured without archiving for the time that archiving takes at about this rate."""
 
-# Ten at a time, every 2 ms, until the file `stop` is there: a producer that is steady, and not the measured work.
+# Ten events every 2 ms, until the file `stop` exists: a steady producer that is not part of the measured work.
 INCOMING = """
 import time
 from pathlib import Path
@@ -49,9 +49,9 @@ def compute(ctx):
 
 @dataclass(slots=True)
 class Archivings:
-    """Some archivings: for each the longest time meanwhile from an event to its commit (ms), and events/s that came.
+    """Figures of each archiving: the longest time from an event to its commit (ms), and the incoming events/s.
 
-    `quiet_ms` are the longest times without archiving, as the disk and the machine alone have them.
+    `quiet_ms` are the longest times without archiving, which are due to the disk and the machine.
     """
 
     commits_ms: list[float] = field(default_factory=list)
@@ -59,7 +59,7 @@ class Archivings:
     incoming: list[float] = field(default_factory=list)
 
     def by_nerve(self, lab: Lab, old: Path, rows: int) -> float:
-        """Have a running engine archive all old rows while others come in, and give the seconds that it took."""
+        """Let a running engine archive all old rows while new ones come in; return the seconds that it took."""
         with lab.engine() as engine:
             prepare(engine, old, "[{sense: incoming, interval: 1h}]")
             engine.start()
@@ -76,7 +76,7 @@ class Archivings:
         return seconds
 
     def by_hand(self, lab: Lab, log: Path) -> float:
-        """Have plain sqlite3 do the same, and give the seconds that it took."""
+        """Do the same with plain sqlite3; return the seconds that it took."""
         seconds, longest_ms, rows = lab.figures_of("plain_archive", log, RETENTION_SECONDS, EVENTS_A_SECOND)
         self.commits_ms.append(longest_ms)
         self.incoming.append(rows / seconds)
@@ -84,25 +84,25 @@ class Archivings:
 
 
 def _longest_ms(bystander: Bystander, seconds: float) -> float:
-    """Give the longest time that an event takes to be committed while nothing is archived."""
+    """Return the longest time from an event to its commit, in ms, while nothing is archived."""
     bystander.longest_ms = 0.0
     time.sleep(seconds)
     return bystander.longest_ms
 
 
 def prepare(engine: Engine, old: Path, reflexes: str) -> None:
-    """Give an engine that log, a sense `incoming`, and a retention within which it has nothing to archive."""
+    """Set up an engine with that log, a sense `incoming`, and a retention that leaves nothing to archive."""
     (engine.home / "data").mkdir(mode=0o700)
     copy_log(old, engine.db)
     engine.sense("incoming", INCOMING.format(folder=str(engine.home), rate=EVENTS_A_SECOND))
-    # The archiver does a run when it starts, and must find nothing to do then.
+    # The archiver does a run when it starts, which must have nothing to do.
     engine.config(
         f"workers: 2\nsenses: {{incoming: {{timeout: 1h}}}}\nreflexes: {reflexes}\nlogs: {{retention: 999d}}\n"
     )
 
 
 def archive_old(engine: Engine, rows: int) -> float:
-    """Have all old rows archived, and give the seconds that it took."""
+    """Archive all old rows; return the seconds that it took."""
     began = time.monotonic()
     with ControlClient(Workspace(engine.home).control_socket, engine.home) as client:
         client.send(RunArchive(RETENTION_SECONDS, vacuum=False))
@@ -153,7 +153,7 @@ def archive(lab: Lab) -> Found:
 
 @measurement
 def archive_growth(lab: Lab) -> Found:
-    """Cost of archiving one row, of three numbers of rows a factor 10 apart, with nothing else to do."""
+    """Cost of archiving one row, for three numbers of rows that differ by a factor of 10, with no other work."""
     sizes = (1_000, 10_000, 100_000) if lab.quick else (10_000, 100_000, 1_000_000)
     costs = tuple(_quiet_seconds(lab, rows) / rows * 1e6 for rows in sizes)
     return Found(curves=[Curve(what="archive", size_of="rows", unit="us a row", sizes=sizes, costs=costs)])

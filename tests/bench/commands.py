@@ -1,4 +1,4 @@
-"""Commands as whole processes: how long a person waits for `nerve logs`, and for the first run after `nerve start`."""
+"""Commands as processes: how long `nerve logs` takes, and the first run after `nerve start`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ROWS = 300_000
 
 @measurement
 def logs_command(lab: Lab) -> Found:
-    """`nerve logs -n 100` as a whole process, beside `python -c pass`."""
+    """`nerve logs -n 100` as a process, beside `python -c pass`."""
     home = lab.new_folder()
     (home / "nerve.yaml").write_text("{}\n")
     (home / "data").mkdir()
@@ -55,7 +55,7 @@ def _ms(command: list[str]) -> float:
 
 @measurement
 def start_command(lab: Lab) -> Found:
-    """From `nerve start` to the first run_start that is committed, in a new workspace."""
+    """From `nerve start` to the first committed run_start, in a new workspace."""
     values = tuple(_first_run_ms(lab) for _ in range(lab.size(9, 5)))
     return Found(
         [

@@ -1,4 +1,4 @@
-"""Throughput of computes: no-op runs a second, each with its run_start and run_complete committed."""
+"""Throughput of computes: no-op runs per second, each with a committed run_start and run_complete."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from bench.watching import LogEye
 
 SENSES = 100
 INTERVALS_MS = (10, 11, 12, 13, 14, 15, 16, 17)
-"""Each sense has a reflex with each: together they ask for more than there can be; measured is how many are had.
+"""Each sense has a reflex with each of these intervals: more than the machine can run.
 
-APScheduler has as many jobs as there are senses, all with the first of these; with more of them it does less.
+APScheduler has as many jobs as there are senses, all with the first interval; it does less with more jobs.
 """
 
 WARM_UP_SECONDS = 1.0
@@ -23,7 +23,7 @@ NOTHING = "def compute(ctx):\n    pass\n"
 
 
 def many_senses(count: int, *intervals: str, path: str = "senses/noop.py") -> str:
-    """Give the nerve.yaml of so many senses that share a file, each with a reflex of each of these intervals."""
+    """Return the nerve.yaml of `count` senses with the same file, each with a reflex for each interval."""
     senses = "".join(f"  s{n}: {{path: {path}}}\n" for n in range(count))
     reflexes = "".join(
         f"  - {{name: r{n}-{interval}, sense: s{n}, interval: {interval}}}\n"
@@ -34,7 +34,7 @@ def many_senses(count: int, *intervals: str, path: str = "senses/noop.py") -> st
 
 
 def runs_per_second(lab: Lab, seconds: float) -> float:
-    """Run no-op senses for a while; give how many runs a second have both entries in the log."""
+    """Run no-op senses for a while; return the runs per second that have both entries in the log."""
     with lab.engine() as engine:
         engine.sense("noop", NOTHING)
         engine.config(many_senses(SENSES, *(f"{ms}ms" for ms in INTERVALS_MS)))
@@ -52,7 +52,7 @@ def runs_per_second(lab: Lab, seconds: float) -> float:
 
 @measurement
 def computes(lab: Lab) -> Found:
-    """No-op computes a second on 2 workers, beside Huey with SqliteHuey and APScheduler's ProcessPoolExecutor."""
+    """No-op computes per second on 2 workers, beside Huey with SqliteHuey and APScheduler's ProcessPoolExecutor."""
     seconds, interval = lab.size(4, 1), INTERVALS_MS[0] / 1000
     found = interleaved(
         lab.repetitions,

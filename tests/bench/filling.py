@@ -1,4 +1,4 @@
-"""Logs to be measured: nerve's own with any number of rows, and the same table without what makes it append-only."""
+"""Logs to measure: nerve's own with any number of rows, and the same table without the append-only triggers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _FAST = "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA cache_size 
 
 RUN_ROWS = 3
 
-# RUN_ROWS rows a run, as an engine leaves them, and ids that tell the time; runs of SENSES senses take turns.
+# RUN_ROWS rows per run, as of an engine, with ids that contain the time; the runs of SENSES senses alternate.
 _ROWS = """
 WITH RECURSIVE numbers(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM numbers WHERE i + 1 < :rows)
 INSERT INTO logs(source, type, ref_id, payload, ts)
@@ -38,9 +38,9 @@ FROM numbers
 
 
 def fill(path: Path, rows: int, *, oldest_days: float = 30, span_days: float = 30) -> None:
-    """Make a log with so many rows, evenly over `span_days`, the first of them `oldest_days` ago.
+    """Create a log with this number of rows, evenly over `span_days`, the first of them `oldest_days` ago.
 
-    It is filled without its indexes and triggers, which are made afterwards: that takes a tenth of the time.
+    Its indexes and triggers are created after the rows, which takes a tenth of the time.
     """
     LogWriter.open(path).close()
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
@@ -55,21 +55,21 @@ def fill(path: Path, rows: int, *, oldest_days: float = 30, span_days: float = 3
         connection.execute(_ROWS, {"rows": rows, "senses": SENSES, **span})
         for _kind, _name, sql in extras:
             connection.execute(sql)
-        # Every run is complete: a writer that opens it need not look for open ones.
+        # Every run is complete: a writer that opens the log does not have to look for open ones.
         connection.execute("INSERT INTO meta(key, value) VALUES ('settled_below', ?)", (str(rows + 1),))
         connection.execute("COMMIT")
         connection.execute("PRAGMA journal_mode = WAL")
 
 
 def copy_log(source: Path, target: Path) -> None:
-    """Copy a log that nobody uses, and bring it to the disk: the first checkpoint would have to, otherwise."""
+    """Copy a log that is not in use, and sync it: otherwise the first checkpoint would have to."""
     shutil.copyfile(source, target)
     with target.open("rb") as file:
         os.fsync(file.fileno())
 
 
 def make_plain(path: Path) -> None:
-    """Make the same table with the same indexes, and nothing else: no trigger, WAL as in nerve's log."""
+    """Create the same table with the same indexes and a WAL, but without triggers."""
     model = path.with_name("model.db")
     LogWriter.open(model).close()
     with closing(sqlite3.connect(model)) as connection:
@@ -82,7 +82,7 @@ def make_plain(path: Path) -> None:
 
 
 def drop_triggers(path: Path) -> None:
-    """Take from a log what keeps it append-only, as no one should: it is then a table as anyone would make it."""
+    """Drop the triggers that keep a log append-only: it is then an ordinary table."""
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
             connection.execute(f"DROP TRIGGER {name}")

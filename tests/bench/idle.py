@@ -1,4 +1,4 @@
-"""An idle engine: what it takes of a core and of memory, and how often it wakes up, while nothing is due."""
+"""An idle engine: its CPU time, its memory, and how often it wakes up while nothing is due."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from bench.watching import cpu_seconds, titled, wakeups
 
 WORKERS = 4
 REST_SECONDS = 3.0
-"""How long an engine is left alone after its start, and after each beat, until it counts as idle."""
+"""Time after the start, and after each interval, from which on an engine counts as idle."""
 
 BEAT_SECONDS = 60.0
 MB = 1024 * 1024
@@ -25,7 +25,7 @@ MB = 1024 * 1024
 
 @measurement
 def idle(lab: Lab) -> Found:
-    """CPU, wake-ups and memory of an idle engine with 4 workers and one reflex a minute."""
+    """CPU, wake-ups and memory of an idle engine with 4 workers and one reflex per minute."""
     with lab.engine() as engine:
         engine.sense("minute", "def compute(ctx):\n    ctx.log('reading', {'n': 1})\n")
         engine.config(f"workers: {WORKERS}\nsenses: {{minute: {{}}}}\nreflexes: [{{sense: minute, interval: 1m}}]\n")
@@ -43,7 +43,7 @@ def _watch(engine: Engine, lab: Lab, began: float) -> Found:
     start, cpu, woken = time.monotonic(), cpu_seconds(processes), wakeups(processes)
     pause(lab.size(round(BEAT_SECONDS - 2 * REST_SECONDS), 6))
     seconds, woken = time.monotonic() - start, wakeups(processes) - woken
-    if not lab.quick:  # over the next beat: a whole minute, with what is due in it
+    if not lab.quick:  # across the next interval: a whole minute, with what is due in it
         pause(max(0.0, began + BEAT_SECONDS + REST_SECONDS - time.monotonic()))
     share = (cpu_seconds(processes) - cpu) / (time.monotonic() - start) * 100
     memory = [_pss(worker) / MB for worker in titled(engine, "worker")]
@@ -73,6 +73,6 @@ def _watch(engine: Engine, lab: Lab, began: float) -> Found:
 
 
 def _pss(process: psutil.Process) -> float:
-    """Give the memory of a process, what it shares divided among the sharers; macOS tells only what it has alone."""
+    """Return the proportional memory of a process (PSS); on macOS, only its unshared memory (USS)."""
     memory = process.memory_full_info()
     return float(getattr(memory, "pss", memory.uss))

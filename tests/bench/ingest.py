@@ -1,4 +1,4 @@
-"""Ingest: how many events a second computes can log, until they are committed with synchronous=FULL."""
+"""Ingest: how many events per second computes can log, up to their commit with synchronous=FULL."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bench.watching import LogEye, wait_for_file
 
 BATCH = 100
 
-# All senses wait for the file `go`, so that they begin together, and an engine that has come to rest is measured.
+# All senses wait for the file `go`, so that they begin together, once the engine has finished its start.
 WRITING = """
 import time
 from pathlib import Path
@@ -38,7 +38,7 @@ def compute(ctx):
 
 
 def events_per_second(lab: Lab, events: int, batch: int) -> float:
-    """Log so many events on all workers, `batch` at a time; give the rate, from the first call to the last commit."""
+    """Log events on all workers, `batch` at a time; return the rate, from the first call to the last commit."""
     share = events // WORKERS // batch * batch
     names = [f"writing{n}" for n in range(WORKERS)]
     with lab.engine() as engine:
@@ -68,7 +68,7 @@ def _moment(path: Path) -> float:
 
 
 def plain_rows_per_second(lab: Lab, rows: int) -> float:
-    """The physical limit: ready rows by executemany, 1,000 a transaction, into the same table and indexes."""
+    """Return the physical limit: ready rows by executemany, 1,000 per transaction, into the same table and indexes."""
     db = lab.new_folder() / "plain.db"
     make_plain(db)
     return lab.peer("plain_sqlite", db, rows)
@@ -76,7 +76,7 @@ def plain_rows_per_second(lab: Lab, rows: int) -> float:
 
 @measurement
 def ingest(lab: Lab) -> Found:
-    """Events a second from all workers to committed, beside plain SQLite, the stdlib's logging and loguru."""
+    """Events per second from all workers to their commit, beside plain SQLite, Python's logging and loguru."""
     events = lab.size(200_000, 40_000)
     found = interleaved(
         lab.repetitions,
@@ -106,7 +106,7 @@ def ingest(lab: Lab) -> Found:
 
 @measurement
 def ingest_growth(lab: Lab) -> Found:
-    """Cost of one event while a log grows by three sizes a factor 10 apart."""
+    """Cost of one event, for three numbers of events that differ by a factor of 10."""
     sizes = (2_000, 20_000, 200_000) if lab.quick else (10_000, 100_000, 1_000_000)
     rates = [events_per_second(lab, size, BATCH) for size in sizes]
     costs = tuple(1e6 / rate for rate in rates)

@@ -1,4 +1,4 @@
-"""The lab: the folder that everything is measured in, engines and logs made to measure, and how much is to be done."""
+"""The lab: the folder of a benchmark run, its engines and peers, and the size of its measurements."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from support.engine import Engine
 TESTS = Path(__file__).parents[1]
 PEER_SECONDS = 300.0
 WORKERS = 2
-"""Nerve's workers, and the processes of each peer, wherever nothing else is said."""
+"""Nerve's workers, and the processes of each peer, unless a measurement says otherwise."""
 
 
 class Lab:
-    """One run's folder, on the file system that is measured; `quick` asks for small sizes, `seed` for the same choices.
+    """The folder of a run, on the measured file system; `quick` means small sizes, and `seed` repeats random choices.
 
     What is made here is removed by who made the folder.
     """
@@ -31,23 +31,23 @@ class Lab:
         self._numbers = count()
 
     def size(self, full: int, quick: int) -> int:
-        """Choose between the size of a full and of a quick run."""
+        """Return the size for a full or for a quick run."""
         return quick if self.quick else full
 
     @property
     def repetitions(self) -> int:
-        """How often each way is measured where it takes seconds."""
+        """How often each variant is measured if it takes seconds."""
         return self.size(5, 3)
 
     def new_folder(self) -> Path:
-        """Make an empty folder; its path is short, for sockets are in some of them."""
+        """Return a new empty folder; its path is short, because some of them contain sockets."""
         folder = self.folder / f"{next(self._numbers)}"
         folder.mkdir()
         return folder
 
     @contextmanager
     def engine(self) -> Iterator[Engine]:
-        """Give a workspace for an engine, and destroy both afterwards."""
+        """Yield an engine that can be started in its own workspace; destroy both afterwards."""
         engine = Engine(self.new_folder())
         try:
             yield engine
@@ -55,11 +55,11 @@ class Lab:
             engine.destroy()
 
     def peer(self, module: str, *arguments: object) -> float:
-        """Run a peer in a process of its own, and give the first figure that it prints."""
+        """Run a peer as a process; return the first figure that it prints."""
         return self.figures_of(module, *arguments)[0]
 
     def figures_of(self, module: str, *arguments: object) -> list[float]:
-        """Run a peer in a process of its own, and give all figures that it prints."""
+        """Run a peer as a process; return all figures that it prints."""
         found = subprocess.run(
             [sys.executable, "-m", f"bench.peers.{module}", *map(str, arguments)],
             stdin=subprocess.DEVNULL,

@@ -1,4 +1,4 @@
-"""Latency: from due to started, from a signal to the compute it fires, and from ctx.log to what a query gives."""
+"""Latency: from due to started, from a signal to the compute that it starts, and from ctx.log to a query."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from bench.watching import LogEye, cpu_seconds, titled
 from nerve.store import Filter, LogReader
 
 WARM_UP_BEATS = 2
-"""At the start all senses beat at once, and each is loaded: that is no steady state."""
+"""Time that is not measured: after the start all senses are due at once, and each is loaded."""
 
 SIGNAL_INTERVAL_MS = 20
 RATE = 1_000
@@ -57,7 +57,7 @@ def compute(ctx):
 
 
 def start_latencies_ms(engine: Engine, reflexes: int, seconds: float) -> list[float]:
-    """Run so many reflexes at 1 s, and give how late each of their runs began after its due time, in ms."""
+    """Run `count` reflexes with an interval of 1 s; return how long after its due time each run began, in ms."""
     dues, starts = engine.home / "dues", engine.home / "starts"
     engine.prelude = noting.INSTALL.format(tests=str(TESTS), dues=str(dues), starts=str(starts))
     engine.sense("noop", NOTING)
@@ -79,7 +79,7 @@ def start_latencies_ms(engine: Engine, reflexes: int, seconds: float) -> list[fl
 
 
 def _moments(note: Path) -> dict[str, list[float]]:
-    """Read a note's moments for each sense, in order."""
+    """Return the recorded times of each sense, in order."""
     moments: dict[str, list[float]] = defaultdict(list)
     for line in note.read_text().splitlines():
         sense, moment = line.split()
@@ -108,7 +108,7 @@ def due_latency(lab: Lab) -> Found:
 
 @measurement
 def signal_latency(lab: Lab) -> Found:
-    """From a compute's return of a signal to the start of the compute that it fires, p50."""
+    """From a compute's return of a signal to the start of the compute that it starts, p50."""
     with lab.engine() as engine:
         note = engine.home / "note"
         engine.sense("eye", SIGNALLING)
@@ -168,7 +168,7 @@ def _delays_ms(engine: Engine, events: int) -> list[float]:
 
 @measurement
 def keeping_up(lab: Lab) -> Found:
-    """Whether 10,000 reflexes at 1 s are kept up with; and what a run costs the kernel with 100, 1,000 and 10,000."""
+    """Whether 10,000 reflexes at 1 s can be kept; and the cost of a run in the kernel with 100, 1,000 and 10,000."""
     sizes = (100, 1_000, 10_000)
     shares, costs = zip(*(_runs_had_and_cost(lab, size) for size in sizes), strict=True)
     row = Row(
@@ -182,7 +182,7 @@ def keeping_up(lab: Lab) -> Found:
 
 
 def _runs_had_and_cost(lab: Lab, reflexes: int) -> tuple[float, float]:
-    """Give the share of the beats of so many reflexes at 1 s that were had, and the kernel's CPU time a run in us."""
+    """Return the part of all intervals at which `count` reflexes ran, and the kernel's CPU time per run in us."""
     with lab.engine() as engine:
         engine.sense("noop", "def compute(ctx):\n    pass\n")
         engine.config(many_senses(reflexes, "1s"))

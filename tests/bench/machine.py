@@ -1,4 +1,4 @@
-"""The machine that is measured on, and the versions of all that is measured."""
+"""The machine of a benchmark run, and the versions of everything that is measured."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PACKAGES = ("nerve", "peewee", "msgspec", "huey", "APScheduler", "loguru")
 
 
 class Machine(msgspec.Struct, frozen=True):
-    """What the figures depend on; `file_system` is that of the folder in which everything is measured."""
+    """The machine and the versions; `file_system` is that of the measured folder."""
 
     processor: str
     cpus: int
@@ -26,7 +26,7 @@ class Machine(msgspec.Struct, frozen=True):
 
 
 def this_machine(folder: Path) -> Machine:
-    """Describe this machine; `folder` is where the measured files are."""
+    """Return a description of this machine; the measured files are in `folder`."""
     return Machine(
         processor=_processor(),
         cpus=os.cpu_count() or 1,
@@ -42,7 +42,7 @@ def this_machine(folder: Path) -> Machine:
 
 
 def _processor() -> str:
-    """Give the model of the processor, where Linux tells it; else its architecture."""
+    """Return the model of the processor on Linux, and elsewhere its architecture."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -52,7 +52,7 @@ def _processor() -> str:
 
 
 def _file_system(folder: Path) -> str:
-    """Give the type of the file system that a folder is on: that of the longest mount point above it."""
+    """Return the type of a folder's file system: that of the longest mount point above it."""
     resolved = folder.resolve()
     above = [part for part in psutil.disk_partitions(all=True) if resolved.is_relative_to(part.mountpoint)]
     return max(above, key=lambda part: len(part.mountpoint)).fstype if above else "unknown"

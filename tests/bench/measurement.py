@@ -1,4 +1,4 @@
-"""What a measurement is: a named function of a lab, that gives what it has found."""
+"""Measurements: named functions of a lab that return their results."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from bench.results import Found
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """One thing that is measured; `what` says which, in a line."""
+    """A measurement, which `what` describes in one line."""
 
     name: str
     what: str
@@ -19,6 +19,6 @@ class Measurement:
 
 
 def measurement(run: Callable[[Lab], Found]) -> Measurement:
-    """Make a measurement of a function: its name and the first line of its docstring are the measurement's."""
+    """Return a measurement with the name of a function and the first line of its docstring."""
     what = (run.__doc__ or "").strip().split("\n")[0]
     return Measurement(run.__name__.replace("_", "-"), what, run)

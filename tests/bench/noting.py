@@ -1,6 +1,6 @@
-"""Inside an engine that is measured: notes when each start was due (in the kernel), and when it began (in a worker).
+"""Inside a measured engine: records when each start was due (in the kernel) and when it began (in a worker).
 
-Moments are kept in memory and written rarely: to append to a file can take as long as somebody else's fsync.
+Times are kept in memory and written rarely: appending to a file can take as long as the fsync of another process.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from nerve.scheduling.schedule import Schedule
 from nerve.scheduling.slots import Places
 
 STARTS_A_WRITE = 250
-"""A compute in so many waits for a file: too few for the percentile that is asked for."""
+"""One compute in this number waits for a file: too few to affect the measured percentile."""
 
 INSTALL = "import sys; sys.path.append({tests!r}); from bench import noting; noting.install({dues!r}, {starts!r})"
-"""The prelude of an engine that is to take notes."""
+"""The prelude of an engine that records its starts."""
 
 _started: list[tuple[str, float]] = []
 _starts = Path()
 
 
 def install(dues: str, starts: str) -> None:
-    """Have the schedule note, in the file `dues`, what it has started; `run_start` tells the due time in ms only."""
+    """Make the schedule record its starts in the file `dues`; run_start has the due time in whole ms only."""
     global _starts  # noqa: PLW0603 - every worker inherits it through its fork
     _starts = Path(starts)
     taken: list[Start] = []
@@ -42,7 +42,7 @@ def install(dues: str, starts: str) -> None:
 
 
 def started(sense: str, moment: float) -> None:
-    """Note that a compute of this sense began at this moment (monotonic seconds)."""
+    """Record that a compute of this sense began at this time (monotonic seconds)."""
     _started.append((sense, moment))
     if len(_started) == STARTS_A_WRITE:
         lines = "".join(f"{sense} {moment}\n" for sense, moment in _started)

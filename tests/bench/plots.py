@@ -20,7 +20,7 @@ DPI = 110
 
 
 def draw(report: Report, folder: Path) -> list[Path]:
-    """Draw what there is to draw into `folder`, and give the files."""
+    """Draw the plots of a report into `folder`; return the files."""
     files = []
     compared = [row for row in report.rows if row.other]
     if compared:
@@ -36,7 +36,7 @@ def _saved(drawing: Figure, path: Path) -> Path:
 
 
 def _peers(rows: list[Row], date: str) -> Figure:
-    """Draw two bars for each comparison, on a scale of its own, for units and sizes differ."""
+    """Draw two bars for each comparison, each on its own scale, as units and sizes differ."""
     drawing = Figure(figsize=(10, 0.85 * len(rows) + 0.8), layout="constrained")
     axes = drawing.subplots(len(rows), 1, squeeze=False)[:, 0]
     for ax, row in zip(axes, rows, strict=True):
@@ -59,7 +59,7 @@ def _bars(ax: Axes, row: Row) -> None:
 
 
 def _growth(curves: list[Curve], date: str) -> Figure:
-    """Draw the cost of a unit over the size, both logarithmic: what is flat grows in proportion to the work."""
+    """Draw the cost per unit over the size, both logarithmic: a flat line means that the work grows in proportion."""
     columns = 3
     lines = -(-len(curves) // columns)
     drawing = Figure(figsize=(10, 2.6 * lines + 0.6), layout="constrained")

@@ -1,4 +1,4 @@
-"""Queries on a large log, beside the same questions in SQL by hand."""
+"""Queries on a large log, beside the same queries in SQL by hand."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Entry = tuple[int, str, str, str, Any, int]
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One question: as nerve is asked, and as someone who knows the table writes it in SQL."""
+    """A query: its filter in nerve, and the SQL of somebody who knows the table."""
 
     what: str
     wanted: dict[str, Any]
@@ -37,7 +37,7 @@ class Question:
 
 
 def questions(db: Path, rows: int) -> list[Question]:
-    """Make the questions for a log with so many rows; each finds some hundred at most, wherever they lie."""
+    """Return the queries for a log with this number of rows; each finds at most some hundred, anywhere in it."""
     with closing(sqlite3.connect(f"file:{db}?mode=ro", uri=True)) as connection:
         at = rows // 3
         bounds = connection.execute("SELECT ts FROM logs WHERE id IN (?, ?) ORDER BY id", (at, at + RANGE_ROWS))
@@ -67,13 +67,13 @@ def questions(db: Path, rows: int) -> list[Question]:
 
 
 def ask_nerve(db: Path, wanted: Mapping[str, Any]) -> list[Entry]:
-    """Ask as `query_logs` does: make the filter, open the log, ask, close it."""
+    """Query like `query_logs`: make the filter, open the log, query, close it."""
     with LogReader(db) as reader:
         return [(e.id, e.source, e.type, e.ref_id or "", e.payload, e.ts) for e in reader.query(Filter(**wanted))]
 
 
 def ask_by_hand(db: Path, sql: str, parameters: Sequence[object]) -> list[Entry]:
-    """Ask with plain sqlite3: open the file, ask, decode the payloads, close it."""
+    """Query with plain sqlite3: open the file, query, decode the payloads, close it."""
     with closing(sqlite3.connect(f"file:{db}?mode=ro", uri=True)) as connection:
         rows = connection.execute(sql, parameters).fetchall()
     return [(*row[:4], json.loads(row[4]), row[5]) for row in reversed(rows)]
@@ -81,7 +81,7 @@ def ask_by_hand(db: Path, sql: str, parameters: Sequence[object]) -> list[Entry]
 
 @measurement
 def queries(lab: Lab) -> Found:
-    """Four questions to a log of 10 million rows, beside SQL by hand; and to logs of a tenth and a hundredth."""
+    """Four queries on a log of 10 million rows, beside SQL by hand; and on logs of a tenth and a hundredth of it."""
     sizes = (3_000, 30_000, 300_000) if lab.quick else (100_000, 1_000_000, 10_000_000)
     tables = [_compared_all(lab, rows) for rows in sizes]
     curves = [
@@ -98,10 +98,10 @@ def queries(lab: Lab) -> Found:
 
 
 def _compared_all(lab: Lab, rows: int) -> dict[str, Row]:
-    """Ask a log with so many rows everything."""
+    """Run all queries on a log with this number of rows."""
     db = lab.new_folder() / "logs.db"
     fill(db, rows)
-    with closing(LogWriter.open(db)):  # as in an engine: there is a WAL, and reads go through SQLite's locks
+    with closing(LogWriter.open(db)):  # as with an engine: there is a WAL, and readers need SQLite's locks
         return {question.what: _compared(lab, db, question, rows) for question in questions(db, rows)}
 
 

@@ -15,7 +15,7 @@ _MANY = 10_000
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """All of one run: where and when (ISO 8601, UTC), how, and what each measurement has found or why it failed."""
+    """A benchmark run: the machine, the date (ISO 8601, UTC), the options, and each measurement's result or failure."""
 
     date: str
     machine: Machine
@@ -36,7 +36,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def to_json(report: Report) -> bytes:
-    """Write a report as JSON, indented, with its medians, ratios and verdicts beside the samples."""
+    """Return a report as indented JSON, with medians, ratios and verdicts besides the samples."""
     data = msgspec.to_builtins(report)
     for name, found in report.measurements.items():
         data["measurements"][name]["rows"] = [_row_data(row) for row in found.rows]
@@ -44,12 +44,12 @@ def to_json(report: Report) -> bytes:
 
 
 def from_json(data: bytes) -> Report:
-    """Read a report that `to_json` wrote; raises msgspec.DecodeError for anything else."""
+    """Return the report that `to_json` made this JSON of. Raises msgspec.DecodeError for anything else."""
     return msgspec.json.decode(data, type=Report)
 
 
 def to_text(report: Report) -> str:
-    """Write a report as aligned plain text."""
+    """Return a report as aligned plain text."""
     parts = [_heading(report), "", *_aligned([HEADER, *map(cells, report.rows)])]
     if report.curves:
         parts += ["", *_aligned([CURVES_HEADER, *map(curve_cells, report.curves)])]
@@ -60,7 +60,7 @@ def to_text(report: Report) -> str:
 
 
 def to_markdown(report: Report) -> str:
-    """Write a report as Markdown, to be pasted."""
+    """Return a report as Markdown."""
     parts = [_heading(report), "", *_markdown([HEADER, *map(cells, report.rows)])]
     if report.curves:
         parts += ["", *_markdown([CURVES_HEADER, *map(curve_cells, report.curves)])]
@@ -69,7 +69,7 @@ def to_markdown(report: Report) -> str:
 
 
 def cells(row: Row) -> tuple[str, ...]:
-    """Give what the table shows of a row."""
+    """Return the cells of a row."""
     other = "" if row.other is None else f"{row.other.of}: {figure(row.other.median, row.other.unit)}"
     ratio = "" if row.ratio is None else number(row.ratio)
     met = {True: "yes", False: "NO", None: ""}[row.met]
@@ -77,7 +77,7 @@ def cells(row: Row) -> tuple[str, ...]:
 
 
 def curve_cells(curve: Curve) -> tuple[str, ...]:
-    """Give what the table shows of a curve."""
+    """Return the cells of a curve."""
     sizes = ", ".join(f"{size:,}" for size in curve.sizes)
     costs = ", ".join(number(cost) for cost in curve.costs)
     exponents = ", ".join(f"{exponent:+.2f}" for exponent in curve.exponents)
@@ -85,7 +85,7 @@ def curve_cells(curve: Curve) -> tuple[str, ...]:
 
 
 def goal_text(goal: Goal | None, unit: str) -> str:
-    """Say what a goal asks for."""
+    """Return the text of a goal."""
     if goal is None:
         return ""
     match goal.kind:
@@ -100,12 +100,12 @@ def goal_text(goal: Goal | None, unit: str) -> str:
 
 
 def figure(value: float, unit: str) -> str:
-    """Write a figure with its unit."""
+    """Return a figure with its unit."""
     return f"{number(value)} {unit}"
 
 
 def number(value: float) -> str:
-    """Write a number with three digits that count, and all of those before the point."""
+    """Return a number with three significant digits, and with all digits before the point."""
     if abs(value) >= _MANY:
         return f"{value:,.0f}"
     if abs(value) >= 100:

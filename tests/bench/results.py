@@ -1,4 +1,4 @@
-"""What a measurement finds: rows of the table, each with its goal, and curves of cost over size; pure."""
+"""The results of a measurement: rows of the table, each with its goal, and curves of cost over size; pure."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ GoalKind = Literal["ratio at least", "ratio at most", "more by at most", "at mos
 
 
 class Goal(msgspec.Struct, frozen=True):
-    """What a row must reach: a ratio of nerve to the other, a difference from it, or nerve's own figure."""
+    """A bound for a row: for the ratio of nerve to the other, for the difference, or for nerve's own figure."""
 
     kind: GoalKind
     bound: float
 
     def met(self, nerve: float, other: float | None) -> bool:
-        """Tell whether a figure, beside the other's, is good enough; ValueError for a lack of the other."""
+        """Return True if nerve's figure reaches the goal. Raises ValueError if the other's is needed and missing."""
         match self.kind:
             case "ratio at least":
                 return ratio(nerve, other) >= self.bound
@@ -32,7 +32,7 @@ class Goal(msgspec.Struct, frozen=True):
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
-    """One line of the table: what was measured, of nerve and (unless it has none) of the other; `note` says how."""
+    """A row of the table: what was measured, for nerve and, if there is one, for the other; `note` says how."""
 
     what: str
     nerve: Samples
@@ -42,18 +42,18 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def ratio(self) -> float | None:
-        """Nerve's median over the other's."""
+        """Nerve's median divided by the other's."""
         return None if self.other is None else ratio(self.nerve.median, self.other.median)
 
     @property
     def met(self) -> bool | None:
-        """Whether the goal is reached; None when there is none."""
+        """True if the goal is reached; None if there is none."""
         other = None if self.other is None else self.other.median
         return None if self.goal is None else self.goal.met(self.nerve.median, other)
 
 
 class Curve(msgspec.Struct, frozen=True, kw_only=True):
-    """What one unit of some work costs, at three sizes of it: `costs` are medians, in `unit`; `size_of` names sizes."""
+    """The cost of a unit of work at three sizes: `costs` are medians in `unit`, and `size_of` names the sizes."""
 
     what: str
     size_of: str
@@ -63,26 +63,26 @@ class Curve(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def exponents(self) -> tuple[float, ...]:
-        """How the cost of a unit grows from each size to the next: 0 is not at all, 1 with the size itself."""
+        """The growth of the cost per unit from each size to the next: 0 is none, 1 is as much as the size."""
         return growth_exponents(self.sizes, self.costs)
 
 
 class Found(msgspec.Struct, frozen=True):
-    """Everything that one measurement has found."""
+    """The rows and curves of a measurement."""
 
     rows: Sequence[Row] = ()
     curves: Sequence[Curve] = ()
 
 
 def ratio(nerve: float, other: float | None) -> float:
-    """Give nerve's figure over the other's; ValueError when there is no other, or it is 0."""
+    """Return nerve's figure divided by the other's. Raises ValueError if there is none, or it is 0."""
     if not needed(other):
         raise ValueError("nothing can be compared with 0")
     return nerve / needed(other)
 
 
 def needed(other: float | None) -> float:
-    """Give the other's figure; ValueError when there is none."""
+    """Return the other's figure. Raises ValueError if there is none."""
     if other is None:
         raise ValueError("a comparison needs another figure")
     return other

@@ -1,4 +1,4 @@
-"""Samples of one quantity, and the figures that are made of them; pure."""
+"""Samples of a quantity, and statistics of them; pure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import msgspec
 
 
 class Samples(msgspec.Struct, frozen=True):
-    """What was measured, again and again, of one thing, in `unit` (events/s, ms, us, MB ...)."""
+    """Repeated measurements of a quantity, in `unit` (events/s, ms, us, MB ...)."""
 
     of: str
     unit: str
@@ -18,17 +18,17 @@ class Samples(msgspec.Struct, frozen=True):
 
     @property
     def median(self) -> float:
-        """The middle of the values."""
+        """The median."""
         return statistics.median(self.values)
 
     @property
     def highest(self) -> float:
-        """The greatest of the values."""
+        """The largest value."""
         return max(self.values)
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
-    """Give the smallest of the values that at least `percent` % of them don't exceed (nearest rank).
+    """Return the smallest value that at least `percent` % of the values do not exceed (nearest rank).
 
     Raises ValueError when there are no values, or for a percentage outside 0 to 100.
     """
@@ -41,7 +41,7 @@ def percentile(values: Sequence[float], percent: float) -> float:
 
 
 def interleaved(repetitions: int, ways: Mapping[str, Callable[[], float]]) -> dict[str, tuple[float, ...]]:
-    """Measure each way once, then each once again, and so on: what slows the machine for a while slows all of them.
+    """Measure each variant once, then each once more, and so on, so that a slow phase of the machine affects all.
 
     Every other round goes backwards, so that none always has the same one before it.
     """
@@ -54,6 +54,6 @@ def interleaved(repetitions: int, ways: Mapping[str, Callable[[], float]]) -> di
 
 
 def growth_exponents(sizes: Sequence[int], costs: Sequence[float]) -> tuple[float, ...]:
-    """Give the power of the size with which the cost grows, from each size to the next: 1 is linear, 0 constant."""
+    """Return the exponent of the size in the cost, from each size to the next: 1 is linear, 0 is constant."""
     steps = zip(sizes, sizes[1:], costs, costs[1:], strict=False)
     return tuple(math.log(cost_b / cost_a) / math.log(size_b / size_a) for size_a, size_b, cost_a, cost_b in steps)

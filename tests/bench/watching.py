@@ -1,4 +1,4 @@
-"""Watching an engine from outside, with plain sqlite3 and what the system tells of its processes."""
+"""Watching an engine from outside, with plain sqlite3 and psutil."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ LOOK_SECONDS = 0.002
 
 
 def wait_for_file(path: Path, timeout: float = 60.0) -> None:
-    """Wait until a file is there."""
+    """Wait until a file exists."""
     deadline = time.monotonic() + timeout
     while not path.exists():
         if time.monotonic() >= deadline:
-            raise TimeoutError(f"waited {timeout:g} s in vain for {path.name}")
+            raise TimeoutError(f"timed out after {timeout:g} s, waiting for {path.name}")
         pause(LOOK_SECONDS)
 
 
 class LogEye:
-    """Looks at a growing log over one read-only connection; a context manager."""
+    """Reads a growing log over one read-only connection; a context manager."""
 
     def __init__(self, db: Path) -> None:
         self._connection = sqlite3.connect(f"file:{db}?mode=ro", uri=True, timeout=10, isolation_level=None)
@@ -36,12 +36,12 @@ class LogEye:
         self._connection.close()
 
     def last_id(self) -> int:
-        """The greatest id so far: as ids have no gaps, how many rows there are."""
+        """Return the largest id so far, which is the number of rows, as ids have no gaps."""
         found = self._connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'logs'").fetchone()
         return int(found[0]) if found else 0
 
     def wait_for(self, id: int, timeout: float = 120.0) -> float:
-        """Wait until there is a row with this id, and give the moment (monotonic seconds)."""
+        """Wait until there is a row with this id; return the time (monotonic seconds)."""
         deadline = time.monotonic() + timeout
         while self.last_id() < id:
             if time.monotonic() >= deadline:
@@ -50,18 +50,18 @@ class LogEye:
         return time.monotonic()
 
     def count(self, source: str, type: str) -> int:
-        """Count the rows of a kind."""
+        """Return the number of rows of a type."""
         sql = "SELECT count(*) FROM logs WHERE source = ? AND type = ?"
         (rows,) = self._connection.execute(sql, (source, type)).fetchone()
         return int(rows)
 
     def complete_runs(self) -> tuple[int, float]:
-        """Count the runs that have ended, and give the moment at which they were counted (monotonic seconds)."""
+        """Return the number of runs that have ended, and the time at which they were counted (monotonic seconds)."""
         return self.count("reflex", "run_complete"), time.monotonic()
 
 
 def first_run_start(db: Path, timeout: float = 30.0) -> float:
-    """Wait until a log that may not even be there has its first run_start, and give the moment (monotonic seconds)."""
+    """Wait until a log, which may not exist yet, has its first run_start; return the time (monotonic seconds)."""
     deadline = time.monotonic() + timeout
     sql = "SELECT 1 FROM logs WHERE source = 'reflex' AND type = 'run_start' LIMIT 1"
     while time.monotonic() < deadline:
@@ -77,22 +77,22 @@ def first_run_start(db: Path, timeout: float = 30.0) -> float:
 
 
 def cpu_seconds(processes: list[psutil.Process]) -> float:
-    """How long these processes have been on a CPU so far; to the nanosecond on Linux."""
+    """Return the CPU time of these processes so far in seconds, with a resolution of ns on Linux."""
     return sum(_cpu_seconds(process) for process in processes)
 
 
 def wakeups(processes: list[psutil.Process]) -> int:
-    """How often the threads of these processes have gone to sleep so far, and so been woken up."""
+    """Return how often the threads of these processes have been woken up so far."""
     return sum(_switches(process) for process in processes)
 
 
 def titled(engine: Engine, title: str) -> list[psutil.Process]:
-    """Give the engine's processes with this title."""
+    """Return the engine's processes with this title."""
     return [process for process in engine.processes() if " ".join(process.cmdline()).strip() == f"nerve: {title}"]
 
 
 def peak_rss_mb(process: psutil.Process) -> float:
-    """Give the most memory (RSS) that a process has had so far; 0 for one that has ended."""
+    """Return the peak memory (RSS) of a process so far; 0 if it has ended."""
     status = Path(f"/proc/{process.pid}/status")
     try:
         lines = status.read_text().splitlines() if status.exists() else [f"VmHWM: {process.memory_info().rss // 1024}"]

@@ -1,4 +1,4 @@
-"""Fixtures of the integration tests: every test starts the real command in a folder of its own."""
+"""Fixtures of the integration tests: every test starts the real command in its own folder."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from support.engine import Engine
 
 @pytest.fixture
 def engine() -> Iterator[Engine]:
-    """Give a workspace of its own; whatever is left of its engine is killed afterwards."""
+    """A workspace with an engine to start; processes that are left are killed afterwards."""
     made = Engine()
     yield made
     made.destroy()

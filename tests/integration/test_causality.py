@@ -1,4 +1,4 @@
-"""The log can't trigger a reflex: nothing runs that no interval, signal or hand has asked for."""
+"""The log can't trigger a reflex: only intervals, signals and manual triggers start runs."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ EVERY_KIND = """
 """
 
 
-def test_whatever_is_logged_nothing_runs_because_of_it(engine: Engine) -> None:
-    """Senses write every kind of entry; the only runs are those of the interval, and of the one hand."""
+def test_no_entry_of_the_log_starts_a_run(engine: Engine) -> None:
+    """A sense logs entries like those of nerve; the only runs are those of its interval and one manual run."""
     engine.config("""
         senses: {chatter: {}, echo: {}, listener: {}}
         reflexes:
@@ -40,8 +40,8 @@ def test_whatever_is_logged_nothing_runs_because_of_it(engine: Engine) -> None:
     assert engine.errors() == []
 
 
-def test_a_sense_can_look_back_at_the_log(engine: Engine) -> None:
-    """query_logs inside a compute sees what was committed, and what the same run has just logged."""
+def test_a_sense_can_query_the_log(engine: Engine) -> None:
+    """It finds what was committed, and what the same run has just logged."""
     engine.config("senses: {back: {}}\nreflexes: []\n")
     engine.sense(
         "back",
@@ -58,8 +58,8 @@ def test_a_sense_can_look_back_at_the_log(engine: Engine) -> None:
     assert complete.payload["status"] == "ok"
 
 
-def test_senses_keep_databases_of_their_own_and_read_each_others(engine: Engine) -> None:
-    """ctx.db is the sense's own; ctx.peer_db reads another's, and can't write it."""
+def test_a_sense_has_a_database_that_others_can_only_read(engine: Engine) -> None:
+    """ctx.db is the sense's own, and ctx.peer_db opens another's read-only."""
     engine.config("senses: {keeper: {}, peer: {}}\nreflexes: []\n")
     engine.sense(
         "keeper",

@@ -1,4 +1,4 @@
-"""The commands beside a running engine, as a second terminal would use them."""
+"""Commands in a second terminal, while the engine is running."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DEMO = """
 
 @pytest.fixture
 def demo(engine: Engine) -> Engine:
-    """An engine with a sense that runs by itself, one that fails, and one that takes a while."""
+    """An engine with a sense that has an interval, one that fails, and one that takes a while."""
     engine.config(DEMO)
     engine.sense("tick", "def compute(ctx):\n    ctx.log('reading', {'n': 1})\n    return {'n': 1}\n")
     engine.sense("fail", "def compute(ctx):\n    raise RuntimeError('on purpose')\n")
@@ -29,8 +29,8 @@ def demo(engine: Engine) -> Engine:
     return engine
 
 
-def test_start_names_the_workspace_and_the_database_first_and_a_summary_last(demo: Engine) -> None:
-    """The first line of output says where, the last ones what was logged."""
+def test_start_prints_the_paths_first_and_a_summary_last(demo: Engine) -> None:
+    """The first line has the workspace and the database, and the last ones what was logged."""
     demo.stop()
     lines = demo.stdout.splitlines()
     assert str(demo.home) in lines[0]
@@ -39,8 +39,8 @@ def test_start_names_the_workspace_and_the_database_first_and_a_summary_last(dem
     assert f"logged {total} entries" in lines[2]
 
 
-def test_status_as_json_says_all_of_it(demo: Engine) -> None:
-    """Kernel, workers, writer, archiver, watcher and senses are there, with living pids."""
+def test_status_as_json_has_every_part_of_the_engine(demo: Engine) -> None:
+    """Kernel, workers, writer, archiver, watcher and senses, with the pids of living processes."""
     demo.until(lambda: demo.status()["archiver"]["next_ts"], "the archiver reports")
     status = demo.status()
     assert demo.process is not None
@@ -63,16 +63,16 @@ def test_status_as_json_says_all_of_it(demo: Engine) -> None:
     assert status["problems"] == []
 
 
-def test_status_for_people_names_every_process(demo: Engine) -> None:
-    """Without --json there is a table for the processes, the workers and the senses."""
+def test_status_as_text_names_every_process(demo: Engine) -> None:
+    """It has tables of the processes, the workers and the senses."""
     shown = demo.run("status")
     assert shown.returncode == 0, shown.stderr
     for word in ("kernel", "writer", "archiver", "watcher", "tick", "fail"):
         assert word in shown.stdout
 
 
-def test_trigger_with_wait_shows_the_run_and_exits_with_its_outcome(demo: Engine) -> None:
-    """A good run exits 0 and a failing one 1; the entries shown are those of the run."""
+def test_trigger_with_wait_shows_the_run_and_exits_with_its_result(demo: Engine) -> None:
+    """The exit code is 0 for a run that is ok and 1 for one that fails; only entries of that run are shown."""
     good = demo.run("trigger", "slow", "--wait", "--payload", '{"why": [1, null]}', "--json")
     assert good.returncode == 0, good.stderr
     entries = [json.loads(line) for line in good.stdout.splitlines()]
@@ -84,8 +84,8 @@ def test_trigger_with_wait_shows_the_run_and_exits_with_its_outcome(demo: Engine
     assert "on purpose" in bad.stdout
 
 
-def test_triggers_coalesce_while_a_run_is_under_way_and_all_are_answered(demo: Engine) -> None:
-    """Several triggers of a busy sense become one further run, with the count and the latest payload."""
+def test_triggers_during_a_run_are_coalesced_and_all_are_answered(demo: Engine) -> None:
+    """They become one more run, with their number and the latest payload."""
     for n in range(4):
         assert demo.run("trigger", "slow", "--payload", str(n)).returncode == 0
     last = demo.run("trigger", "slow", "--wait", "--payload", "99", "--json")
@@ -96,16 +96,16 @@ def test_triggers_coalesce_while_a_run_is_under_way_and_all_are_answered(demo: E
     assert sum(1 + run.payload["coalesced"] for run in runs) == 5
 
 
-def test_trigger_of_an_unknown_sense_suggests_the_nearest(demo: Engine) -> None:
-    """A misspelt name is refused with the one that was meant."""
+def test_trigger_of_an_unknown_sense_suggests_a_similar_name(demo: Engine) -> None:
+    """A misspelt name is an error."""
     found = demo.run("trigger", "tikc")
     assert found.returncode == 1
     assert "did you mean 'tick'?" in found.stderr
     assert demo.run("trigger", "tick", "--payload", "{oops").returncode == 2
 
 
-def test_logs_as_json_lines_with_filters(demo: Engine) -> None:
-    """The query that the README shows gives complete entries of one kind, in order."""
+def test_logs_as_json_prints_the_entries_that_match(demo: Engine) -> None:
+    """Each line is a complete entry, and they are in order."""
     found = demo.run("logs", "--json", "--source", "reflex", "--type", "run_complete", "--since", "1m")
     assert found.returncode == 0, found.stderr
     entries = [json.loads(line) for line in found.stdout.splitlines()]
@@ -115,8 +115,8 @@ def test_logs_as_json_lines_with_filters(demo: Engine) -> None:
     assert list(entries[0]) == ["id", "source", "type", "ref_id", "payload", "ts"]
 
 
-def test_a_run_for_a_while_ends_by_itself(engine: Engine) -> None:
-    """`nerve start --for` stops in good order when its time is over."""
+def test_an_engine_that_is_started_for_a_time_stops_by_itself(engine: Engine) -> None:
+    """`nerve start --for` stops in good order then."""
     engine.config(DEMO)
     for name in ("tick", "fail", "slow"):
         engine.sense(name, "def compute(ctx): ...\n")
@@ -125,8 +125,8 @@ def test_a_run_for_a_while_ends_by_itself(engine: Engine) -> None:
     assert engine.rows()[-1].type == "stop"
 
 
-def test_the_number_of_workers_comes_from_the_environment_or_the_option(engine: Engine) -> None:
-    """$NERVE_WORKERS scales the pool, and --workers wins over it."""
+def test_the_workers_option_wins_over_the_environment(engine: Engine) -> None:
+    """$NERVE_WORKERS in turn wins over the configuration."""
     engine.config("workers: 1\nsenses: {}\n")
     engine.start(env={"NERVE_WORKERS": "3"})
     assert engine.rows("type = 'start'")[0].payload["workers"] == 3

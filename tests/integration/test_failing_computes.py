@@ -1,4 +1,4 @@
-"""Every way in which a compute can fail: one precise error, one complete, and the engine goes on."""
+"""Every way in which a compute can fail: one precise error, one run_complete, and the engine continues."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ ALONGSIDE = "def compute(ctx):\n    return None\n"
 
 
 def fail_with(engine: Engine, body: str, *, timeout: str = "30s", grace: str = "300ms") -> Engine:
-    """Start an engine with a sense whose compute has this body, beside a healthy one."""
+    """Start an engine with a sense `bad` whose compute has this body, and a healthy one."""
     engine.config(f"""
         workers: 2
         senses:
@@ -27,9 +27,9 @@ def fail_with(engine: Engine, body: str, *, timeout: str = "30s", grace: str = "
 
 
 def only_error(engine: Engine, complete: Entry) -> Entry:
-    """Give the one system/error of a run, after the healthy sense has run once more."""
+    """Return the payload of the only system/error of a run, after the healthy sense has run again."""
     before = len(engine.runs("good"))
-    engine.until(lambda: len(engine.runs("good")) > before, "the engine goes on")
+    engine.until(lambda: len(engine.runs("good")) > before, "the engine continues")
     errors = engine.rows("source = 'system' AND type = 'error' AND ref_id = ?", complete.ref_id)
     assert len(errors) == 1
     assert len(engine.rows("type = 'run_start' AND ref_id = ?", complete.ref_id)) == 1
@@ -39,7 +39,7 @@ def only_error(engine: Engine, complete: Entry) -> Entry:
 
 
 def test_an_exception_is_recorded_with_its_traceback(engine: Engine) -> None:
-    """A compute that raises ends with status error; the traceback begins in the user's code."""
+    """The status is error, and the traceback begins in the user's code."""
     fail_with(engine, "x = {}\nreturn x['nope']")
     error = only_error(engine, engine.until_run("bad", "error")).payload
     assert error["kind"] == "compute"
@@ -50,15 +50,15 @@ def test_an_exception_is_recorded_with_its_traceback(engine: Engine) -> None:
 
 
 @pytest.mark.parametrize("body", ["raise SystemExit(3)", "raise KeyboardInterrupt", "raise GeneratorExit"])
-def test_exceptions_that_are_no_exception_cost_no_worker(engine: Engine, body: str) -> None:
-    """SystemExit and its like are failures of the compute, not of the worker."""
+def test_an_exception_that_would_end_a_process_does_not_end_the_worker(engine: Engine, body: str) -> None:
+    """SystemExit and similar ones are failures of the compute only."""
     fail_with(engine, body)
     error = only_error(engine, engine.until_run("bad", "error")).payload
     assert error["kind"] == "compute"
 
 
-def test_a_hang_in_python_is_interrupted_where_it_hangs(engine: Engine) -> None:
-    """The timeout raises inside the compute, and the worker lives on."""
+def test_a_compute_that_hangs_in_python_is_interrupted(engine: Engine) -> None:
+    """The timeout raises inside the compute, and the worker continues."""
     fail_with(engine, "while True:\n    n = 1", timeout="200ms", grace="10s")
     complete = engine.until_run("bad", "timeout")
     error = only_error(engine, complete).payload
@@ -78,8 +78,8 @@ def test_a_hang_in_python_is_interrupted_where_it_hangs(engine: Engine) -> None:
     ],
     ids=["sleep", "C code that keeps the GIL", "tight regex", "swallows everything"],
 )
-def test_whatever_hangs_ends_as_a_timeout_with_the_place(engine: Engine, body: str) -> None:
-    """Code that can be interrupted is; what can't be is killed after the grace period, and still says where it hung."""
+def test_any_compute_that_hangs_ends_as_a_timeout_with_a_traceback(engine: Engine, body: str) -> None:
+    """If it can't be interrupted, its worker is killed after the grace period; the traceback says where it hung."""
     fail_with(engine, body, timeout="200ms", grace="300ms")
     error = only_error(engine, engine.until_run("bad", "timeout")).payload
     assert error["kind"] == "timeout"
@@ -96,8 +96,8 @@ def test_whatever_hangs_ends_as_a_timeout_with_the_place(engine: Engine, body: s
     ],
     ids=["_exit", "segfault", "kill", "abort"],
 )
-def test_a_dead_worker_costs_one_run_and_is_replaced(engine: Engine, body: str, said: str) -> None:
-    """However the worker dies, its run ends as died with how it ended, and there are as many workers as before."""
+def test_a_worker_that_dies_costs_one_run_and_is_replaced(engine: Engine, body: str, said: str) -> None:
+    """However it dies: the run has the status died, and the error says how."""
     fail_with(engine, body)
     complete = engine.until_run("bad", "died")
     error = only_error(engine, complete).payload
@@ -108,15 +108,15 @@ def test_a_dead_worker_costs_one_run_and_is_replaced(engine: Engine, body: str, 
     assert len(workers) == 2
 
 
-def test_a_segfault_leaves_the_place_where_it_happened(engine: Engine) -> None:
-    """The Python traceback of a crash in C code is part of the error."""
+def test_the_error_of_a_segfault_has_a_traceback(engine: Engine) -> None:
+    """It is that of the Python code which called into C."""
     fail_with(engine, "ctypes.string_at(0)")
     error = only_error(engine, engine.until_run("bad", "died")).payload
     assert "in compute" in error["traceback"]
 
 
-def test_a_sense_that_kills_its_worker_again_and_again_is_backed_off(engine: Engine) -> None:
-    """A poison sense is put off for longer and longer, visibly, and the others never notice."""
+def test_a_sense_that_keeps_killing_its_worker_is_backed_off(engine: Engine) -> None:
+    """Its back-off grows, and is in the log and in the status; other senses are not affected."""
     engine.config("""
         workers: 1
         senses: {bad: {}, good: {}}
@@ -135,7 +135,7 @@ def test_a_sense_that_kills_its_worker_again_and_again_is_backed_off(engine: Eng
     )
     assert backoffs[0] == 1000
     good = len(engine.runs("good"))
-    engine.until(lambda: len(engine.runs("good")) >= good + 5, "the healthy sense goes on")
+    engine.until(lambda: len(engine.runs("good")) >= good + 5, "the healthy sense continues")
     senses = {sense["name"]: sense for sense in engine.status()["senses"]}
     assert senses["bad"]["state"] in {"backoff", "running"}
     assert senses["bad"]["consecutive_failures"] >= 2
@@ -152,8 +152,10 @@ def test_a_sense_that_kills_its_worker_again_and_again_is_backed_off(engine: Eng
     ],
     ids=["syntax", "no compute", "import fails", "exits"],
 )
-def test_a_sense_that_does_not_load_is_a_precise_error(engine: Engine, code: str, said: str) -> None:
-    """What is wrong with the file is said by name and line; the engine goes on."""
+def test_a_sense_that_can_not_be_loaded_fails_its_run_with_a_precise_error(
+    engine: Engine, code: str, said: str
+) -> None:
+    """The error has the file and the line, and the engine continues."""
     engine.config("""
         senses: {bad: {}, good: {}}
         reflexes:
@@ -168,8 +170,8 @@ def test_a_sense_that_does_not_load_is_a_precise_error(engine: Engine, code: str
     assert said in error["message"]
 
 
-def test_a_sense_file_that_vanishes_is_reported_and_its_version_stays_in_force(engine: Engine) -> None:
-    """A file that was there at the start and is gone when it is needed is named; what it held still runs."""
+def test_a_sense_whose_file_is_removed_keeps_its_version(engine: Engine) -> None:
+    """The loss is recorded with the path of the file, and the sense still runs."""
     engine.config("senses: {bad: {}}\nreflexes: []\n")
     path = engine.sense("bad", ALONGSIDE)
     engine.start()
@@ -186,8 +188,8 @@ def test_a_sense_file_that_vanishes_is_reported_and_its_version_stays_in_force(e
     ["object()", "float('nan')", "'\\ud800'", "2**70", "(lambda a: (a.append(a), a)[1])([])", "'x' * 10_000_000"],
     ids=["object", "nan", "surrogate", "2**70", "cycle", "10 MB"],
 )
-def test_a_result_that_is_no_json_fails_its_run_only(engine: Engine, value: str) -> None:
-    """A signal that can't be stored is an error of kind payload, and nothing is signalled."""
+def test_a_result_that_is_not_json_fails_its_run(engine: Engine, value: str) -> None:
+    """The error is of kind payload, and there is no signal."""
     fail_with(engine, f"return {value}")
     complete = engine.until_run("bad", "error")
     assert complete.payload["signal"] is False
@@ -207,8 +209,8 @@ def test_a_result_that_is_no_json_fails_its_run_only(engine: Engine, value: str)
     ],
     ids=["nan", "surrogate", "2**70", "cycle", "10 MB"],
 )
-def test_an_event_that_is_no_json_is_quarantined(engine: Engine, value: str, reason: str) -> None:
-    """The entry that takes its place says so; what was logged before and after it is there, and the run is ok."""
+def test_an_event_that_is_not_json_is_replaced_by_an_error(engine: Engine, value: str, reason: str) -> None:
+    """The entries before and after it are in the log, and the run is ok."""
     fail_with(engine, f"ctx.log('before', 1)\nctx.log('odd', {{'v': {value}}})\nctx.log('after', 2)")
     complete = engine.until_run("bad", "ok")
     entries = engine.rows("ref_id = ?", complete.ref_id)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from support.engine import Engine
-from torture.versions import check_audit_trail, ran, said, saying, until_said
+from support.versions import check_audit_trail, ran, said, saying, until_said
 
 TICKING = """
     workers: 2

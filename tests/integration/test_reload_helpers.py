@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from support.engine import Engine
-from torture.versions import check_audit_trail, said, saying, until_said
+from support.versions import check_audit_trail, said, saying, until_said
 
 WORKERS = 4
 SLEEPY = """

@@ -8,7 +8,7 @@ import signal
 
 import pytest
 from support.engine import Engine
-from torture.versions import check_audit_trail, said, saying, until_said
+from support.versions import check_audit_trail, said, saying, until_said
 
 ONE = "workers: 1\nsenses: {user: {}}\nreflexes: [{sense: user, interval: 50ms}]\n"
 IMPORTS = {

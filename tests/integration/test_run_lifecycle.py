@@ -1,4 +1,4 @@
-"""What a run leaves in the log, from its start to its end, read with plain sqlite3."""
+"""The entries of a run in the log, from its start to its end, read with plain sqlite3."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ TICKING = """
 """
 
 
-def test_a_reflex_leaves_a_start_and_a_complete_with_the_same_run_id(engine: Engine) -> None:
-    """An interval fires, the compute logs, and start, own event and complete stand in order under one id."""
+def test_a_run_has_a_run_start_its_own_events_and_a_run_complete(engine: Engine) -> None:
+    """They are in this order, and have the same run id."""
     engine.config(TICKING)
     engine.sense("tick", "def compute(ctx):\n    ctx.log('reading', {'n': 1})\n    return {'n': 1}\n")
     engine.start()
@@ -31,8 +31,8 @@ def test_a_reflex_leaves_a_start_and_a_complete_with_the_same_run_id(engine: Eng
     assert complete.payload["duration_ms"] >= 0
 
 
-def test_stop_leaves_stop_as_the_last_entry_and_no_process_behind(engine: Engine) -> None:
-    """SIGTERM ends everything in good order: exit code 0, every run complete, `stop` last, nobody left."""
+def test_a_stopped_engine_has_stop_as_its_last_entry_and_no_process_left(engine: Engine) -> None:
+    """After SIGTERM its exit code is 0, and every run is complete."""
     engine.config(TICKING)
     engine.sense("tick", "def compute(ctx):\n    ctx.log('reading')\n")
     engine.start()
@@ -48,8 +48,8 @@ def test_stop_leaves_stop_as_the_last_entry_and_no_process_behind(engine: Engine
     assert sorted(completed) == sorted(started)
 
 
-def test_a_signal_fires_the_reflexes_that_are_on_it_and_names_its_cause(engine: Engine) -> None:
-    """What a sense returns reaches the next one as ctx.signal, and run_start names the run that caused it."""
+def test_a_signal_starts_the_reflexes_that_are_on_it(engine: Engine) -> None:
+    """The sense receives it as ctx.signal, and its run_start names the run that emitted it."""
     engine.config("""
         senses: {eye: {}, hand: {}}
         reflexes:
@@ -72,8 +72,8 @@ def test_a_signal_fires_the_reflexes_that_are_on_it_and_names_its_cause(engine: 
     assert got.payload == {"from": "eye", "payload": {"seen": [1, None, "x"]}, "kind": "signal"}
 
 
-def test_logging_from_inside_a_compute_becomes_an_event(engine: Engine) -> None:
-    """Stdlib records carry their level, logger, message and extra, and the run they were made in."""
+def test_a_logging_record_of_a_compute_becomes_an_event(engine: Engine) -> None:
+    """It has the level, logger, message and extra of the record, and the run id."""
     engine.config(TICKING)
     engine.sense(
         "tick",
@@ -88,8 +88,8 @@ def test_logging_from_inside_a_compute_becomes_an_event(engine: Engine) -> None:
     assert record.payload == {"logger": "shop", "message": "3 left", "item": "tea"}
 
 
-def test_asynchronous_computes_run_too(engine: Engine) -> None:
-    """An `async def compute` is awaited, and its result is the signal."""
+def test_an_asynchronous_compute_is_awaited(engine: Engine) -> None:
+    """Its result is the signal."""
     engine.config(TICKING)
     engine.sense(
         "tick",
@@ -105,8 +105,8 @@ def test_asynchronous_computes_run_too(engine: Engine) -> None:
     assert engine.rows("type = 'awaited' AND ref_id = ?", complete.ref_id)[0].payload == {"sense": "tick"}
 
 
-def test_senses_share_helper_modules_and_shadow_nothing(engine: Engine) -> None:
-    """They can import a module beside them; a sense with the name of a standard module hides it from none."""
+def test_senses_share_helpers_and_do_not_shadow_the_standard_library(engine: Engine) -> None:
+    """A sense can import a module beside it, and may have the name of a standard module."""
     engine.config("senses: {random: {}, dice: {}}\nreflexes: []\n")
     engine.sense("helper", "FACES = 6\n")
     engine.sense("random", "def compute(ctx): ...\n")

@@ -6,8 +6,8 @@ import signal
 
 import pytest
 from support.engine import Engine
-from torture.load import Load
-from torture.verdict import Verdict, check_log
+from support.load import Load
+from support.verdict import Verdict, check_log
 
 MOST = 64
 WAITING = """

@@ -1,4 +1,4 @@
-"""Secrets never reach the log, nor the next sense."""
+"""Secrets reach neither the log nor other senses."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from support.engine import Engine
 
 
 def test_secrets_are_masked_before_they_leave_the_worker(engine: Engine) -> None:
-    """In events, signals and the extras of logging records: neither the database nor its WAL ever holds them."""
+    """In events, signals and the extra of logging records; they are neither in the database nor in its WAL."""
     engine.config("""
         senses: {leak: {}, next: {}}
         reflexes: [{sense: next, on: leak}]

@@ -6,8 +6,8 @@ import time
 from pathlib import Path
 
 from support.engine import Engine
+from support.versions import check_audit_trail, said, saying, until_said
 from support.waiting import pause
-from torture.versions import check_audit_trail, said, saying, until_said
 
 CONFIG = (
     "workers: 2\nsenses: {user: {}, other: {}}\nreflexes: [{sense: user, interval: 50ms}, {sense: other, on: [user]}]\n"

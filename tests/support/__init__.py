@@ -1,1 +1,1 @@
-"""What the tests share."""
+"""Fakes and helpers that several tests share."""

@@ -1,4 +1,4 @@
-"""A real engine in a folder of its own, started by its command, watched from outside."""
+"""A real engine in its own folder, started by its command and watched from outside."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ class Entry(NamedTuple):
 
 
 class Engine:
-    """A workspace, and the engine that may run in it."""
+    """A workspace, and the engine that runs in it once it is started."""
 
     def __init__(self, home: Path | None = None) -> None:
         self.home = home or Path(tempfile.mkdtemp(prefix="nv-", dir="/tmp"))
         (self.home / "senses").mkdir(parents=True, exist_ok=True)
         self.process: subprocess.Popen[str] | None = None
         self.prelude = ""
-        """Python that is run before nerve's own, in every process and command: how a test changes what is built in."""
+        """Python code that every process and command runs before nerve's: a test can change constants with it."""
         self.config("{}")
 
     def config(self, text: str) -> None:
@@ -54,7 +54,7 @@ class Engine:
         return path
 
     def helper(self, name: str, code: str) -> Path:
-        """Write a file of the senses' folder that is no sense, such as `lib/units.py`."""
+        """Write a file of the senses' folder that is not a sense, such as `lib/units.py`."""
         path = self.home / "senses" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(textwrap.dedent(code))
@@ -62,21 +62,21 @@ class Engine:
 
     @property
     def db(self) -> Path:
-        """The path of logs.db."""
+        """The path of the log."""
         return self.home / "data" / "logs.db"
 
     @property
     def event_socket(self) -> Path:
-        """Where producers join the event queue."""
+        """The socket of the event queue."""
         return self.home / "data" / "run" / "events.sock"
 
     def command(self, *arguments: str) -> list[str]:
-        """Give the command line of a `nerve` command on this workspace."""
+        """Return the command line of a `nerve` command in this workspace."""
         python, option, code = NERVE
         return [python, option, f"{self.prelude}\n{code}", "--home", str(self.home), *arguments]
 
     def start(self, *arguments: str, ready: bool = True, env: dict[str, str] | None = None) -> Engine:
-        """Start the engine in a session of its own; with `ready`, return once it has recorded its start."""
+        """Start the engine in its own session; with `ready`, return once it has recorded its start."""
         boots = self.count("system", "start")
         with (self.home / "stderr").open("a") as stderr:
             self.process = subprocess.Popen(
@@ -93,7 +93,7 @@ class Engine:
         return self
 
     def run(self, *arguments: str, timeout: float = 30.0) -> subprocess.CompletedProcess[str]:
-        """Run a command on this workspace, and give its exit code and what it printed."""
+        """Run a command in this workspace; return its exit code and output."""
         return subprocess.run(
             self.command(*arguments),
             stdin=subprocess.DEVNULL,
@@ -104,7 +104,7 @@ class Engine:
         )
 
     def spawn(self, *arguments: str) -> subprocess.Popen[str]:
-        """Start a command on this workspace beside what the test does; it is the test that ends it."""
+        """Start a command in this workspace without waiting for it; the test has to end it."""
         return subprocess.Popen(
             self.command(*arguments),
             stdin=subprocess.DEVNULL,
@@ -114,7 +114,7 @@ class Engine:
         )
 
     def until(self, condition: Callable[[], Any], what: str, timeout: float = 15.0) -> Any:
-        """Wait for a condition; fails at once, with what it said, when the engine has ended meanwhile."""
+        """Wait for a condition; fail at once, with the engine's output, if the engine ends meanwhile."""
 
         def or_ended() -> Any:
             result = condition()
@@ -125,25 +125,25 @@ class Engine:
         return wait_until(or_ended, what, timeout)
 
     def stop(self, number: signal.Signals = signal.SIGTERM, timeout: float = 15.0) -> int:
-        """Signal the kernel, wait for its end, and give its exit code."""
+        """Signal the kernel, wait for its end, and return its exit code."""
         assert self.process is not None
         if self.process.poll() is None:
             self.process.send_signal(number)
         return self.wait(timeout)
 
     def wait(self, timeout: float = 15.0) -> int:
-        """Wait for the end of the kernel, and give its exit code."""
+        """Wait for the end of the kernel, and return its exit code."""
         assert self.process is not None
         self.stdout, _ = self.process.communicate(timeout=timeout)
         return self.process.returncode
 
     @property
     def stderr(self) -> str:
-        """What the engine has said on stderr."""
+        """The engine's output on stderr so far."""
         return (self.home / "stderr").read_text()
 
     def processes(self) -> list[psutil.Process]:
-        """Every process of the engine's session that is still there, zombies left out."""
+        """Return the processes of the engine's session, without zombies."""
         assert self.process is not None
         return [process for process in psutil.process_iter() if _belongs_to(process, self.process.pid)]
 
@@ -159,35 +159,35 @@ class Engine:
         self.process.send_signal(number)
 
     def signal_all(self, number: signal.Signals) -> None:
-        """Signal every process of the engine, as a terminal does with its whole group."""
+        """Signal every process of the engine, as a terminal does."""
         for process in self.processes():
             with suppress(psutil.NoSuchProcess):
                 process.send_signal(number)
 
     def child(self, title: str) -> psutil.Process:
-        """The process with this title, once there is one."""
+        """Wait for a process with this title, and return it."""
         return self.until(
             lambda: next((found for found in self.processes() if _title(found) == f"nerve: {title}"), None),
             f"there is a process `nerve: {title}`",
         )
 
     def pids(self, title: str) -> set[int]:
-        """The pids of the processes with this title, as many as there are."""
+        """Return the pids of the processes with this title."""
         return {found.pid for found in self.processes() if _title(found) == f"nerve: {title}"}
 
     def rows(self, where: str = "1", *values: object) -> list[Entry]:
-        """Read entries with plain sqlite3, in order of id; none when there is no table yet."""
+        """Return entries in the order of their id, read with plain sqlite3; none if there is no table yet."""
         found = self._select(
             f"SELECT id, source, type, ref_id, payload, ts FROM logs WHERE {where} ORDER BY id", values
         )
         return [Entry(row[0], row[1], row[2], row[3], json.loads(row[4]), row[5]) for row in found]
 
     def how_many(self, where: str = "1", *values: object) -> int:
-        """Count entries, without reading them."""
+        """Return the number of entries."""
         return sum(count for (count,) in self._select(f"SELECT count(*) FROM logs WHERE {where}", values))
 
     def count(self, source: str, type: str) -> int:
-        """Count the entries of a kind."""
+        """Return the number of entries of a type."""
         return self.how_many("source = ? AND type = ?", source, type)
 
     def _select(self, sql: str, values: tuple[object, ...]) -> list[tuple[Any, ...]]:
@@ -202,36 +202,36 @@ class Engine:
                 raise
 
     def runs(self, sense: str) -> list[Entry]:
-        """The run_complete entries of a sense."""
+        """Return the run_complete entries of a sense."""
         return self.rows("type = 'run_complete' AND source = 'reflex' AND ref_id LIKE ?", f"{sense}/%")
 
     def status(self) -> dict[str, Any]:
-        """Give `nerve status --json`, decoded."""
+        """Return the decoded output of `nerve status --json`."""
         found = self.run("status", "--json")
         assert found.returncode == 0, found.stderr
         decoded: dict[str, Any] = json.loads(found.stdout)
         return decoded
 
     def errors(self, kind: str | None = None) -> list[Entry]:
-        """The system errors, of a kind if one is given."""
+        """Return the system/error entries, of one kind if it is given."""
         found = self.rows("source = 'system' AND type = 'error'")
         return [entry for entry in found if kind in (None, entry.payload["kind"])]
 
     def reloads(self, sense: str | None = None) -> list[Entry]:
-        """The reloads of a sense; without one, those of nerve.yaml."""
+        """Return the reloads of a sense, or of nerve.yaml if none is given."""
         if sense is None:
             return self.rows("source = 'system' AND type = 'config_reload'")
         return self.rows("source = 'system' AND type = 'sense_reload' AND ref_id = ?", sense)
 
     def until_reload(self, sense: str | None, after: int, *, ok: bool) -> dict[str, Any]:
-        """Wait for a reload of a sense, or of nerve.yaml, beyond the first `after`; give the payload of the last."""
+        """Wait for a reload of a sense, or of nerve.yaml, besides the first `after` ones; return its payload."""
         found = self.until(lambda: self.reloads(sense)[after:], f"{sense or 'nerve.yaml'} is reloaded")
         assert found[-1].payload["ok"] is ok, found
         payload: dict[str, Any] = found[-1].payload
         return payload
 
     def until_run(self, sense: str, status: str, timeout: float = 20.0) -> Entry:
-        """Wait for a run of a sense with this status, and give its run_complete."""
+        """Wait for a run of a sense with this status, and return its run_complete."""
         return self.until(
             lambda: next((run for run in self.runs(sense) if run.payload["status"] == status), None),
             f"a run of {sense} ends with {status}",
@@ -239,7 +239,7 @@ class Engine:
         )
 
     def destroy(self) -> None:
-        """Kill whatever is left, and remove the folder."""
+        """Kill the processes that are left, and remove the folder."""
         if self.process:
             for process in self.processes():
                 process.kill()

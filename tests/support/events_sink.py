@@ -1,4 +1,4 @@
-"""The one fake of what a sense's events go into."""
+"""The one fake of the sink that a sense's events are sent to."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from nerve.events.model import LogEvent
 
 
 class EventsSink:
-    """Keeps the batches that it is sent; `settles` is what waiting for their commit returns.
+    """Keeps the batches that it is sent; `settles` is the result of waiting for their commit.
 
     `error`, when set, is raised by the next `send`. `on_settle` is called when a caller waits for the commit.
     """
@@ -25,13 +25,13 @@ class EventsSink:
         return [event for batch in self.batches for event in batch]
 
     def send(self, events: Sequence[LogEvent]) -> None:
-        """Keep a batch, or fail as told."""
+        """Keep a batch, or raise `error`."""
         if self.error:
             raise self.error
         self.batches.append(list(events))
 
     def settle(self, timeout: float) -> bool:
-        """Return whether all is committed; a caller must say how long it is ready to wait."""
+        """Return `settles`; the timeout, in seconds, must be positive."""
         assert timeout > 0
         self._on_settle()
         return self.settles

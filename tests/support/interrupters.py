@@ -1,4 +1,4 @@
-"""An interrupter for the process that runs the tests."""
+"""An interrupter for the process of the tests."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from nerve.runtime.interruption import Interrupter
 
 @contextmanager
 def installed_interrupter() -> Iterator[Interrupter]:
-    """Give an interrupter that has taken over the signals; afterwards all goes back to whoever had it."""
+    """Yield an interrupter that handles the signals of this process; restore the previous handlers afterwards."""
     before = {number: signal.getsignal(number) for number in (signal.SIGALRM, signal.SIGUSR1)}
     hook = sys.unraisablehook
     interrupter = Interrupter()

@@ -33,7 +33,7 @@ STORY = [
     catalog.run_complete(stamp(3), DISK, "disk-usage", status="ok", duration_ms=1.5, signal=True, worker=7),
     catalog.error(stamp(4), CPU, ErrorDetail("compute", "no \x1b[31m", "ValueError", "Traceback:\n  boom\n")),
     catalog.run_complete(stamp(5), CPU, "cpu", status="error", duration_ms=2.0, signal=False, worker=7),
-    catalog.from_logging(stamp(6), None, "warning", {"logger": "root"}, 1000),
+    catalog.from_sense(stamp(6), None, "warning", {"logger": "root"}, source="logging"),
 ]
 
 

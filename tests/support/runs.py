@@ -1,4 +1,4 @@
-"""Runs to write, with ids as the engine makes them, and the causes between them."""
+"""The entries of runs, with ids as the engine makes them, and with causes."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ START = 1_795_428_000_000
 
 
 def run_id(sense: str, n: int) -> str:
-    """Make the id of a run that started `n` seconds after START."""
+    """Return the id of a run that started `n` seconds after START."""
     return f"{sense}/{START + n * 1000:012x}7{n % 2**64:019x}"
 
 
 def begun(
     run: str, *, cause: str | None = None, kind: TriggerKind | None = None, coalesced: int = 0, n: int = 0
 ) -> LogEvent:
-    """Make the `run_start` of a run, `n` seconds after START."""
+    """Return the `run_start` of a run, `n` seconds after START."""
     sense = run.partition("/")[0]
     stamp = Stamp(START + n * 1000, 0)
     signal = Signal(cause.partition("/")[0], "{}", cause, stamp.ts) if cause else None
@@ -30,18 +30,18 @@ def begun(
 
 
 def ended(run: str, status: Status = "ok", *, ms: float | None = 5.5, signal: bool = True, n: int = 0) -> LogEvent:
-    """Make the `run_complete` of a run, `n` seconds and 500 ms after START."""
+    """Return the `run_complete` of a run, `n` seconds and 500 ms after START."""
     stamp = Stamp(START + n * 1000 + 500, 0)
     sense = run.partition("/")[0]
     return catalog.run_complete(stamp, run, sense, status=status, duration_ms=ms, signal=signal, worker=7)
 
 
 def failed(run: str, message: str = "boom", *, n: int = 0) -> LogEvent:
-    """Make the error of a run."""
+    """Return the error of a run, `n` seconds and 400 ms after START."""
     detail = ErrorDetail("compute", message, "ValueError", "Traceback:\n  boom\n")
     return catalog.error(Stamp(START + n * 1000 + 400, 0), run, detail)
 
 
 def said(run: str, payload: object, *, n: int = 0) -> LogEvent:
-    """Make an entry that a run logged itself."""
+    """Return an entry that a run logged itself, `n` seconds and 100 ms after START."""
     return catalog.from_sense(Stamp(START + n * 1000 + 100, 0), run, "reading", payload)

@@ -1,4 +1,4 @@
-"""Waiting on a condition, with a deadline that raises: never for a fixed time."""
+"""Waiting for a condition with a deadline, and never for a fixed time."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ T = TypeVar("T")
 
 
 def pause(seconds: float) -> None:
-    """Let time pass that is part of what is tested: the moment at which something is broken, never a wait for it."""
+    """Let time pass that is part of the scenario, such as the moment of a kill; never to wait for something."""
     threading.Event().wait(seconds)
 
 
 def wait_until(condition: Callable[[], T], what: str, timeout: float = 15.0) -> T:
-    """Call `condition` until it gives something true, and give that; AssertionError after `timeout` seconds."""
+    """Call `condition` until its result is true, and return that; raise AssertionError after `timeout` seconds."""
     deadline = time.monotonic() + timeout
     pause = threading.Event()
     while True:
@@ -24,5 +24,5 @@ def wait_until(condition: Callable[[], T], what: str, timeout: float = 15.0) -> 
         if result:
             return result
         if time.monotonic() >= deadline:
-            raise AssertionError(f"waited {timeout:g} s in vain until {what}; last: {result!r}")
+            raise AssertionError(f"timed out after {timeout:g} s, waiting until {what}; last result: {result!r}")
         pause.wait(0.01)

@@ -1,4 +1,4 @@
-"""A wall clock that a test can step: in every process of an engine and in its commands, while it runs."""
+"""A wall clock that a test can step, in every process and command of an engine, while it runs."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import struct
 import time
 from pathlib import Path
 
-_OFFSET = struct.Struct("q")  # ns, written at once into a place that is always there: nobody reads half of it
+_OFFSET = struct.Struct("q")  # ns, written in one piece, so that no process reads half of it
 _TESTS = Path(__file__).parents[1]
 
 
 class WallClock:
-    """The machine's wall clock, moved by an offset in a file; the monotonic clock is left alone."""
+    """The machine's wall clock, moved by an offset in a file; the monotonic clock is not changed."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
@@ -21,30 +21,30 @@ class WallClock:
 
     @property
     def prelude(self) -> str:
-        """What an engine's processes run first, so that they live by this clock."""
+        """The code that makes an engine's processes use this clock."""
         return (
             f"import sys; sys.path.append({str(_TESTS)!r}); "
-            f"from support.wallclock import live_by; live_by({str(self._file)!r})"
+            f"from support.wallclock import install; install({str(self._file)!r})"
         )
 
     def step(self, seconds: float) -> None:
-        """Step the clock: forward, or back for a negative number of seconds."""
+        """Step the clock forward, or back if `seconds` is negative."""
         self._offset += seconds
         descriptor = os.open(self._file, os.O_WRONLY)
         os.pwrite(descriptor, _OFFSET.pack(round(self._offset * 1e9)), 0)
         os.close(descriptor)
 
     def now(self) -> float:
-        """Tell the time, in unix seconds."""
+        """Return the time in unix seconds."""
         return time.time() + self._offset
 
 
-def live_by(file: str) -> None:
-    """Have this process, and what it forks, read the wall clock that `file` moves."""
+def install(file: str) -> None:
+    """Make this process and its forks use the wall clock that `file` moves."""
     true_ns = time.time_ns
 
     def moved_ns() -> int:
-        # Opened each time: a child closes the descriptors that it doesn't know.
+        # Opened each time, because a child closes the descriptors that it does not need.
         descriptor = os.open(file, os.O_RDONLY)
         try:
             (offset,) = _OFFSET.unpack(os.pread(descriptor, _OFFSET.size, 0))

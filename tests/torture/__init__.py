@@ -1,1 +1,1 @@
-"""The torture: a real engine is broken while it runs, and its log is then checked as a set."""
+"""Torture: break a real engine while it runs, then check that its log has every event exactly once."""

@@ -10,10 +10,10 @@ import time
 import click
 from rich.console import Console
 from support.engine import Engine
+from support.verdict import Verdict
 
 from torture import clocks, computes, processes, readers, reloads, soak, storage
 from torture.scenario import Scenario, Skipped
-from torture.verdict import Verdict
 
 MODULES = (processes, computes, storage, clocks, readers, reloads, soak)
 SCENARIOS: dict[str, Scenario] = {
@@ -23,7 +23,7 @@ HEADER = f"{'scenario':<18} {'result':<8} {'sent':>8} {'lost':>5} {'double':>6} 
 
 
 def run(scenario: Scenario, seed: int, *, short: bool) -> tuple[str, Verdict]:
-    """Run one scenario in a workspace of its own; gives its line of the table, and what it found."""
+    """Run one scenario in its own workspace; return its line of the table, and its verdict."""
     verdict, engine = Verdict(), Engine()
     began = time.monotonic()
     try:
@@ -32,7 +32,7 @@ def run(scenario: Scenario, seed: int, *, short: bool) -> tuple[str, Verdict]:
     except Skipped as reason:
         result = "skipped"
         verdict.notes.append(str(reason))
-    except Exception as error:  # noqa: BLE001 - a scenario that breaks is a scenario that failed
+    except Exception as error:  # noqa: BLE001 - a scenario that raises has failed
         result = "FAILED"
         verdict.wrong.append(f"{type(error).__name__}: {error}")
     finally:
@@ -56,13 +56,13 @@ def run(scenario: Scenario, seed: int, *, short: bool) -> tuple[str, Verdict]:
 @click.option("--seed", type=int, help="For the same random choices again; default: a new one.")
 @click.option("--short", is_flag=True, help="The version that the tests run: all scenarios in under a minute.")
 def torture(list_them: bool, only: tuple[str, ...], rounds: int, seed: int | None, short: bool) -> None:
-    r"""Break a real engine while it runs, then check its log as a set; ends 1 on any loss.
+    r"""Break a real engine while it runs, then check its log; the exit code is 1 if anything is lost.
 
     \b
     Example:
       scripts/torture --only writer --rounds 3
     """
-    # A shell in the background has Ctrl-C ignored, which every process below would inherit.
+    # In a background job of a shell, SIGINT is ignored, and every process below would inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     console = Console(highlight=False)
     if list_them:

@@ -1,4 +1,4 @@
-"""The wall clock stepped while the engine runs: what it shows may follow, what it does must not."""
+"""The wall clock is stepped while the engine runs: timestamps follow it, and nothing else does."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from typing import Any
 
 import psutil
 from support.engine import Engine
+from support.load import Load
+from support.verdict import Verdict
 from support.waiting import pause, wait_until
 from support.wallclock import WallClock
 
-from torture.load import Load
 from torture.processes import finish, titled
 from torture.scenario import scenario
-from torture.verdict import Verdict
 
 HOUR, DAY = 3600.0, 86400.0
 BEAT_SECONDS = 0.1
 TOLERANCE_SECONDS = 2.0
-"""More than a loaded machine is late by, and a small part of the steps."""
+"""Limit on gaps and lateness: more than a loaded machine needs, and much less than a step."""
 
 CATCH_UP_SECONDS = 20.0
 TAIL_BYTES = 10_000
@@ -56,7 +56,7 @@ OUT_OF_ORDER = {
 
 
 class Listener:
-    """Somebody who reads the log from its beginning: with `nerve logs -f` all the while, and again page by page."""
+    """A reader of the whole log: with `nerve logs -f` while the engine runs, and page by page."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -67,17 +67,17 @@ class Listener:
 
     @property
     def followed(self) -> list[int]:
-        """The ids that `nerve logs -f` has printed, in its order."""
+        """Return the ids that `nerve logs -f` has printed, in its order."""
         return [json.loads(line)["id"] for line in self._file.read_text().splitlines()]
 
     def page(self) -> None:
-        """Read what came after the last entry of the page before."""
+        """Read the entries after the last one of the previous page."""
         after = self.paged[-1] if self.paged else 0
         page = self._engine.run("logs", "--json", "--after", str(after)).stdout
         self.paged += [json.loads(line)["id"] for line in page.splitlines()]
 
     def end(self, last_id: int) -> int:
-        """End `nerve logs -f` once it has printed the last entry; gives its exit code."""
+        """End `nerve logs -f` once it has printed the last entry; return its exit code."""
         last_line = f'{{"id":{last_id},'.encode()
         with suppress(AssertionError):
             wait_until(lambda: last_line in _tail(self._file), "nerve logs -f has printed everything", CATCH_UP_SECONDS)
@@ -96,7 +96,7 @@ def clock(engine: Engine, random: random.Random, verdict: Verdict, short: bool) 
     """Step the wall clock by an hour, back and forth, and SIGKILL the writer meanwhile."""
     wall = WallClock(engine.home / "wallclock")
     engine.prelude = wall.prelude
-    wall.step(DAY // 2 - wall.now() % DAY)  # noon: an hour more or less leaves today today
+    wall.step(DAY // 2 - wall.now() % DAY)  # noon: an hour more or less is still the same day
     load = _configure(engine)
     began = time.monotonic()
     engine.start()
@@ -104,7 +104,7 @@ def clock(engine: Engine, random: random.Random, verdict: Verdict, short: bool) 
     offsets = [0.0]
     for _ in range(3 if short else 16):
         offsets.append(random.choice([offset for offset in (-HOUR, 0.0, HOUR) if offset != offsets[-1]]))
-        _kill_writer_in_a_burst(engine, load, random, verdict)  # the next one wakes up in another hour
+        _kill_writer_in_a_burst(engine, load, random, verdict)  # its successor starts in another hour
         wall.step(offsets[-1] - offsets[-2])
         pause(random.uniform(0, 0.3))
         triggered = engine.run("trigger", "by-hand", "--wait", "--json")
@@ -131,7 +131,7 @@ def _configure(engine: Engine) -> Load:
 
 
 def _kill_writer_in_a_burst(engine: Engine, load: Load, random: random.Random, verdict: Verdict) -> None:
-    """Kill it while it is behind: what is committed, but not acknowledged, is sent to the next one again."""
+    """Kill the writer while it is behind: batches that are committed but not acknowledged are sent again."""
     runs = load.runs()
     wait_until(lambda: load.runs() > runs, "a burst has begun")
     pause(random.uniform(0, 0.1))
@@ -142,7 +142,7 @@ def _kill_writer_in_a_burst(engine: Engine, load: Load, random: random.Random, v
 
 
 def _check_status(engine: Engine, wall: WallClock, began: float, verdict: Verdict) -> None:
-    """Note what is odd about the status, unless that passes as soon as the writer is back."""
+    """Record what is wrong in the status, unless it is right again once the writer is back."""
     odd: list[str] = []
 
     def is_sane() -> bool:
@@ -178,7 +178,7 @@ def _check_listener(engine: Engine, listener: Listener, verdict: Verdict) -> Non
     verdict.expect(listener.end(ids[-1]) == 0, "nerve logs -f did not end with 0")
     for name, seen in (("nerve logs -f", listener.followed), ("paging by id", listener.paged)):
         missed, times = len(set(ids) - set(seen)), len(seen) - len(set(seen))
-        verdict.expect(seen == ids, f"{name} missed {missed} entries, gave {times} twice, or was out of order")
+        verdict.expect(seen == ids, f"{name} missed {missed} entries, printed {times} twice, or was out of order")
 
 
 def _check_order(db: Path, verdict: Verdict) -> None:
@@ -189,7 +189,7 @@ def _check_order(db: Path, verdict: Verdict) -> None:
 
 
 def _check_beats(engine: Engine, verdict: Verdict) -> None:
-    """The starts of an interval, by the monotonic clock, are on its grid: no gap, no burst, no drift, none missing."""
+    """Check the starts of an interval by the monotonic clock: no gap, no burst, no drift, and none missing."""
     moments = [row.payload["mono"] for row in engine.rows("type = 'beat' AND ref_id LIKE 'beat/%'")]
     starts = [row.payload for row in engine.rows("type = 'run_start' AND ref_id LIKE 'beat/%'")]
     gap = max(later - earlier for earlier, later in pairwise(moments))

@@ -1,4 +1,4 @@
-"""Computes that go wild: flooding the log until they are interrupted, and killing every worker they are given."""
+"""Computes that misbehave: they flood the log until they are interrupted, or kill every worker that runs them."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from collections import Counter
 
 import psutil
 from support.engine import Engine
+from support.load import Load
+from support.verdict import Verdict
 from support.waiting import pause, wait_until
 
-from torture.load import Load
 from torture.memory import MemoryWatch
 from torture.processes import finish, titled
 from torture.scenario import Skipped, scenario
 from torture.stalls import StallWatch
-from torture.verdict import Verdict
 
 WORKERS = 4
 
@@ -39,10 +39,10 @@ def compute(ctx):
 """
 
 MEMORY_BOUND_MB = 100
-"""What no process may exceed while computes flood the log, in MB: about four times what it has at rest."""
+"""Limit on the memory of a process while computes flood the log, in MB: about four times that of an idle one."""
 
 UNHEARD_PER_CENT = 10
-"""How much of what others say may be dropped while all workers are flooded, after a first one; afterwards, nothing."""
+"""Part of the other records that may be dropped while all workers are flooded; afterwards, none may be."""
 
 POISON = {
     "exits": "import os\ndef compute(ctx):\n    os._exit(3)\n",
@@ -71,26 +71,26 @@ BEATS_KEPT = 0.8
 
 
 def interrupted(engine: Engine) -> Counter[int]:
-    """Count the runaway runs that ended as a timeout, for each worker's pid."""
+    """Return the number of runaway runs that ended as a timeout, by the worker's pid."""
     ended = "source = 'reflex' AND type = 'run_complete' AND ref_id LIKE 'runaway%'"
     runs = engine.rows(f"{ended} AND json_extract(payload, '$.status') = 'timeout'")
     return Counter(run.payload["worker"] for run in runs)
 
 
 def speak(engine: Engine, load: Load) -> None:
-    """Have another sense say something again and again, by stdlib logging."""
+    """Add a sense that keeps logging something by Python's logging."""
     engine.sense("speaker", SPEAKER)
     load.senses.append("speaker: {}")
     load.reflexes.append("{sense: speaker, interval: 50ms}")
 
 
 def spoken(engine: Engine) -> set[str | None]:
-    """Give the runs of the speaker that have spoken."""
+    """Return the runs of the speaker that have logged."""
     return {row.ref_id for row in engine.rows("source = 'logging' AND type = 'warning' AND ref_id LIKE 'speaker/%'")}
 
 
 def heard(engine: Engine) -> set[str]:
-    """Give the runs of the speaker that were heard on stderr."""
+    """Return the runs of the speaker whose records are on stderr."""
     return set(re.findall(r"spoken in (speaker/\w+)", engine.stderr))
 
 
@@ -117,7 +117,7 @@ def runaway(engine: Engine, random: random.Random, verdict: Verdict, short: bool
     after = spoken_after(engine)
     wait_until(lambda: after <= heard(engine), "everything that is said after the flood is heard")
     bearable = 1 + len(during) * UNHEARD_PER_CENT / 100
-    verdict.expect(len(silent) <= bearable, f"{len(silent)} of {len(during)} were not heard")
+    verdict.expect(len(silent) <= bearable, f"{len(silent)} of {len(during)} are not on stderr")
     verdict.expect(memory.highest_mb < MEMORY_BOUND_MB, f"a process had {memory.highest_mb:.0f} MB")
     verdict.expect(set(interrupted(engine)) == workers, "not every worker has had a runaway compute")
     verdict.expect({worker.pid for worker in titled(engine, "worker")} == workers, "a worker was killed")
@@ -132,20 +132,20 @@ def runaway(engine: Engine, random: random.Random, verdict: Verdict, short: bool
 
 
 def at_full_strength(engine: Engine) -> list[psutil.Process]:
-    """Give the workers once there are as many as there must be."""
+    """Return the workers, once they are complete."""
     workers = titled(engine, "worker")
     return workers if len(workers) == WORKERS else []
 
 
 def spoken_after(engine: Engine) -> set[str | None]:
-    """Give some runs of the speaker from after the last runaway run."""
+    """Return some runs of the speaker after the last runaway run."""
     wait_until(lambda: not [w for w in engine.status()["workers"] if "runaway" in (w["sense"] or "")], "all is calm")
     before = spoken(engine)
     return wait_until(lambda: len(after := spoken(engine) - before) >= 5 and after, "others speak")
 
 
 def check_outcomes(engine: Engine, verdict: Verdict) -> None:
-    """Check that a runaway run ends as a timeout, or as ok where it was tame, and in no other way."""
+    """Check that each runaway run ended as a timeout, or as ok if it was harmless."""
     runs = engine.rows("source = 'reflex' AND type = 'run_complete' AND ref_id LIKE 'runaway%'")
     odd = Counter(run.payload["status"] for run in runs) - Counter(timeout=sys.maxsize, ok=sys.maxsize)
     verdict.expect(not odd, f"runaway runs ended otherwise: {dict(odd)}")
@@ -153,7 +153,7 @@ def check_outcomes(engine: Engine, verdict: Verdict) -> None:
 
 @scenario
 def poison(engine: Engine, random: random.Random, verdict: Verdict, short: bool) -> None:
-    """Senses that kill their worker each time: by exit, by a segfault, by using up its memory."""
+    """Senses that always kill their worker: by exit, by a segfault, by using up its memory."""
     load = Load(engine, senses=1, events=10, interval="100ms")
     if sys.platform != "linux":
         raise Skipped("only Linux keeps to RLIMIT_AS")
@@ -181,12 +181,12 @@ def poison(engine: Engine, random: random.Random, verdict: Verdict, short: bool)
 
 
 def states(engine: Engine) -> set[str]:
-    """Give the states that `nerve status` tells of the senses that kill."""
+    """Return the states of the killing senses in `nerve status`."""
     return {sense["state"] for sense in engine.status()["senses"] if sense["name"] in POISON}
 
 
 def check_poison(engine: Engine, verdict: Verdict) -> None:
-    """Check that what kills is put off for longer and longer, in its errors too, and that nothing else ever fails."""
+    """Check that the back-off of killing senses grows, also in their errors, and that nothing else fails."""
     for name in POISON:
         errors = engine.rows("source = 'system' AND type = 'error' AND ref_id LIKE ?", f"{name}/%")
         backoffs = [error.payload.get("backoff_ms", 0) for error in errors]
@@ -199,7 +199,7 @@ def check_poison(engine: Engine, verdict: Verdict) -> None:
 
 
 def check_beats(engine: Engine, verdict: Verdict) -> None:
-    """Check that the healthy sense has kept nearly all of its beats."""
+    """Check that the healthy sense has run at nearly all of its intervals."""
     runs = engine.rows("source = 'reflex' AND type = 'run_start' AND ref_id LIKE 'healthy/%'")
     beats = (runs[-1].ts - runs[0].ts) / 1000 / BEAT_SECONDS + 1
     verdict.expect(len(runs) >= BEATS_KEPT * beats, f"a healthy sense kept {len(runs)} of {beats:.0f} beats")

@@ -1,4 +1,4 @@
-"""A disk that a scenario can fill and free: a small file system of its own, or else a quota on the writer's files."""
+"""A disk that a scenario can fill and free: a small file system, or else a quota on the writer's files."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ QUOTA_BYTES = 64 * 1024
 
 
 class Disk(Protocol):
-    """Where an engine's data are; `kind` says what it is made of."""
+    """A disk with an engine's data; `kind` says of which kind it is."""
 
     kind: str
 
     def fill(self, room: int = 0) -> None:
-        """Leave `room` bytes for data that come now."""
+        """Leave `room` bytes for new data."""
 
     def free(self) -> None:
-        """Give the space back."""
+        """Free the space again."""
 
 
 class SmallDisk:
@@ -44,7 +44,7 @@ class SmallDisk:
         self._filler = folder / "filler"
 
     def fill(self, room: int = 0) -> None:
-        """Let the file grow until the disk is full, or as far as leaves `room` bytes."""
+        """Let the file grow until `room` bytes are left on the disk."""
         with self._filler.open("ab") as filler:
             usage = os.statvfs(self._folder)
             spare = usage.f_bavail * usage.f_frsize - room
@@ -64,7 +64,7 @@ class SmallDisk:
 
 
 class Quota:
-    """A limit on the size of the files that the writer writes; what is beyond it fails as on a bad disk."""
+    """A limit on the size of the writer's files; writes beyond it fail as on a broken disk."""
 
     kind = "a quota on the writer's files"
 
@@ -72,11 +72,11 @@ class Quota:
         self._engine = engine
 
     def fill(self, room: int = 0) -> None:
-        """Let no file of the writer grow beyond a few KB, or beyond `room` bytes."""
+        """Limit the files of the writer to a few KB, or to `room` bytes more."""
         self._limit(max(room, QUOTA_BYTES))
 
     def free(self) -> None:
-        """Let them grow; a new writer may anyway."""
+        """Remove the limit; a new writer has none anyway."""
         self._limit(psutil.RLIM_INFINITY)
 
     def _limit(self, bytes: int) -> None:
@@ -86,7 +86,7 @@ class Quota:
 
 @contextmanager
 def small_disk(engine: Engine) -> Iterator[Disk]:
-    """Put the engine's data on a disk that can be filled; Skipped where this machine lets us have none."""
+    """Put the engine's data on a disk that can be filled. Raises Skipped if this machine allows none."""
     data = engine.home / "data"
     data.mkdir()
     if _mounted(data):

@@ -1,4 +1,4 @@
-"""A herd of readers, each killed at random and replaced: `python -m torture.herd DB SEED`, until its stdin ends."""
+"""Readers that are killed at random and replaced: `python -m torture.herd DB SEED`, until its stdin ends."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TESTS = Path(__file__).parents[1]
 
 
 class Tally(NamedTuple):
-    """What a herd did: reads that succeeded, readers killed, and readers that failed by themselves."""
+    """The counts of a herd: reads that succeeded, readers killed, and readers that failed by themselves."""
 
     reads: int
     kills: int
@@ -35,7 +35,7 @@ class Tally(NamedTuple):
 
 
 class Herd:
-    """A herd at work on a log while a test does something else; a context manager."""
+    """A herd that reads a log while a test does something else; a context manager."""
 
     def __init__(self, db: Path, seed: int) -> None:
         self._process = subprocess.Popen(
@@ -55,7 +55,7 @@ class Herd:
 
 
 def read_by_hand(db: str) -> None:
-    """Read as any program can: two looks in one transaction, which must see the same."""
+    """Read like any program: two queries in one transaction, which must see the same."""
     with closing(sqlite3.connect(f"file:{db}?mode=ro", uri=True, timeout=10, isolation_level=None)) as connection:
         connection.execute("BEGIN")
         query = f"SELECT id, payload FROM logs ORDER BY id DESC LIMIT {LIMIT}"
@@ -67,7 +67,7 @@ def read_by_hand(db: str) -> None:
 
 
 def read_with_nerve(db: str) -> None:
-    """Read as an agent does."""
+    """Read by query_logs."""
     _check([entry.id for entry in query_logs(db, limit=LIMIT)])
     completes = query_logs(db, source="reflex", type="run_complete", limit=LIMIT)
     starts = query_logs(db, source="reflex", type="run_start")
@@ -89,14 +89,14 @@ def _fork(read: Callable[[str], None], db: str, seed: float, reads: mmap.mmap, s
             count = int.from_bytes(reads[8 * slot : 8 * slot + 8], "little") + 1
             reads[8 * slot : 8 * slot + 8] = count.to_bytes(8, "little")
             pause(random.uniform(0, 0.1))
-    except BaseException:  # noqa: BLE001 - a child must never return into what its parent does
+    except BaseException:  # noqa: BLE001 - a child must never return into its parent's code
         traceback.print_exc()
     finally:
         os._exit(1)
 
 
 def main(db: str, seed: str) -> None:
-    """Keep READERS readers reading, and kill one at random again and again."""
+    """Keep READERS readers running, and keep killing one of them at random."""
     choose = random.Random(seed)
     kinds = (read_by_hand, read_with_nerve)
     reads = mmap.mmap(-1, 8 * READERS)

@@ -1,4 +1,4 @@
-"""How much memory an engine's processes take, sampled from outside while it is being broken."""
+"""The memory of an engine's processes, sampled from outside while the engine is being broken."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MB = 1024 * 1024
 
 
 class MemoryWatch:
-    """Samples the resident memory of every process of an engine, from a thread of the test."""
+    """Samples the resident memory of every process of an engine, in a thread of the test."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -33,12 +33,12 @@ class MemoryWatch:
 
     @property
     def highest_mb(self) -> float:
-        """The most that any one process has had, in MB."""
+        """The largest memory that any process has had, in MB."""
         return max(self._highest.values(), default=0) / MB
 
     @property
     def growth_mb(self) -> float:
-        """The most that any one process has grown by since it was first seen, in MB."""
+        """The largest growth of any process since its first sample, in MB."""
         return max((self._highest[pid] - first for pid, first in self._first.items()), default=0) / MB
 
     def _watch(self) -> None:

@@ -1,4 +1,4 @@
-"""Killing each kind of process, under load and at every moment of its life."""
+"""Killing each kind of process under load, at any moment of its life."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import signal
 from contextlib import suppress
 
 import psutil
+from support.bystander import Bystander
 from support.engine import Engine
+from support.load import Load
+from support.verdict import Verdict, check_log
 from support.waiting import pause, wait_until
 
-from torture.bystander import Bystander
-from torture.load import Load
 from torture.scenario import scenario
-from torture.verdict import Verdict, check_log
 
 BIG_EVENT = '"x" * (10_000_000 if n == 50 else 10)'
 GONE_SECONDS = 2.0
@@ -21,14 +21,14 @@ STALL_MS = 1000
 
 
 def finish(engine: Engine, load: Load, verdict: Verdict) -> None:
-    """Stop the engine in good order and check what it leaves."""
+    """Stop the engine in good order, and check its log."""
     verdict.expect(engine.stop(timeout=30) == 0, "the engine did not end with 0")
     verdict.expect(engine.rows("id = (SELECT max(id) FROM logs)")[0].type == "stop", "`stop` is not the last entry")
     check_log(verdict, engine.db, load.acknowledged())
 
 
 def titled(engine: Engine, title: str) -> list[psutil.Process]:
-    """Give the engine's processes with this title."""
+    """Return the engine's processes with this title."""
     found = []
     for process in engine.processes():
         with suppress(psutil.NoSuchProcess):
@@ -51,7 +51,7 @@ def workers(engine: Engine, random: random.Random, verdict: Verdict, short: bool
                     victim.kill()
                     verdict.kills += 1
     verdict.stall_ms = bystander.longest_ms
-    verdict.expect(bystander.sent > 10, "nobody but the victims could log")
+    verdict.expect(bystander.sent > 10, "only the killed processes could log")
     verdict.expect(bystander.longest_ms < STALL_MS, f"the writer stalled for {bystander.longest_ms:.0f} ms")
     zombies = [process for process in psutil.Process(engine.pid).children() if process.status() == psutil.STATUS_ZOMBIE]
     verdict.expect(len(zombies) <= 1, f"{len(zombies)} zombies")
@@ -62,7 +62,7 @@ def workers(engine: Engine, random: random.Random, verdict: Verdict, short: bool
 
 @scenario
 def writer(engine: Engine, random: random.Random, verdict: Verdict, short: bool) -> None:
-    """SIGKILL the writer again and again under load."""
+    """SIGKILL the writer repeatedly under load."""
     load = Load(engine)
     load.configure()
     engine.start()
@@ -101,7 +101,7 @@ def kernel(engine: Engine, random: random.Random, verdict: Verdict, short: bool)
 
 @scenario
 def signals(engine: Engine, random: random.Random, verdict: Verdict, short: bool) -> None:
-    """SIGTERM and SIGINT to the whole group, once to thrice, at random moments."""
+    """SIGTERM and SIGINT to the whole group, one to three times, at random moments."""
     load = Load(engine)
     load.configure()
     for _ in range(3 if short else 25):
@@ -112,7 +112,7 @@ def signals(engine: Engine, random: random.Random, verdict: Verdict, short: bool
             pause(random.uniform(0, 0.3))
         code = engine.wait(timeout=5)
         verdict.expect(code == 0, f"the engine ended with {code}: {engine.stderr[-400:]}")
-        verdict.expect(not engine.processes(), "somebody is left")
+        verdict.expect(not engine.processes(), "processes are left")
         last = engine.rows("id = (SELECT max(id) FROM logs)")[0]
         verdict.expect(last.type == "stop", f"the last entry is {last.source}/{last.type}")
     check_log(verdict, engine.db, load.acknowledged())

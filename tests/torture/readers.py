@@ -1,4 +1,4 @@
-"""Readers that come, die and stay: they never hold the writer up, and who keeps the WAL from shrinking is told."""
+"""Readers that come, die and stay: they never block the writer, and one that keeps the WAL large is reported."""
 
 from __future__ import annotations
 
@@ -9,29 +9,32 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+from support.bystander import Bystander
 from support.engine import Engine
+from support.load import Load
+from support.verdict import Verdict
 from support.waiting import pause, wait_until
 
-from nerve.maintenance import checkpoints as wal
-from torture.bystander import Bystander
+from nerve.maintenance import checkpoints
 from torture.herd import Herd
-from torture.load import Load
 from torture.processes import STALL_MS, finish
 from torture.scenario import scenario
-from torture.verdict import Verdict
 
 SHRINK_SECONDS = 10.0
-"""How long emptying the WAL may take after the long read: others still read, and only a pause between them will do."""
+"""Limit on the time until the WAL is emptied after the long read: that needs a pause between the other readers."""
 
 MB = 1024 * 1024
-SENSITIVE = "from nerve import wal; wal.LARGE_BYTES, wal.ALARM_BYTES, wal.RETRY_SECONDS = {large}, {alarm}, 0.5"
-"""What has the alarm go off within seconds."""
+SENSITIVE = """
+from nerve.maintenance import checkpoints
+checkpoints.LARGE_BYTES, checkpoints.ALARM_BYTES, checkpoints.RETRY_SECONDS = {large}, {alarm}, 0.5
+"""
+"""The code that makes the alarm go off within seconds."""
 
 
 @scenario
 def readers(engine: Engine, random: random.Random, verdict: Verdict, short: bool) -> None:
     """Ten readers SIGKILLed and replaced at random, then one that stays for a minute."""
-    large, alarm = (2 * MB, 4 * MB) if short else (wal.LARGE_BYTES, wal.ALARM_BYTES)
+    large, alarm = (2 * MB, 4 * MB) if short else (checkpoints.LARGE_BYTES, checkpoints.ALARM_BYTES)
     engine.prelude = SENSITIVE.format(large=large, alarm=alarm) if short else ""
     load = Load(engine, senses=4, events=50, interval="100ms" if short else "200ms", pad="'x' * 300")
     load.configure()
@@ -60,7 +63,7 @@ def readers(engine: Engine, random: random.Random, verdict: Verdict, short: bool
 
 @contextmanager
 def long_read(db: Path) -> Iterator[None]:
-    """Hold a read transaction open, as somebody does who leaves a shell alone."""
+    """Hold a read transaction open, like a shell that was left open."""
     with closing(sqlite3.connect(f"file:{db}?mode=ro", uri=True, timeout=10, isolation_level=None)) as connection:
         connection.execute("BEGIN")
         connection.execute("SELECT count(*) FROM logs").fetchone()
@@ -68,12 +71,12 @@ def long_read(db: Path) -> Iterator[None]:
 
 
 def wal_bytes(engine: Engine) -> int:
-    """Give the size of the WAL, in bytes."""
+    """Return the size of the WAL, in bytes."""
     return Path(f"{engine.db}-wal").stat().st_size
 
 
 def _peak(engine: Engine, seconds: float) -> int:
-    """Watch the WAL for some seconds, and give its greatest size."""
+    """Watch the WAL for some seconds, and return its largest size in bytes."""
     peak, end = 0, time.monotonic() + seconds
     while time.monotonic() < end:
         peak = max(peak, wal_bytes(engine))

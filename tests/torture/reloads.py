@@ -1,4 +1,4 @@
-"""Files changed under load, in every way: no run is lost or doubled, and each says truly which code it ran."""
+"""Files are changed under load, in every way: no run is lost or doubled, and each has the code that its entry names."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from pathlib import Path
 
 import psutil
 from support.engine import Engine
+from support.load import COUNTING, Load
+from support.verdict import Verdict
+from support.versions import check_audit_trail, ran
 from support.waiting import pause, wait_until
 
 from nerve.config.config import load_config
@@ -17,20 +20,17 @@ from nerve.control.protocol import GetStatus, Scaled, ScaleWorkers, StatusReply
 from nerve.control.status import EngineStatus
 from nerve.reload.codebase import Codebase, read_main
 from nerve.workspace import Workspace
-from torture.load import COUNTING, Load
 from torture.processes import finish, titled
 from torture.scenario import scenario
-from torture.verdict import Verdict
-from torture.versions import check_audit_trail, ran
 
 UPDATES, UPDATES_WHEN_SHORT = 200, 12
 EVENTS, INTERVAL = 10, "20ms"
 BETWEEN_SECONDS = 0.2
-"""The longest pause between two saves; many are shorter than what the watcher waits for."""
+"""Longest pause between two saves; many are shorter than the time that the watcher waits."""
 
 STEPS_A_ROUND = 8
 QUIET_SECONDS = 15.0
-"""How long what is in force may differ from the disk: a watcher that was killed comes back first."""
+"""Time within which the active versions must be those on disk, including the restart of a killed watcher."""
 
 KILL_WATCHER, SCALE = 0.04, 0.1
 MOST_WORKERS = 8
@@ -49,7 +49,7 @@ def compute(ctx):
 
 
 class Disk:
-    """The files of a workspace, which are changed at random; knows what each of them holds now."""
+    """The files of a workspace, which are changed at random; knows the content of each."""
 
     def __init__(self, engine: Engine, load: Load, random: random.Random) -> None:
         self._random = random
@@ -60,17 +60,17 @@ class Disk:
         self.own = dict.fromkeys(load.names, 0)
         self.broken: set[Path] = set()
         self.shared = self.beat = 0
-        self.mend()
+        self.fix_all()
 
-    def mend(self) -> None:
-        """Make everything good, each file with something new in it."""
+    def fix_all(self) -> None:
+        """Write a new, valid version of each file."""
         self.change_shared()
         for name in self.own:
             self.change_sense(name)
         self.change_config()
 
     def change_something(self) -> None:
-        """Change one file, for better or worse."""
+        """Change, break or remove one file."""
         name = self._random.choice(list(self.own))
         ways: list[tuple[int, Callable[[], object]]] = [
             (6, lambda: self.change_sense(name)),
@@ -86,18 +86,18 @@ class Disk:
         self._random.choices(changes, weights)[0]()
 
     def change_sense(self, name: str) -> None:
-        """Give a sense a new version of its own file."""
+        """Write a new version of a sense's file."""
         self.own[name] = self._next()
         counting = COUNTING.format(folder=str(self._load.folder), events=EVENTS, pad="''")
         self._save(self._path(name), VERSIONED.format(own=self.own[name], counting=counting))
 
     def change_shared(self) -> None:
-        """Give the module that all senses import a new version."""
+        """Write a new version of the module that all senses import."""
         self.shared = self._next()
         self._save(self._senses / "shared.py", f"VALUE = {self.shared}\n")
 
     def change_config(self) -> None:
-        """Give the first sense another reflex, and sometimes one sense less or more."""
+        """Write a nerve.yaml with another reflex of the first sense, and with or without an extra sense."""
         self.beat = self._next()
         first, *others = self._load.names
         extra = self._random.choice(["", ", extra: {}"])
@@ -114,7 +114,7 @@ class Disk:
         return self._number
 
     def _save(self, path: Path, text: str, *, good: bool = True) -> None:
-        """Save over the old content, or by a rename."""
+        """Overwrite a file, or replace it by a rename."""
         if self._random.random() < 0.5:
             path.write_text(text)
         else:
@@ -143,10 +143,10 @@ def reloads(engine: Engine, random: random.Random, verdict: Verdict, short: bool
             _disturb(engine, random, verdict)
             pause(random.uniform(0, BETWEEN_SECONDS))
         if rounds % 2:
-            disk.mend()
+            disk.fix_all()
         _check_in_force(engine, disk, load)
         rounds += 1
-    disk.mend()
+    disk.fix_all()
     _check_in_force(engine, disk, load)
     verdict.expect(not _problems(engine), f"problems are left: {_problems(engine)}")
     finish(engine, load, verdict)
@@ -162,7 +162,7 @@ REFUSED = "json_extract(payload, '$.ok') = 0"
 
 
 def _updates(engine: Engine) -> int:
-    """Count the updates that the kernel has taken: all entries of one have the same moment."""
+    """Return the number of updates that the kernel has applied; the entries of one have the same time."""
     return len({row.ts for row in engine.rows(RELOADED)})
 
 
@@ -179,7 +179,7 @@ def _disturb(engine: Engine, random: random.Random, verdict: Verdict) -> None:
 
 
 def _connected(engine: Engine) -> ControlClient:
-    """Connect as a command does; but a command looks for nerve.yaml, and that may be away."""
+    """Connect like a command, but without looking for nerve.yaml, which may be missing."""
     workspace = Workspace(engine.home.resolve())
     return ControlClient(workspace.control_socket, workspace.home)
 
@@ -195,7 +195,7 @@ def _problems(engine: Engine) -> list[str]:
 
 
 def _check_in_force(engine: Engine, disk: Disk, load: Load) -> None:
-    """Wait until what runs is what is on disk, as far as that is good; AssertionError when it stays otherwise."""
+    """Wait until the active versions are the valid files on disk; raise AssertionError if they stay different."""
     workspace = Workspace(engine.home.resolve())
     shared_is_good = workspace.senses_dir / "shared.py" not in {path.resolve() for path in disk.broken}
     config_is_good = not any(path.suffix == ".yaml" or not path.exists() for path in disk.broken)
@@ -213,7 +213,7 @@ def _check_in_force(engine: Engine, disk: Disk, load: Load) -> None:
 
 
 def _until(engine: Engine, condition: Callable[[], object], what: str) -> None:
-    """Wait for something to be in force; when it never is, tell all that could say why."""
+    """Wait for something to become active; if it does not, fail with everything that could explain it."""
     try:
         wait_until(condition, what, QUIET_SECONDS)
     except AssertionError as late:

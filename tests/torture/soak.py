@@ -1,4 +1,4 @@
-"""A long run with all that can go on at once: whatever piles up shows in memory, descriptors or the table meta."""
+"""A long run with everything at once: a leak shows in memory, descriptors or the table meta."""
 
 from __future__ import annotations
 
@@ -13,35 +13,35 @@ from typing import NamedTuple
 
 import psutil
 from support.engine import Engine
+from support.load import Load
+from support.verdict import Verdict
 from support.waiting import pause
 
 from nerve.control.client import ControlClient
 from nerve.control.protocol import Accepted, Finished, GetStatus, StatusReply, TriggerSense
 from nerve.workspace import Workspace
-from torture.load import Load
 from torture.processes import finish, titled
 from torture.scenario import scenario
-from torture.verdict import Verdict
 
 SOAK_SECONDS = float(os.environ.get("NERVE_SOAK_SECONDS", "120"))
 SHORT_SECONDS = 4.0
 WARM_UP, WRITER_KILLS = 0.4, 0.2
-"""The part of the time in which caches fill, which is not measured; the writer is killed in the first half of it."""
+"""Part of the time that is not measured, as caches fill; the writer is killed in the first half of it."""
 
 PERIOD_SECONDS = 0.2
 WORKERS = 3
 KILL_WORKER, KILL_WRITER = 0.2, 0.05
-"""How probable a death is in one period."""
+"""Probability of a kill in one period."""
 
 GROWTH, GROWTH_WHEN_SHORT = 0.04, 0.1
-"""What memory may grow by in the time that is measured, as a part of it; scatter around the line comes on top.
+"""Limit on the growth of memory in the measured time, as a part of it, besides the scatter around the line.
 
 In the seconds of the short version, caches are still filling: only a gross leak shows there.
 """
 
 MEMORY_SECONDS = 2.0
 POSITIONS = 25
-"""More producers than live, or have been killed within the time for which they are remembered."""
+"""Limit on the positions: more than the living producers, and those killed within the time that they are kept."""
 
 PRELUDE = f"from nerve.workers import writer; writer.LANE_MEMORY_SECONDS = {MEMORY_SECONDS}"
 
@@ -68,7 +68,7 @@ SENSES = {"tick-a": TICKING, "tick-b": TICKING, "failing": FAILING, "noisy": NOI
 
 
 class Sample(NamedTuple):
-    """How one process was at a moment: monotonic seconds, resident bytes, open descriptors."""
+    """A process at one moment: monotonic seconds, resident bytes, open descriptors."""
 
     moment: float
     rss: int
@@ -77,14 +77,14 @@ class Sample(NamedTuple):
 
 @dataclass(slots=True)
 class Vitals:
-    """The samples of one role; those of a predecessor are dropped."""
+    """The samples of a role's process; those of its predecessor are dropped."""
 
     title: str
     pid: int = 0
     samples: list[Sample] = field(default_factory=list)
 
     def look(self, engine: Engine) -> None:
-        """Take a sample, if the process is there."""
+        """Take a sample, if there is such a process."""
         for process in titled(engine, self.title):
             with suppress(psutil.Error):
                 if process.pid != self.pid:
@@ -92,7 +92,7 @@ class Vitals:
                 self.samples.append(Sample(time.monotonic(), process.memory_info().rss, process.num_fds()))
 
     def judge(self, since: float, verdict: Verdict, growth: float) -> None:
-        """Note what has grown since then: along the line of least squares, by more than `growth` and the scatter."""
+        """Record what has grown since then, by the line of least squares, by more than `growth` and the scatter."""
         samples = [sample for sample in self.samples if sample.moment >= since]
         moments, sizes = [sample.moment for sample in samples], [sample.rss for sample in samples]
         line = statistics.linear_regression(moments, sizes)
@@ -114,7 +114,7 @@ class Vitals:
 
 @scenario
 def soak(engine: Engine, random: random.Random, verdict: Verdict, short: bool) -> None:
-    """Two minutes of signals, errors, commands and deaths: memory, descriptors and positions don't pile up."""
+    """Two minutes of signals, errors, commands and deaths: memory, descriptors and positions do not grow."""
     load = Load(engine, senses=2, events=10, interval="50ms")
     load.senses += [f"{name}: {{}}" for name in SENSES]
     load.reflexes += REFLEXES
@@ -144,7 +144,7 @@ def soak(engine: Engine, random: random.Random, verdict: Verdict, short: bool) -
 
 
 def _command(engine: Engine, random: random.Random) -> None:
-    """Ask for a status and for a run; half of the time, hang up without waiting for the run."""
+    """Ask for the status and for a run; half of the time, disconnect without waiting for the run."""
     workspace = Workspace(engine.home.resolve())
     with ControlClient(workspace.control_socket, workspace.home) as client:
         client.send(GetStatus())

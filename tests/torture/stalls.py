@@ -1,4 +1,4 @@
-"""How long the writer committed nothing, seen from outside by looking at the log itself."""
+"""The longest time without a commit, measured from outside by looking at the log."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ LOOK_SECONDS = 0.02
 
 
 class StallWatch:
-    """Watches a log from a thread of the test, and keeps the longest time between two commits, in ms."""
+    """Watches a log in a thread of the test, and keeps the longest time between two commits, in ms."""
 
     def __init__(self, db: Path) -> None:
         self._db = db

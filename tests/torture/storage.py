@@ -1,4 +1,4 @@
-"""A disk that is full and a writer that stands still: everybody waits, and nothing is lost."""
+"""A full disk and a stopped writer: all processes wait, and nothing is lost."""
 
 from __future__ import annotations
 
@@ -7,47 +7,47 @@ import re
 import time
 
 from support.engine import Engine
+from support.load import Load
+from support.verdict import Verdict, check_log
 from support.waiting import pause, wait_until
 
 from torture.disks import MB, Disk, small_disk
-from torture.load import Load
 from torture.memory import MemoryWatch
 from torture.processes import finish
 from torture.scenario import scenario
 from torture.stalls import StallWatch
-from torture.verdict import Verdict, check_log
 
 ROOM_BYTES = 3 * MB
-"""How much the load finds on the disk before it is full for the first time."""
+"""Free space for the load before the disk is full for the first time."""
 
 STILL_SECONDS = 0.3
-"""How long nobody must get anything acknowledged for everybody to count as waiting."""
+"""Time without any acknowledgement after which all computes count as waiting."""
 
 GROWTH_BOUND_MB = 40
-"""What no process may grow by while it can't get rid of its events."""
+"""Limit on the growth of a process that can't send its events."""
 
 SLACK_SECONDS = 1.0
 
 
 def problems(engine: Engine) -> str:
-    """Give the problems that `nerve status` tells of; an empty text where there are none."""
+    """Return the problems in `nerve status`; an empty text if there are none."""
     return "; ".join(engine.status()["problems"])
 
 
 def handed_over(load: Load) -> int:
-    """Count the events for which `ctx.log` has returned."""
+    """Return the number of events for which `ctx.log` has returned."""
     return sum(note.stat().st_size for note in load.folder.iterdir()) // 8
 
 
 def all_wait(load: Load) -> bool:
-    """Tell whether no compute has got anything acknowledged for a while."""
+    """Return True if no compute has had an acknowledgement for a while."""
     before = handed_over(load)
     pause(STILL_SECONDS)
     return handed_over(load) == before
 
 
 def outlast_an_outage(engine: Engine, load: Load, verdict: Verdict, disk: Disk, seconds: float) -> None:
-    """Fill the disk (there may be room left, which the load fills), look at the engine meanwhile, and free it."""
+    """Fill the disk (the load fills the rest), look at the engine meanwhile, and free it."""
     wait_until(lambda: "disk" in problems(engine), "`nerve status` says that the disk is full")
     wait_until(lambda: all_wait(load), "everybody waits")
     shown = engine.run("logs", "-n", "5", "--json")
@@ -64,7 +64,7 @@ def outlast_an_outage(engine: Engine, load: Load, verdict: Verdict, disk: Disk, 
 
 @scenario
 def disk_full(engine: Engine, random: random.Random, verdict: Verdict, short: bool) -> None:
-    """A disk that is full under load, and has space again, and is full again when the engine stops."""
+    """A disk that is full under load, has space again, and is full again when the engine stops."""
     load = Load(engine, interval="50ms", pad="'x' * 100")
     timeout = 2.0 if short else 4.0
     load.configure(extra=f"shutdown_timeout: {timeout}\n")
@@ -86,7 +86,7 @@ def disk_full(engine: Engine, random: random.Random, verdict: Verdict, short: bo
 
 
 def stop_while_full(engine: Engine, verdict: Verdict, disk: Disk, timeout: float) -> None:
-    """Stop the engine, which has `timeout` seconds for that, while its disk is full, and free it afterwards."""
+    """Stop the engine, with `timeout` seconds for that, while its disk is full; free it afterwards."""
     disk.fill()
     wait_until(lambda: "disk" in problems(engine), "the disk is full again")
     began = time.monotonic()
@@ -98,7 +98,7 @@ def stop_while_full(engine: Engine, verdict: Verdict, disk: Disk, timeout: float
 
 
 def check_all_but_what_was_given_up(engine: Engine, load: Load, verdict: Verdict) -> None:
-    """Check the log, without the events that the stop said it had to give up; no more than these may be missing."""
+    """Check the log; no more events may be missing than those that the stop reported as lost."""
     told = re.search(r"is lost \(entries: (\d+)\)", engine.stderr)
     given_up = int(told[1]) if told else 0
     stored = {(entry.ref_id, entry.payload["n"]) for entry in engine.rows("source = 'sense' AND type = 'n'")}
@@ -111,7 +111,7 @@ def check_all_but_what_was_given_up(engine: Engine, load: Load, verdict: Verdict
 
 @scenario
 def stopped_writer(engine: Engine, random: random.Random, verdict: Verdict, short: bool) -> None:
-    """A writer that stands still (SIGSTOP) for seconds under load."""
+    """A writer that is stopped (SIGSTOP) for seconds under load."""
     load = Load(engine)
     load.configure(workers=4)
     engine.start()

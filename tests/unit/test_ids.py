@@ -1,4 +1,4 @@
-"""Identifiers: well-formed UUIDs of version 7, in the order of time, never twice."""
+"""Identifiers: valid UUIDs of version 7, ordered by time, each different."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from nerve.ids import RUN_ID_DIGITS, RunIds, sense_of, uuid7_hex
 
 
-def test_the_digits_are_a_uuid_of_version_7() -> None:
-    """Version, variant and the 48 bits of time are where RFC 9562 puts them, whatever the random bits are."""
+def test_the_digits_are_a_valid_uuid_of_version_7() -> None:
+    """Version, variant and the 48 bits of time are where RFC 9562 puts them, for any random bits."""
     for _ in range(500):
         before = time.time_ns() // 1_000_000
         digits = uuid7_hex()
@@ -26,8 +26,8 @@ def test_the_digits_are_a_uuid_of_version_7() -> None:
         assert before <= made.int >> 80 <= after
 
 
-def test_every_other_bit_is_random() -> None:
-    """All of the 74 free bits take both values."""
+def test_each_of_the_74_remaining_bits_is_random() -> None:
+    """Each takes both values."""
     ones, zeros = 0, 0
     for _ in range(200):
         value = int(uuid7_hex(), 16)
@@ -38,7 +38,7 @@ def test_every_other_bit_is_random() -> None:
 
 
 def test_identifiers_of_later_milliseconds_sort_later(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Text order is time order, over every carry of the digits."""
+    """Their order as text is their order in time, across every carry of the digits."""
     moments = [0, 1, 15, 16, 255, 256, 1_700_000_000_000, 1_700_000_000_001, 2**48 - 1]
     made = []
     for moment in moments:
@@ -48,22 +48,22 @@ def test_identifiers_of_later_milliseconds_sort_later(monkeypatch: pytest.Monkey
     assert [int(digits[:12], 16) for digits in made] == moments
 
 
-def test_identifiers_of_one_moment_differ(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Uniqueness does not hang on the clock."""
+def test_identifiers_of_the_same_millisecond_differ(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Uniqueness does not depend on the clock."""
     monkeypatch.setattr(time, "time_ns", lambda: 0)
     assert len({uuid7_hex() for _ in range(10_000)}) == 10_000
 
 
 @given(st.from_regex(r"[a-z0-9][a-z0-9_-]{0,20}", fullmatch=True))
-def test_a_run_id_leads_with_its_sense(sense: str) -> None:
-    """The sense of a run can be told from its id, and a bare sense is its own."""
+def test_a_run_id_begins_with_its_sense(sense: str) -> None:
+    """sense_of returns it, and returns the name of a sense as it is."""
     run_id = RunIds().new(sense)
     assert sense_of(run_id) == sense_of(sense) == sense
     assert uuid.UUID(run_id.removeprefix(f"{sense}/")).version == 7
 
 
-def test_run_ids_differ_from_each_other_and_from_those_of_other_makers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each maker begins with a seed of its own, also within one millisecond."""
+def test_run_ids_of_several_generators_differ(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each generator has its own seed, also within one millisecond."""
     monkeypatch.setattr(time, "time_ns", lambda: 0)
-    makers = [RunIds() for _ in range(10)]
-    assert len({maker.new("disk") for maker in makers for _ in range(1_000)}) == 10_000
+    generators = [RunIds() for _ in range(10)]
+    assert len({generator.new("disk") for generator in generators for _ in range(1_000)}) == 10_000

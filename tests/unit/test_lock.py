@@ -1,4 +1,4 @@
-"""The workspace's lock, held and left behind by real processes; time passes only where a test says so."""
+"""The workspace's lock, held and left behind by real processes, with a fake clock."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import fcntl
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
 import pytest
+from support.clock import FakeClock
+from support.waiting import wait_until
 
-from nerve.clock import Stamp
 from nerve.errors import AlreadyRunningError, WorkspaceError
-from nerve.lock import WorkspaceLock, holder_pid
+from nerve.lock import WorkspaceLock
 from nerve.workspace import Workspace
 
 Engine = Callable[[str], subprocess.Popen[str]]
@@ -41,30 +41,9 @@ sys.stdin.read()
 """
 
 
-class SteppingClock:
-    """A clock that only sleeping moves, and that calls `at_sleep` whenever someone sleeps."""
-
-    def __init__(self, at_sleep: Callable[[], object] = lambda: None) -> None:
-        self.seconds = 0.0
-        self.at_sleep = at_sleep
-
-    def now(self) -> float:
-        """The seconds slept so far."""
-        return self.seconds
-
-    def stamp(self) -> Stamp:
-        """The same as a moment."""
-        return Stamp(round(self.seconds * 1e3), round(self.seconds * 1e9))
-
-    def sleep(self, seconds: float) -> None:
-        """Let the time pass."""
-        self.seconds += seconds
-        self.at_sleep()
-
-
 @pytest.fixture
 def ws(tmp_path: Path) -> Workspace:
-    """A workspace in which the lock's folder has been made."""
+    """A workspace with the folder of the lock."""
     ws = Workspace(tmp_path)
     ws.lock_path.parent.mkdir(parents=True)
     return ws
@@ -72,7 +51,7 @@ def ws(tmp_path: Path) -> Workspace:
 
 @pytest.fixture
 def engine(ws: Workspace) -> Iterator[Engine]:
-    """Start a process that takes the lock; it, and what it leaves behind, end when its input is closed."""
+    """A function that starts a process that takes the lock; it and its child end when its input is closed."""
     started: list[subprocess.Popen[str]] = []
 
     def start(behaviour: str) -> subprocess.Popen[str]:
@@ -89,27 +68,28 @@ def engine(ws: Workspace) -> Iterator[Engine]:
 
 
 def close(process: subprocess.Popen[str]) -> None:
-    """Close the input of a process, and wait until it, and what it left behind, has closed its output."""
+    """Close the input of a process, and wait until it and its child have closed their output."""
     process.communicate(timeout=10)
 
 
-def until_zombie(pid: int) -> None:
-    """Wait until a process has ended; it is not reaped."""
-    deadline = time.monotonic() + 10
-    while psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
-        assert time.monotonic() < deadline, f"process {pid} has not ended"
-        time.sleep(0.001)
+def holder_pid(ws: Workspace) -> int | None:
+    """Return the pid in the lock's file if any process has the lock, and None if not."""
+    with ws.lock_path.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return int(file.read())
+        return None
 
 
-def acquire(ws: Workspace, clock: SteppingClock | None = None, wait: float = 1.0) -> WorkspaceLock:
-    """Take the lock, by a clock of the test's own."""
-    clock = clock or SteppingClock()
+def acquire(ws: Workspace, clock: FakeClock | None = None, wait: float = 1.0) -> WorkspaceLock:
+    """Take the lock, waiting by a fake clock."""
+    clock = clock or FakeClock(0.0)
     return WorkspaceLock.acquire(ws, wait=wait, clock=clock, sleep=clock.sleep)
 
 
-def test_the_lock_is_signed_and_private(ws: Workspace) -> None:
-    """While it is held everyone can tell by whom; before and afterwards nobody holds it."""
-    assert holder_pid(ws) is None
+def test_the_lock_file_has_the_holders_pid_and_is_private(ws: Workspace) -> None:
+    """The lock is free again once it is released."""
     lock = acquire(ws)
     assert holder_pid(ws) == os.getpid()
     assert ws.lock_path.stat().st_mode & 0o777 == 0o600
@@ -117,8 +97,8 @@ def test_the_lock_is_signed_and_private(ws: Workspace) -> None:
     assert holder_pid(ws) is None
 
 
-def test_as_a_context_manager_the_lock_ends_with_its_block(ws: Workspace) -> None:
-    """It is held inside, and released at the end, even by an exception."""
+def test_the_lock_is_released_at_the_end_of_its_block(ws: Workspace) -> None:
+    """An exception that leaves the block releases it, too."""
 
     def fail_inside() -> None:
         with acquire(ws):
@@ -130,8 +110,8 @@ def test_as_a_context_manager_the_lock_ends_with_its_block(ws: Workspace) -> Non
     assert holder_pid(ws) is None
 
 
-def test_release_may_be_called_twice(ws: Workspace) -> None:
-    """The second release does nothing, not even to a file that took over the number of the first."""
+def test_a_second_release_does_nothing(ws: Workspace) -> None:
+    """Another file that was opened meanwhile, and has the same descriptor, stays open."""
     lock = acquire(ws)
     fd = lock.fileno()
     lock.release()
@@ -146,20 +126,20 @@ def test_release_may_be_called_twice(ws: Workspace) -> None:
         os.close(other)
 
 
-def test_a_second_engine_is_refused_at_once(ws: Workspace, engine: Engine) -> None:
-    """A living engine is named with its pid and what can be done; nobody waits."""
+def test_a_second_engine_fails_at_once(ws: Workspace, engine: Engine) -> None:
+    """The message has the running engine's pid, and what to do; nothing is waited for."""
     running = engine("holds")
-    clock = SteppingClock()
+    clock = FakeClock(0.0)
     with pytest.raises(AlreadyRunningError) as refused:
         acquire(ws, clock)
-    step = "see `nerve status`, or end it with `nerve stop`"
-    assert str(refused.value) == f"nerve already runs here (pid {running.pid}): {step}"
-    assert clock.seconds == 0
+    step = "see `nerve status`, or stop it with `nerve stop`"
+    assert str(refused.value) == f"an engine is already running here (pid {running.pid}): {step}"
+    assert clock.time == 0
     assert holder_pid(ws) == running.pid
 
 
-def test_an_engine_that_has_ended_leaves_the_place(ws: Workspace, engine: Engine) -> None:
-    """After a normal end the next engine starts at once, and signs over a longer signature too."""
+def test_an_engine_can_start_after_another_has_ended(ws: Workspace, engine: Engine) -> None:
+    """It does not wait, and replaces the pid in the file, also a longer one."""
     close(engine("holds"))
     ws.lock_path.write_text("2147483647\n")
     assert holder_pid(ws) is None
@@ -168,8 +148,8 @@ def test_an_engine_that_has_ended_leaves_the_place(ws: Workspace, engine: Engine
     lock.release()
 
 
-def test_a_killed_engine_leaves_the_place(ws: Workspace, engine: Engine) -> None:
-    """The lock of a process that was killed is gone with it."""
+def test_an_engine_can_start_after_another_was_killed(ws: Workspace, engine: Engine) -> None:
+    """The system releases the lock of a killed process."""
     killed = engine("holds")
     killed.kill()
     killed.wait(timeout=10)
@@ -177,71 +157,72 @@ def test_a_killed_engine_leaves_the_place(ws: Workspace, engine: Engine) -> None
     acquire(ws, wait=0).release()
 
 
-def test_the_last_child_of_a_dead_engine_is_waited_for(ws: Workspace, engine: Engine) -> None:
-    """While a child still has the lock the start waits, and goes on as soon as the child has ended."""
+def test_a_start_waits_for_the_last_child_of_a_dead_engine(ws: Workspace, engine: Engine) -> None:
+    """The start continues as soon as the child, which still has the lock, has ended."""
     dead = engine("leaves a child")
     dead.wait(timeout=10)
-    clock = SteppingClock(at_sleep=lambda: close(dead))
+    clock = FakeClock(0.0, on_sleep=lambda: close(dead))
     lock = acquire(ws, clock, wait=5)
-    assert 0 < clock.seconds < 1
+    assert 0 < clock.time < 1
     assert holder_pid(ws) == os.getpid()
     lock.release()
 
 
-def test_a_child_that_does_not_finish_is_not_waited_for_forever(ws: Workspace, engine: Engine) -> None:
-    """Past `wait` the refusal says that it is an earlier engine's end that takes so long."""
+def test_a_start_fails_if_a_child_of_a_dead_engine_does_not_end(ws: Workspace, engine: Engine) -> None:
+    """After `wait` seconds the message says that an earlier engine's processes are still running."""
     dead = engine("leaves a child")
     dead.wait(timeout=10)
-    clock = SteppingClock()
+    clock = FakeClock(0.0)
     with pytest.raises(AlreadyRunningError) as refused:
         acquire(ws, clock, wait=1.5)
     assert str(refused.value) == (
-        "an earlier nerve has ended but is still finishing here (waited 1.5s): "
-        "start again in a moment, or look for processes titled `nerve:`"
+        "processes of an earlier engine are still running here (waited 1.5s): "
+        "try again in a moment, or look for processes titled `nerve:`"
     )
-    assert clock.seconds == pytest.approx(1.5, abs=0.1)
+    assert clock.time == pytest.approx(1.5, abs=0.1)
     assert holder_pid(ws) == dead.pid
 
 
-def test_an_engine_that_nobody_has_reaped_counts_as_ended(ws: Workspace, engine: Engine) -> None:
-    """A zombie has a pid, but it is its children that are waited for."""
+def test_an_engine_that_is_a_zombie_counts_as_ended(ws: Workspace, engine: Engine) -> None:
+    """Its pid still exists, but the start waits for its children."""
     zombie = engine("leaves a child")
-    until_zombie(zombie.pid)
-    with pytest.raises(AlreadyRunningError, match="still finishing"):
+    wait_until(lambda: psutil.Process(zombie.pid).status() == psutil.STATUS_ZOMBIE, f"process {zombie.pid} has ended")
+    with pytest.raises(AlreadyRunningError, match="still running"):
         acquire(ws, wait=0)
 
 
-def test_a_child_that_lets_go_does_not_take_the_lock_from_its_parent(ws: Workspace, engine: Engine) -> None:
-    """Releasing closes one process's hold, and unlocks nothing."""
+def test_a_release_in_a_child_leaves_the_lock_to_its_parent(ws: Workspace, engine: Engine) -> None:
+    """Releasing closes the file of one process, and does not unlock it."""
     parent = engine("child lets go")
     assert holder_pid(ws) == parent.pid
 
 
-def test_whoever_only_asks_is_not_taken_for_an_engine(ws: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A start that meets `nerve status` in the act tries again, though the file is signed by someone alive."""
+def test_a_process_that_only_checks_the_lock_is_not_taken_for_an_engine(
+    ws: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The start tries again, even though the pid in the file is that of a living process."""
     ws.lock_path.write_text(f"{os.getpid()}\n")
     probe = os.open(ws.lock_path, os.O_RDONLY)
     fcntl.flock(probe, fcntl.LOCK_SH)
-    clock = SteppingClock(at_sleep=lambda: os.close(probe))
+    clock = FakeClock(0.0, on_sleep=lambda: os.close(probe))
     lock = acquire(ws, clock, wait=0)
-    assert clock.seconds > 0
+    assert clock.time > 0
     lock.release()
 
 
 @pytest.mark.parametrize("content", [b"", b"rubbish\n", b"0\n", b"-5\n", b"9" * 40, b"\xff\xfe"])
-def test_a_lock_without_a_readable_signature_is_waited_for(ws: Workspace, content: bytes) -> None:
-    """Whatever is written in the file, the lock alone decides, and no pid is made up."""
+def test_a_lock_whose_file_has_no_valid_pid_is_waited_for(ws: Workspace, content: bytes) -> None:
+    """The lock alone decides, whatever is in the file."""
     lock = acquire(ws)
     ws.lock_path.write_bytes(content)
-    assert holder_pid(ws) is None
-    with pytest.raises(AlreadyRunningError, match="still finishing"):
+    with pytest.raises(AlreadyRunningError, match="still running"):
         acquire(ws, wait=0)
     lock.release()
     acquire(ws, wait=0).release()
 
 
-def test_a_refused_start_leaves_no_file_open(ws: Workspace, engine: Engine) -> None:
-    """A start that was refused holds nothing, so that the lock is free when its holder ends."""
+def test_a_failed_start_leaves_no_file_open(ws: Workspace, engine: Engine) -> None:
+    """So the lock is free when its holder ends."""
     running = engine("holds")
     before = psutil.Process().num_fds()
     with pytest.raises(AlreadyRunningError):
@@ -251,10 +232,9 @@ def test_a_refused_start_leaves_no_file_open(ws: Workspace, engine: Engine) -> N
     assert holder_pid(ws) is None
 
 
-def test_a_lock_file_that_can_not_be_used_is_told(tmp_path: Path) -> None:
-    """Without a folder to put it in, or with a folder in its place, the lock names its file and the reason."""
+def test_a_lock_file_that_can_not_be_opened_is_an_error_with_its_path(tmp_path: Path) -> None:
+    """The reason is in the message: its folder is missing, or a folder has its name."""
     ws = Workspace(tmp_path)
-    assert holder_pid(ws) is None
     with pytest.raises(WorkspaceError, match=r"can't open .*/data/run/lock: No such file or directory$"):
         acquire(ws)
     ws.lock_path.mkdir(parents=True)

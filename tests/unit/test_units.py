@@ -1,4 +1,4 @@
-"""Durations and sizes: what is read, what is refused and in which words, and that both ways agree."""
+"""Durations and sizes: what is accepted, what is refused with which message, and that both directions agree."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ HUNDRED_YEARS_MS = 36500 * 86_400_000
     ],
 )
 def test_a_duration_is_read_as_seconds(text: str | float, seconds: float) -> None:
-    """Each unit, sums of them and bare numbers give their exact number of seconds."""
+    """Each unit, sums and bare numbers are converted exactly."""
     assert parse_duration(text) == seconds
 
 
@@ -39,23 +39,23 @@ def test_a_duration_is_read_as_seconds(text: str | float, seconds: float) -> Non
     ["", " ", "ten", "10 parsecs", "s", "1h30", "30 1h", "-5s", "+5s", "1e3", "1:30", "5M", "\u0663s", ".5s", "1..5s",
      "9" * 5000, True, float("nan"), float("inf")],
 )  # fmt: skip
-def test_what_is_no_duration_is_refused_with_examples(text: str | float) -> None:
-    """The refusal is one short line that shows how durations are written."""
+def test_an_invalid_duration_is_refused_with_examples(text: str | float) -> None:
+    """The message is one short line that shows how to write a duration."""
     with pytest.raises(ValueError, match=r"is not a duration: write it as 500ms, .* or 1h30m$") as refusal:
         parse_duration(text)
     assert len(str(refusal.value)) < 160
 
 
 @pytest.mark.parametrize("text", ["0", "0s", "0h0m", 0, 0.0])
-def test_zero_is_a_duration_only_where_it_is_allowed(text: str | float) -> None:
-    """Zero is refused by default, and 0.0 when allowed."""
+def test_zero_is_a_duration_only_if_it_is_allowed(text: str | float) -> None:
+    """In any form it is refused by default, and 0.0 if it is allowed."""
     with pytest.raises(ValueError, match="more than 0"):
         parse_duration(text)
     assert parse_duration(text, allow_zero=True) == 0.0
 
 
-def test_a_duration_is_neither_negative_nor_longer_than_a_century() -> None:
-    """Numbers outside the range are refused with its bound."""
+def test_a_duration_out_of_range_is_refused_with_the_bound() -> None:
+    """It is not negative, and not longer than 36500 days."""
     with pytest.raises(ValueError, match="not negative"):
         parse_duration(-1, allow_zero=True)
     with pytest.raises(ValueError, match="at most 36500d"):
@@ -78,26 +78,26 @@ def test_a_duration_is_neither_negative_nor_longer_than_a_century() -> None:
         (2_592_000, "30d"),
     ],
 )
-def test_a_duration_is_written_short(seconds: float, text: str) -> None:
-    """Only the units that count appear, and rounding carries over into the next one."""
+def test_a_duration_is_formatted_with_the_units_that_count(seconds: float, text: str) -> None:
+    """Units that would be 0 are left out, and rounding carries over into the next one."""
     assert format_duration(seconds) == text
 
 
 @given(st.integers(1, HUNDRED_YEARS_MS))
-def test_a_duration_comes_back_from_its_text(ms: int) -> None:
-    """Any whole number of milliseconds survives writing and reading exactly."""
+def test_whole_milliseconds_survive_formatting_and_parsing(ms: int) -> None:
+    """They come back exactly."""
     assert parse_duration(format_duration(ms / 1000)) == ms / 1000
 
 
 @given(st.floats(1e-5, 36499 * 86400.0))
-def test_any_duration_comes_back_to_the_millisecond(seconds: float) -> None:
-    """What writing rounds away is at most half a millisecond."""
+def test_any_duration_survives_formatting_and_parsing_to_the_millisecond(seconds: float) -> None:
+    """Formatting rounds by half a millisecond at most."""
     assert parse_duration(format_duration(seconds)) == pytest.approx(seconds, rel=1e-9, abs=0.000_501)
 
 
 @given(st.text() | st.text("0123456789.smhd "))
-def test_a_duration_is_read_or_refused(text: str) -> None:
-    """No text makes anything but a positive number or a ValueError."""
+def test_any_text_is_a_positive_duration_or_refused(text: str) -> None:
+    """No other exception is raised."""
     try:
         seconds = parse_duration(text)
     except ValueError:
@@ -127,8 +127,8 @@ def test_a_size_is_read_as_bytes(text: str | int, size: int) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "KB", "big", "-1KB", "64 XB", "5iB", "1e6", "1_000", "9" * 5000, True, -1])
-def test_what_is_no_size_is_refused_with_examples(text: str | int) -> None:
-    """The refusal is one short line that shows how sizes are written."""
+def test_an_invalid_size_is_refused_with_examples(text: str | int) -> None:
+    """The message is one short line that shows how to write a size."""
     with pytest.raises(ValueError, match=r"is not a size: write it as 512B, .*bytes$") as refusal:
         parse_size(text)
     assert len(str(refusal.value)) < 160
@@ -136,7 +136,7 @@ def test_what_is_no_size_is_refused_with_examples(text: str | int) -> None:
 
 @pytest.mark.parametrize("text", ["0", "0KB", "0.5B", 0])
 def test_a_size_is_at_least_one_byte(text: str | int) -> None:
-    """Nothing, and less than a byte, is refused."""
+    """Zero and fractions of a byte are refused."""
     with pytest.raises(ValueError, match="at least 1B"):
         parse_size(text)
 
@@ -146,20 +146,20 @@ def test_a_size_is_at_least_one_byte(text: str | int) -> None:
     [(0, "0B"), (1023, "1023B"), (1024, "1KB"), (1536, "1.5KB"), (1024**2 - 1, "1MB"), (53_123_072, "50.7MB"),
      (1024**4, "1TB"), (5000 * 1024**4, "5000TB")],
 )  # fmt: skip
-def test_a_size_is_written_short(size: int, text: str) -> None:
-    """The largest unit that fits is taken, and rounding carries over into the next one."""
+def test_a_size_is_formatted_in_the_largest_unit_that_fits(size: int, text: str) -> None:
+    """Rounding carries over into the next unit."""
     assert format_size(size) == text
 
 
 @given(st.integers(1, 1023), st.sampled_from([1, 1024, 1024**2, 1024**3, 1024**4]))
-def test_a_whole_size_comes_back_from_its_text(amount: int, unit: int) -> None:
-    """A whole number of any unit survives writing and reading exactly."""
+def test_whole_sizes_survive_formatting_and_parsing(amount: int, unit: int) -> None:
+    """A whole number of any unit comes back exactly."""
     assert parse_size(format_size(amount * unit)) == amount * unit
 
 
 @given(st.integers(1, 2**60))
-def test_any_size_comes_back_to_one_decimal(size: int) -> None:
-    """Reading what was written loses at most the digits that were not shown, and then nothing more."""
+def test_any_size_survives_formatting_and_parsing_to_one_decimal(size: int) -> None:
+    """Only the digits that are not shown are lost, and nothing more the second time."""
     again = parse_size(format_size(size))
     assert again == pytest.approx(size, rel=0.051)
     assert format_size(again) == format_size(size)

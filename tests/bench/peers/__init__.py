@@ -1,1 +1,1 @@
-"""The peers: what a user would pick instead of nerve, each doing the same work in the way its documentation shows."""
+"""The peers: alternatives to nerve, each doing the same work in the way that its documentation shows."""

@@ -1,4 +1,4 @@
-"""APScheduler with interval jobs on its ProcessPoolExecutor, asking for more than there can be, as nerve's reflexes do.
+"""APScheduler with interval jobs on its ProcessPoolExecutor: more than the machine can run, as with nerve's reflexes.
 
 `python -m bench.peers.apscheduler_intervals PROCESSES JOBS INTERVAL SECONDS` prints jobs a second; nothing is logged.
 """
@@ -16,7 +16,7 @@ from apscheduler.schedulers.background import BackgroundScheduler
 
 WARM_UP_SECONDS = 1.5
 RULES = {"coalesce": True, "max_instances": 1, "misfire_grace_time": None}
-"""As a sense has it: it never overlaps itself, beats that come meanwhile are one, and none is too late to count."""
+"""The rules of a sense: a job never overlaps itself, missed intervals are one, and none is too late to count."""
 
 
 def nothing() -> None:
@@ -24,19 +24,19 @@ def nothing() -> None:
 
 
 class Tally:
-    """Counts the jobs that have ended."""
+    """A count of the jobs that have ended."""
 
     def __init__(self) -> None:
         self.jobs = 0
 
     def ended(self, _event: JobExecutionEvent) -> None:
-        """Count a job; called by one thread, the executor's."""
+        """Count a job; only the executor's thread calls this."""
         self.jobs += 1
 
 
 def main(processes: str, jobs: str, interval: str, seconds: str) -> None:
-    """Let the jobs run for a while, and print the rate."""
-    logging.disable(logging.WARNING)  # it warns of each beat that finds its job still running
+    """Run the jobs for a while, and print the rate."""
+    logging.disable(logging.WARNING)  # it warns of each interval at which the job is still running
     tally = Tally()
     executors = {"default": ProcessPoolExecutor(int(processes))}
     scheduler = BackgroundScheduler(executors=executors, job_defaults=RULES, timezone=UTC)

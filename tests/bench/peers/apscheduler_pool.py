@@ -22,7 +22,7 @@ def nothing() -> None:
 
 
 class Progress:
-    """Counts the jobs that have ended, in whichever thread says so."""
+    """A count of the jobs that have ended, which any thread may increase."""
 
     def __init__(self, jobs: int) -> None:
         self._left = jobs
@@ -40,11 +40,11 @@ class Progress:
 
 
 def main(processes: str, jobs: str) -> None:
-    """Let all jobs run, and print the rate."""
+    """Run all jobs, and print the rate."""
     scheduler = BackgroundScheduler(executors={"default": ProcessPoolExecutor(int(processes))}, timezone=UTC)
     warm_up, progress = Progress(int(processes)), Progress(int(jobs))
     scheduler.start()
-    _run(scheduler, warm_up, int(processes))  # its processes are forked with the first jobs
+    _run(scheduler, warm_up, int(processes))  # the first jobs make it fork its processes
     seconds = _run(scheduler, progress, int(jobs))
     scheduler.shutdown()
     if progress.failed:
@@ -53,7 +53,7 @@ def main(processes: str, jobs: str) -> None:
 
 
 def _run(scheduler: BackgroundScheduler, progress: Progress, jobs: int) -> float:
-    """Add jobs while the scheduler is paused, then time it until the last of them has ended."""
+    """Add jobs while the scheduler is paused, then measure the time until the last of them has ended."""
     scheduler.add_listener(progress.ended, EVENT_JOB_EXECUTED | EVENT_JOB_ERROR)
     scheduler.pause()
     now = datetime.now(UTC)

@@ -1,4 +1,4 @@
-"""Huey: `python -m bench.peers.huey_driver WORKERS TASKS` prints tasks a second, from the first call to all results."""
+"""Huey: `python -m bench.peers.huey_driver WORKERS TASKS` prints tasks per second, up to the last result."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ POLL_SECONDS = 0.005
 
 @contextmanager
 def consumer(workers: str) -> Iterator[None]:
-    """Run a consumer with process workers that poll as often as huey lets them, without its periodic scheduler."""
+    """Run a consumer with process workers that poll as often as huey allows, without its periodic scheduler."""
     options = ["-w", workers, "-k", "process", "-n", "-d", "0.01", "-m", "0.01", "-q"]
     command = [sys.executable, "-m", "huey.bin.huey_consumer", "bench.peers.huey_tasks.huey", *options]
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
@@ -30,7 +30,7 @@ def consumer(workers: str) -> Iterator[None]:
 
 
 def wait_for(result: Result) -> None:
-    """Wait for a result, asking often."""
+    """Wait for a result, polling often."""
     result.get(blocking=True, timeout=RESULT_SECONDS, backoff=1.0, max_delay=POLL_SECONDS)
 
 

@@ -9,5 +9,5 @@ huey = SqliteHuey(filename="huey.db", fsync=True)
 
 @huey.task()
 def nothing() -> int:
-    """Do nothing; what it gives is stored, since a None would not be."""
+    """Do nothing; the result is stored, which None would not be."""
     return 1

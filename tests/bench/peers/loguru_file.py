@@ -1,4 +1,4 @@
-"""loguru with `enqueue=True`: all processes log through its queue into one text file, which nobody syncs.
+"""loguru with `enqueue=True`: all processes log through its queue into one text file, which is not synced.
 
 `python -m bench.peers.loguru_file PROCESSES RECORDS` prints records a second, until the last one is in the file.
 """
@@ -18,7 +18,7 @@ _fork = multiprocessing.get_context("fork")
 
 
 def log(count: int, barrier: Barrier) -> None:
-    """Log so many records (child)."""
+    """Log this number of records (child)."""
     barrier.wait()
     for n in range(count):
         logger.info("n={} value={} unit={}", n, 0.5, "percent")

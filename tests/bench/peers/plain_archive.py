@@ -25,7 +25,7 @@ _fork = multiprocessing.get_context("fork")
 
 
 def opened(db: Path) -> sqlite3.Connection:
-    """Open the log as durable as nerve's is."""
+    """Open the log with the durability of nerve's."""
     connection = sqlite3.connect(db, isolation_level=None, timeout=120)
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
@@ -33,7 +33,7 @@ def opened(db: Path) -> sqlite3.Connection:
 
 
 def insert(db: Path, rate: int, stop: Event, parent: Connection) -> None:
-    """Insert so many rows a second, each batch committed; tell the longest time for a batch, and the rows (child)."""
+    """Insert rows at this rate per second, batch by batch; send the longest time of a batch, and the rows (child)."""
     with closing(opened(db)) as connection:
         began, batches, longest = time.monotonic(), 0, 0.0
         while not stop.is_set():
@@ -51,7 +51,7 @@ def insert(db: Path, rate: int, stop: Event, parent: Connection) -> None:
 
 
 class Incoming:
-    """Another process that keeps inserting; a context manager."""
+    """A process that keeps inserting rows; a context manager."""
 
     def __init__(self, db: Path, rate: int) -> None:
         self._stop = _fork.Event()

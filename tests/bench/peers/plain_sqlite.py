@@ -1,4 +1,4 @@
-"""Plain SQLite: `python -m bench.peers.plain_sqlite DB ROWS` inserts ready rows, and prints rows a second."""
+"""Plain SQLite: `python -m bench.peers.plain_sqlite DB ROWS` inserts ready rows, and prints rows per second."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Row = tuple[str, str, str, str, int]
 
 
 def ready_rows(count: int) -> list[Row]:
-    """Make rows like those that nerve's computes log."""
+    """Return rows like those that nerve's computes log."""
     now = time.time_ns() // 1_000_000
     run = "writing0/01a20a77fb40781c9d7a588d402bb6e1"
     return [
@@ -23,7 +23,7 @@ def ready_rows(count: int) -> list[Row]:
 
 
 def main(db: str, count: str) -> None:
-    """Insert, BATCH a transaction, and print the rate."""
+    """Insert the rows, BATCH per transaction, and print the rate."""
     rows = ready_rows(int(count))
     with closing(sqlite3.connect(db, isolation_level=None)) as connection:
         connection.execute("PRAGMA synchronous = FULL")

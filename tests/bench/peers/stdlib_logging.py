@@ -1,4 +1,4 @@
-"""The stdlib's way: QueueHandlers in all processes, one QueueListener that commits each record to SQLite.
+"""Python's logging: QueueHandlers in all processes, and one QueueListener that commits each record to SQLite.
 
 `python -m bench.peers.stdlib_logging PROCESSES RECORDS` prints records a second, until the last one is committed.
 """
@@ -20,7 +20,7 @@ _fork = multiprocessing.get_context("fork")
 
 
 class SQLiteHandler(logging.Handler):
-    """Commits each record as it comes."""
+    """A handler that commits each record on its own."""
 
     def __init__(self, path: str) -> None:
         super().__init__()
@@ -30,17 +30,17 @@ class SQLiteHandler(logging.Handler):
         self._connection.execute(SCHEMA)
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Insert the record; outside a transaction, so that it is committed on return."""
+        """Insert the record without a transaction, so that it is committed at once."""
         self._connection.execute(INSERT, (record.levelname, record.name, record.getMessage(), record.created))
 
     def close(self) -> None:
-        """Close the database too."""
+        """Close the handler and its database."""
         self._connection.close()
         super().close()
 
 
 def log(records: multiprocessing.Queue[logging.LogRecord], count: int, barrier: Barrier) -> None:
-    """Log so many records (child)."""
+    """Log this number of records (child)."""
     logger = logging.getLogger("reading")
     logger.setLevel(logging.INFO)
     logger.propagate = False
@@ -65,7 +65,7 @@ def main(processes: str, count: str) -> None:
     began = time.monotonic()
     for child in children:
         child.join()
-    listener.stop()  # it handles all that is in the queue first
+    listener.stop()  # after handling everything that is in the queue
     seconds = time.monotonic() - began
     handler.close()
     with closing(sqlite3.connect("records.db")) as connection:

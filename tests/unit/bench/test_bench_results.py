@@ -1,4 +1,4 @@
-"""Rows and their goals, and the report that is made of them."""
+"""Rows with their goals, and the report of them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CURVE = Curve(what="archive", size_of="rows", unit="us a row", sizes=(10, 100), 
 
 
 def report_of(*rows: Row) -> Report:
-    """Make a report of one measurement."""
+    """Return a report of one measurement."""
     return Report(
         date="2026-11-24",
         machine=MACHINE,
@@ -47,20 +47,20 @@ def report_of(*rows: Row) -> Report:
     ],
 )
 def test_a_goal_is_met_up_to_its_bound(goal: Goal, nerve: float, other: float | None, met: bool) -> None:
-    """Each kind of goal compares as it says."""
+    """Each kind of goal has its own comparison."""
     assert goal.met(nerve, other) is met
 
 
-def test_a_comparison_with_nothing_is_an_error() -> None:
-    """It is never met by accident."""
+def test_a_ratio_without_another_figure_is_an_error() -> None:
+    """The goal must not be reached by accident."""
     with pytest.raises(ValueError, match="another figure"):
         Goal("ratio at least", 1).met(1, None)
     with pytest.raises(ValueError, match="compared with 0"):
         Goal("ratio at most", 1).met(1, 0)
 
 
-def test_a_row_shows_medians_their_ratio_and_the_verdict() -> None:
-    """What is compared is the middle of the samples."""
+def test_a_row_has_medians_their_ratio_and_the_verdict() -> None:
+    """The medians of the samples are compared."""
     assert cells(FAST) == (
         "ingest",
         "80,000 events/s",
@@ -72,36 +72,36 @@ def test_a_row_shows_medians_their_ratio_and_the_verdict() -> None:
     assert cells(SLOW) == ("latency", "3.5 ms", "", "", "<= 3 ms", "NO")
 
 
-def test_a_curve_shows_how_it_grows() -> None:
-    """A superlinear part has a positive power."""
+def test_a_curve_has_its_growth_from_size_to_size() -> None:
+    """A superlinear part has a positive exponent."""
     assert curve_cells(CURVE) == ("archive", "10, 100 rows", "2, 20 us a row", "+1.00")
 
 
 @pytest.mark.parametrize(
     ("value", "text"), [(0.012345, "0.0123"), (1.0, "1"), (99.94, "99.9"), (123.4, "123"), (12345.6, "12,346")]
 )
-def test_numbers_have_three_digits_that_count(value: float, text: str) -> None:
-    """More of them would say what nobody has measured."""
+def test_numbers_have_three_significant_digits(value: float, text: str) -> None:
+    """More digits would pretend to a precision that was not measured."""
     assert number(value) == text
 
 
-def test_markdown_has_no_cell_that_breaks_its_table() -> None:
-    """A bar inside a cell would end it."""
+def test_no_cell_breaks_the_markdown_table() -> None:
+    """A vertical bar in a cell is escaped."""
     table = [line for line in to_markdown(report_of(FAST, SLOW)).splitlines() if line.startswith("|")]
     assert {line.count("|") for line in table if "power" not in line and "archive" not in line} == {7, 5}
     assert "| plain / SQL: 100,000 rows/s |" in table[2]
 
 
-def test_the_text_tells_how_and_what_failed() -> None:
-    """A measurement that broke is named with its reason, beside those that didn't."""
+def test_the_text_has_the_notes_and_the_failures() -> None:
+    """A measurement that failed is listed with the reason."""
     text = to_text(report_of(FAST, SLOW))
     assert text.startswith("2026-11-24, full run, seed 7; 2 CPUs (some CPU), 8 GB, Linux 6, ext4; Python 3.11\n")
     assert "  ingest: both synchronous=FULL\n" in text
     assert text.endswith("other FAILED: OSError: no disk\n")
 
 
-def test_the_json_holds_every_sample_and_can_be_read_back() -> None:
-    """Medians, ratios and verdicts stand beside them."""
+def test_the_json_has_every_sample_and_can_be_read_again() -> None:
+    """It has medians, ratios and verdicts, too."""
     report = report_of(FAST, SLOW)
     data = to_json(report)
     row = msgspec.json.decode(data)["measurements"]["some"]["rows"][0]

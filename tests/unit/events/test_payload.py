@@ -1,4 +1,4 @@
-"""Payloads: whatever value comes in, JSON text or a one-line refusal comes out, and never another exception."""
+"""Encoding payloads: any value becomes JSON text or a PayloadError of one line, and no other exception."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ BAD_LEAVES = st.sampled_from([NAN, INFINITY, -INFINITY, 2**63, -(2**63) - 1, 10*
 
 @dataclass
 class Reading:
-    """What a sense may well return."""
+    """A value that a sense may return."""
 
     value: object
 
 
 class Hostile:
-    """An object whose repr is a given function's."""
+    """An object whose `__repr__` is a given function."""
 
     def __init__(self, represent: Callable[[], str]) -> None:
         self._represent = represent
@@ -48,13 +48,13 @@ class Hostile:
 
 
 class Unset(msgspec.Struct):
-    """A struct that loses its field."""
+    """A struct whose field is deleted."""
 
     field: int = 0
 
 
 def refusal(value: object, max_bytes: int = DEFAULT_MAX_BYTES) -> PayloadError:
-    """Give the refusal of a value, having checked what holds for each."""
+    """Return the error of encoding a value, after checking what holds for each."""
     with pytest.raises(PayloadError) as caught:
         encode_payload(value, max_bytes)
     for text in (caught.value.reason, caught.value.preview):
@@ -65,23 +65,23 @@ def refusal(value: object, max_bytes: int = DEFAULT_MAX_BYTES) -> PayloadError:
 
 
 def nested(depth: int, innermost: object = 0) -> object:
-    """Give `innermost` inside `depth` lists and dicts."""
+    """Return `innermost` inside `depth` lists and dicts."""
     for level in range(depth):
         innermost = [innermost] if level % 2 else {"inner": innermost}
     return innermost
 
 
 @given(JSON)
-def test_every_json_value_comes_back_as_it_was(value: Any) -> None:
-    """Finite floats, 64-bit integers and any text survive, also by the standard library's reading."""
+def test_every_json_value_is_decoded_to_itself(value: Any) -> None:
+    """Finite floats, 64-bit integers and any text survive, also with the standard library's decoder."""
     text = encode_payload(value)
     assert msgspec.json.decode(text) == value
     assert json.loads(text) == value
 
 
 @given(st.recursive(BAD_LEAVES, lambda inner: st.lists(inner, min_size=1) | st.dictionaries(TEXT, inner, min_size=1)))
-def test_one_bad_leaf_at_any_depth_is_a_refusal(value: object) -> None:
-    """What JSON has no place for is refused wherever it is, and nothing but PayloadError comes out."""
+def test_one_bad_value_at_any_depth_is_refused(value: object) -> None:
+    """No other exception than PayloadError is raised."""
     refusal(value)
 
 
@@ -98,32 +98,32 @@ def test_one_bad_leaf_at_any_depth_is_a_refusal(value: object) -> None:
         lambda number: Enum("Level", {"HIGH": number}).HIGH,
     ],
 )
-def test_a_number_that_json_lacks_is_refused_by_name(wrap: Callable[[float], object], number: float) -> None:
-    """NaN and the infinities are found in every kind of container, and the reason says which it was."""
+def test_nan_and_infinities_are_refused_by_name(wrap: Callable[[float], object], number: float) -> None:
+    """They are found in every kind of container."""
     assert refusal(wrap(number)).reason == f"{number} is not a JSON number"
 
 
 @pytest.mark.parametrize("number", [2**63 - 1, -(2**63), 10**18, -(10**18)])
-def test_the_whole_range_of_64_bits_is_kept(number: int) -> None:
-    """The outermost integers come back exactly."""
+def test_integers_of_64_bits_are_kept(number: int) -> None:
+    """The smallest and the largest are exact."""
     assert encode_payload({"n": [number]}) == f'{{"n":[{number}]}}'
 
 
 @pytest.mark.parametrize("number", [2**63, -(2**63) - 1, 2**64, 10**40])
 @pytest.mark.parametrize("wrap", [lambda n: n, lambda n: [n], lambda n: {"n": Reading(n)}])
 def test_an_integer_beyond_64_bits_is_refused(wrap: Callable[[int], object], number: int) -> None:
-    """One past the range is too much, with either sign."""
+    """With either sign."""
     assert refusal(wrap(number)).reason == "an integer beyond 64 bits"
 
 
 def test_an_integer_with_thousands_of_digits_is_refused() -> None:
-    """Python itself won't write such a number in decimal; that is a refusal, too."""
+    """Python itself refuses to write it in decimal."""
     refusal({"n": 10**5000})
 
 
 @pytest.mark.parametrize("value", [NAN, 2**63])
-def test_a_key_never_breaks_the_text(value: float) -> None:
-    """A number as a key becomes text or a refusal, but never something that is no JSON."""
+def test_a_number_as_a_key_results_in_valid_json_or_a_refusal(value: float) -> None:
+    """The JSON never contains a key that is not text."""
     try:
         text = encode_payload({value: 1})
     except PayloadError:
@@ -132,19 +132,19 @@ def test_a_key_never_breaks_the_text(value: float) -> None:
 
 
 @pytest.mark.parametrize("value", ["null", "12345678901234567890", "NaN", ["null", None], {"null": None}, 1e300])
-def test_what_only_looks_suspicious_is_fine(value: object) -> None:
-    """Text that resembles a lossy number is text."""
+def test_text_that_looks_like_a_lossy_number_is_kept(value: object) -> None:
+    """The fast check finds it, and the thorough one accepts it."""
     assert json.loads(encode_payload(value)) == value
 
 
 @pytest.mark.parametrize("value", ["\ud800", {"\udc80": 1}, [{"a": "x\udfff"}], Reading("\ud800")])
 def test_lone_surrogates_are_refused_in_values_and_keys(value: object) -> None:
-    """What can't be written as UTF-8 is refused in words that a person can act on."""
+    """They can't be written as UTF-8; the message says so."""
     assert "lone surrogate" in refusal(value).reason
 
 
 def test_cycles_are_refused() -> None:
-    """A list or dict that holds itself has no end in JSON."""
+    """A list or dict that contains itself would be endless."""
     items: list[object] = []
     items.append(items)
     mapping: dict[str, object] = {}
@@ -154,13 +154,13 @@ def test_cycles_are_refused() -> None:
 
 
 @pytest.mark.parametrize("depth", [MAX_DEPTH + 1, 500, 990, 100_000])
-def test_what_is_nested_too_deep_is_refused_whatever_the_stack(depth: int) -> None:
-    """The limit is a number of ours: a payload must be readable from a deeper stack than it was written on."""
+def test_a_value_that_is_nested_too_deep_is_refused(depth: int) -> None:
+    """The limit does not depend on the stack: a reader may have less of it left than the writer."""
     assert "nest" in refusal(nested(depth)).reason
 
 
 def test_nesting_up_to_the_limit_is_kept() -> None:
-    """The limit is exact, and many brackets side by side don't count towards it."""
+    """The limit is exact, and brackets side by side do not count towards it."""
     assert json.loads(encode_payload(nested(MAX_DEPTH))) == nested(MAX_DEPTH)
     wide = [{"a": [n]} for n in range(1000)]
     assert json.loads(encode_payload(wide)) == wide
@@ -169,13 +169,13 @@ def test_nesting_up_to_the_limit_is_kept() -> None:
 @pytest.mark.parametrize(
     "value", [object(), (n for n in ()), print, {1: {(1, 2): 3}}, {None: 1}, type("a\nb", (), {})()]
 )
-def test_what_is_no_data_is_refused(value: object) -> None:
-    """Objects, generators, functions and odd keys are refused, whatever their type is called."""
+def test_objects_that_are_not_data_are_refused(value: object) -> None:
+    """Objects, generators, functions and unusual keys, whatever the name of their type is."""
     refusal(value)
 
 
-def test_what_msgspec_can_write_is_json() -> None:
-    """Dataclasses, moments, UUIDs, sets and tuples have their usual forms."""
+def test_dataclasses_datetimes_uuids_sets_and_tuples_are_converted() -> None:
+    """Each has its usual form in JSON."""
     value = {
         "at": datetime(2026, 11, 23, tzinfo=UTC),
         "id": UUID(int=7),
@@ -192,8 +192,8 @@ def test_what_msgspec_can_write_is_json() -> None:
     }
 
 
-def test_any_error_of_the_encoder_is_a_refusal() -> None:
-    """A struct without its field, or raw bytes that are no text, raise other errors than the usual."""
+def test_any_error_of_the_encoder_is_a_payload_error() -> None:
+    """A struct without its field, and raw bytes that are not text, make it raise unusual ones."""
     unset = Unset()
     del unset.field
     refusal(unset)
@@ -201,15 +201,15 @@ def test_any_error_of_the_encoder_is_a_refusal() -> None:
 
 
 @pytest.mark.parametrize("text", ["x" * 100, "é" * 50, "漢" * 33, "😀" * 25])
-def test_the_limit_is_exact_in_bytes(text: str) -> None:
-    """A text of several bytes a character is measured as it is stored."""
+def test_the_size_limit_is_exact_in_bytes(text: str) -> None:
+    """Characters of several bytes count as their bytes."""
     size = len(text.encode()) + 2
     assert encode_payload(text, size) == f'"{text}"'
     assert refusal(text, size - 1).reason == f"too large: {size} bytes of JSON, max_payload is {size - 1}"
 
 
 def raises(error: BaseException) -> Callable[[], str]:
-    """Give a function that raises."""
+    """Return a function that raises this."""
 
     def represent() -> str:
         raise error
@@ -218,27 +218,27 @@ def raises(error: BaseException) -> Callable[[], str]:
 
 
 @pytest.mark.parametrize("error", [ValueError("no"), RecursionError(), SystemExit(3), MemoryError()])
-def test_a_repr_that_raises_is_named_in_the_preview(error: BaseException) -> None:
-    """Whatever a __repr__ raises, there is a preview: the type and what it raised."""
+def test_the_preview_of_an_object_whose_repr_raises_names_its_type(error: BaseException) -> None:
+    """And the exception, whatever that is."""
     assert refusal(Hostile(raises(error))).preview == f"<Hostile, whose repr raises {type(error).__name__}>"
 
 
 @pytest.mark.parametrize("text", ["\ud800" * 1000, "\x1b[31m\r\n\x00", "\u2028\x85", "x" * 10_000_000, "", "😀" * 300])
-def test_a_preview_is_short_and_printable_whatever_the_repr_is(text: str) -> None:
-    """Surrogates, control characters and sheer length don't get through."""
+def test_a_preview_is_short_and_printable_for_any_repr(text: str) -> None:
+    """Surrogates and control characters are escaped, and long texts are cut."""
     shown = refusal([Hostile(lambda: text)]).preview
     assert shown.encode()
 
 
-def test_the_preview_of_what_is_too_large_is_its_beginning() -> None:
-    """The start of the JSON helps to find the place, even where the cut goes through a character."""
+def test_the_preview_of_a_payload_that_is_too_large_is_its_beginning() -> None:
+    """It helps to find out where the payload comes from."""
     assert refusal({"log": "é" * 1000 + "\x7f"}, 100).preview.startswith('{"log":"éé')
     refusal("\x7f" * 1000, 100)
 
 
 @given(st.text())
-def test_printable_text_is_left_alone_and_the_rest_is_escaped(text: str) -> None:
-    """What comes out can be shown on any terminal, stored, and told apart."""
+def test_printable_escapes_only_what_is_not_printable(text: str) -> None:
+    """The result can be shown on any terminal."""
     shown = printable(text)
     assert shown.isprintable()
     if text.isprintable():
@@ -246,6 +246,6 @@ def test_printable_text_is_left_alone_and_the_rest_is_escaped(text: str) -> None
 
 
 @given(st.binary() | JSON)
-def test_a_preview_of_anything_is_bounded(value: object) -> None:
-    """No value makes for a preview that is longer than promised."""
+def test_a_preview_of_any_value_has_limited_length(value: object) -> None:
+    """It has at most PREVIEW_CHARS characters."""
     assert len(preview(value)) <= PREVIEW_CHARS

@@ -1,4 +1,4 @@
-"""Masking what stands under the names of secrets."""
+"""Masking values under keys that name a secret."""
 
 from __future__ import annotations
 
@@ -38,26 +38,26 @@ SECRET = "hunter2"
         "proxy.authorization",
     ],
 )
-def test_keys_that_hold_the_name_of_a_secret_are_masked(key: str) -> None:
-    """However its words are joined, a key that names a secret is found."""
+def test_values_under_keys_that_contain_a_secrets_name_are_masked(key: str) -> None:
+    """However the words of the key are joined."""
     assert json.loads(encode_payload({key: SECRET}, redactor=DEFAULTS)) == {key: MASK}
 
 
 @pytest.mark.parametrize("key", ["tokenizer", "tokens", "secretary", "key", "api", "keyapi", "author", "passwordless"])
-def test_innocent_keys_are_left_alone(key: str) -> None:
-    """Only whole words count."""
+def test_values_under_other_keys_are_not_masked(key: str) -> None:
+    """Only whole words of a key count."""
     assert json.loads(encode_payload({key: SECRET}, redactor=DEFAULTS)) == {key: SECRET}
 
 
-def test_secrets_are_masked_at_any_depth_whatever_they_are() -> None:
-    """Lists and objects under such a key vanish whole; null stays, for it says that there is none."""
+def test_values_of_any_kind_are_masked_at_any_depth() -> None:
+    """Lists and objects are masked as a whole; null is kept, as it says that there is no secret."""
     value = {"a": [{"token": {"deep": SECRET}}, {"b": {"secret": [SECRET]}}], "password": None, "n": 1}
     masked = {"a": [{"token": MASK}, {"b": {"secret": MASK}}], "password": None, "n": 1}
     assert json.loads(encode_payload(value, redactor=DEFAULTS)) == masked
 
 
-def test_names_of_ones_own_come_on_top_of_the_usual_ones() -> None:
-    """What nerve.yaml names is masked too; the defaults stay."""
+def test_configured_names_are_masked_besides_the_default_ones() -> None:
+    """A name may consist of several words."""
     redactor = Redactor(["ssn", "credit card"])
     value = {"ssn": 1, "creditCard": 2, "credit": 3, "token": 4}
     assert json.loads(encode_payload(value, redactor=redactor)) == {
@@ -69,8 +69,8 @@ def test_names_of_ones_own_come_on_top_of_the_usual_ones() -> None:
 
 
 @pytest.mark.parametrize("value", [{"password": SECRET, "x": float("nan")}, {"password": SECRET, "x": object()}])
-def test_a_refused_payload_shows_no_secret_in_its_preview(value: object) -> None:
-    """Where a description might hold a secret, it is withheld."""
+def test_the_preview_of_a_refused_payload_shows_no_secret(value: object) -> None:
+    """A description that might contain one is withheld."""
     with pytest.raises(PayloadError) as refused:
         encode_payload(value, redactor=DEFAULTS)
     assert SECRET not in refused.value.preview
@@ -78,8 +78,8 @@ def test_a_refused_payload_shows_no_secret_in_its_preview(value: object) -> None
     assert SECRET not in event.payload
 
 
-def test_a_payload_that_is_too_large_shows_no_secret_either() -> None:
-    """The preview is cut from the masked text."""
+def test_the_preview_of_a_payload_that_is_too_large_shows_no_secret() -> None:
+    """It is the beginning of the masked text."""
     with pytest.raises(PayloadError) as refused:
         encode_payload({"password": SECRET, "x": "y" * 100}, 50, DEFAULTS)
     assert SECRET not in refused.value.preview
@@ -94,13 +94,13 @@ values = st.recursive(
 
 
 @given(values)
-def test_nothing_under_a_secret_key_ever_gets_through(value: object) -> None:
-    """The quick look at the text never misses what the careful one would mask; all else is unchanged."""
+def test_the_fast_check_misses_nothing_that_would_be_masked(value: object) -> None:
+    """Everything else is unchanged."""
     masked = json.loads(encode_payload(value, redactor=DEFAULTS))
     assert masked == DEFAULTS.masked(json.loads(encode_payload(value)))
 
 
 @given(st.text())
-def test_words_are_lower_case_and_hold_no_separators(name: str) -> None:
-    """Any text can be a key."""
+def test_words_of_a_key_are_lower_case_and_without_separators(name: str) -> None:
+    """Any text can be a key in JSON."""
     assert all(word and word == word.casefold() and "_" not in word for word in words_of(name))

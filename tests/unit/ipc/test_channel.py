@@ -1,4 +1,4 @@
-"""Frames survive any chunking, garbage is refused in one way, and what a dead peer sent can still be read."""
+"""Channels and frames: any split of a stream is read, garbage is refused, a dead peer's messages are received."""
 
 from __future__ import annotations
 
@@ -21,7 +21,6 @@ from hypothesis import strategies as st
 from nerve.errors import WireError
 from nerve.ipc import channel as wire
 from nerve.ipc.channel import Channel, FrameReader, pack
-from nerve.ipc.sockets import same_user
 
 
 class Text(msgspec.Struct, frozen=True, tag=1, array_like=True):
@@ -45,7 +44,7 @@ Pair = tuple[Channel[Message], socket.socket]
 
 @pytest.fixture
 def pair() -> Iterator[Pair]:
-    """A channel, and the plain socket at its other end."""
+    """A channel, and the socket of its peer."""
     ours, theirs = socket.socketpair()
     theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, wire.SEND_BUFFER_BYTES)  # macOS gives 8 KiB
     with closing(Channel[Message](ours, Message)) as channel, theirs:
@@ -53,7 +52,7 @@ def pair() -> Iterator[Pair]:
 
 
 def feed_all(stream: bytes, cuts: list[int]) -> list[Message]:
-    """Feed a reader with a stream, cut at these places."""
+    """Feed a reader with a stream that is cut at these offsets; return the messages."""
     reader: FrameReader[Message] = FrameReader(Message)
     places = [0, *sorted(min(cut, len(stream)) for cut in cuts), len(stream)]
     return [message for start, end in pairwise(places) for message in reader.feed(stream[start:end])]
@@ -61,13 +60,13 @@ def feed_all(stream: bytes, cuts: list[int]) -> list[Message]:
 
 @settings(deadline=None)
 @given(sent=st.lists(messages, max_size=8), cuts=st.lists(st.integers(0, 3000), max_size=20))
-def test_any_split_of_the_stream_gives_the_same_messages(sent: list[Message], cuts: list[int]) -> None:
-    """However the bytes are cut on their way, what was sent arrives, in order."""
+def test_any_split_of_the_stream_results_in_the_same_messages(sent: list[Message], cuts: list[int]) -> None:
+    """All of them arrive, in order."""
     assert feed_all(b"".join(map(pack, sent)), cuts) == sent
 
 
-def test_a_stream_can_arrive_byte_by_byte() -> None:
-    """Frames complete one byte at a time, each at its last byte."""
+def test_a_stream_that_arrives_byte_by_byte_is_read() -> None:
+    """Each frame is complete with its last byte."""
     sent = [Text("a"), Numbers([1, 2]), Text("")]
     stream = b"".join(map(pack, sent))
     assert feed_all(stream, list(range(len(stream)))) == sent
@@ -75,33 +74,33 @@ def test_a_stream_can_arrive_byte_by_byte() -> None:
 
 @settings(deadline=None)
 @given(garbage=st.binary(max_size=400), cuts=st.lists(st.integers(0, 400), max_size=4))
-@example(garbage=b"\0\0\0\x05\x92\x01\xa2\xff\xff", cuts=[])  # no UTF-8
-@example(garbage=b"\0\0\0\x09\x92\x02\xdd\xff\xff\xff\xff\x90\x90", cuts=[])  # 4 billion items are announced
-@example(garbage=b"\0\0\x40\0" + b"\x93\x01\xa0" + b"\x91" * (0x4000 - 3), cuts=[])  # nested too deeply
-def test_garbage_is_refused_in_one_way(garbage: bytes, cuts: list[int]) -> None:
-    """Whatever bytes come, they are a part of a frame, messages, or a WireError; nothing else is raised."""
+@example(garbage=b"\0\0\0\x05\x92\x01\xa2\xff\xff", cuts=[])  # not UTF-8
+@example(garbage=b"\0\0\0\x09\x92\x02\xdd\xff\xff\xff\xff\x90\x90", cuts=[])  # announces 4 billion items
+@example(garbage=b"\0\0\x40\0" + b"\x93\x01\xa0" + b"\x91" * (0x4000 - 3), cuts=[])  # nested too deep
+def test_garbage_raises_no_other_exception_than_wire_error(garbage: bytes, cuts: list[int]) -> None:
+    """Any bytes are part of a frame, valid messages, or a WireError."""
     with suppress(WireError):
         assert all(isinstance(message, Message) for message in feed_all(garbage, cuts))
 
 
 @settings(deadline=None)
 @given(body=st.binary(min_size=1, max_size=200))
-def test_a_frame_with_a_garbled_body_is_a_message_or_an_error(body: bytes) -> None:
-    """A frame that is whole never leaves the reader without a verdict."""
+def test_a_complete_frame_is_a_message_or_a_wire_error(body: bytes) -> None:
+    """The reader never waits for more of it."""
     reader: FrameReader[Message] = FrameReader(Message)
     with suppress(WireError):
         assert len(reader.feed(struct.pack("!i", len(body)) + body)) == 1
 
 
 @pytest.mark.parametrize("length", [0, -1, -(2**31), wire.MAX_FRAME + 1, 2**31 - 1])
-def test_an_impossible_length_is_refused_before_its_body_comes(length: int) -> None:
-    """Nothing is kept in memory for a frame that can't be one of ours."""
+def test_an_invalid_length_is_refused_before_the_body_arrives(length: int) -> None:
+    """No memory is used for a frame that can't be valid."""
     with pytest.raises(WireError, match=f"announces {length} bytes"):
         FrameReader(Message).feed(struct.pack("!i", length))
 
 
-def test_the_longest_frame_is_read_and_a_longer_one_is_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a reader would refuse never goes out: both ends have the same limit."""
+def test_the_longest_frame_is_read_and_a_longer_one_can_not_be_packed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sender and reader have the same limit."""
     monkeypatch.setattr(wire, "MAX_FRAME", 100)
     longest = Text("x" * 96)
     assert len(pack(longest)) == 4 + 100
@@ -111,7 +110,7 @@ def test_the_longest_frame_is_read_and_a_longer_one_is_not_sent(monkeypatch: pyt
 
 
 def test_frames_are_those_of_multiprocessing_connection(pair: Pair) -> None:
-    """The stdlib's Connection reads what a channel sends, and a channel what it sends."""
+    """The standard library's Connection reads what a channel sends, and the other way round."""
     channel, theirs = pair
     other = Connection(os.dup(theirs.fileno()))
     with other:
@@ -122,8 +121,8 @@ def test_frames_are_those_of_multiprocessing_connection(pair: Pair) -> None:
             assert channel.wait(5) == [message]
 
 
-def test_what_finds_no_room_waits_for_flush(pair: Pair) -> None:
-    """A message larger than the socket's buffer goes out in pieces, and those after it stay in order."""
+def test_a_message_for_which_there_is_no_room_waits_for_flush(pair: Pair) -> None:
+    """It is sent in pieces, and later messages stay behind it."""
     channel, theirs = pair
     sent = [Text("x" * 5_000_000), Text("y"), Text("z")]
     for message in sent:
@@ -139,8 +138,8 @@ def test_what_finds_no_room_waits_for_flush(pair: Pair) -> None:
     assert channel.flush()
 
 
-def test_waiting_sends_what_is_unsent(pair: Pair) -> None:
-    """Whoever waits for an answer gets all of its question out, though nothing has arrived yet."""
+def test_wait_sends_unsent_data(pair: Pair) -> None:
+    """A client that waits for a reply can send all of a large request, although nothing arrives yet."""
     channel, theirs = pair
     question = pack(Text("x" * 5_000_000))
 
@@ -160,8 +159,8 @@ def test_waiting_sends_what_is_unsent(pair: Pair) -> None:
     assert received == [Text("answer")]
 
 
-def test_waiting_ends_with_what_comes_first(pair: Pair) -> None:
-    """`wait` sends what is unsent, gives what has arrived, and returns empty-handed at its timeout or at the end."""
+def test_wait_returns_at_a_message_at_the_timeout_or_at_the_end(pair: Pair) -> None:
+    """A negative timeout counts as 0, and None as no limit."""
     channel, theirs = pair
     assert channel.wait(0) == []
     assert channel.wait(-1) == []
@@ -173,8 +172,8 @@ def test_waiting_ends_with_what_comes_first(pair: Pair) -> None:
     assert channel.ended
 
 
-def test_what_a_dead_peer_sent_is_received_after_a_failed_send(pair: Pair) -> None:
-    """A send that finds the other end gone takes nothing away from what has arrived before."""
+def test_messages_of_a_dead_peer_are_received_after_a_failed_send(pair: Pair) -> None:
+    """The failed send makes the channel broken, but not ended."""
     channel, theirs = pair
     theirs.sendall(pack(Text("last words")))
     theirs.close()
@@ -188,8 +187,8 @@ def test_what_a_dead_peer_sent_is_received_after_a_failed_send(pair: Pair) -> No
     assert channel.ended
 
 
-def test_half_a_frame_at_the_end_of_the_stream_is_no_message(pair: Pair) -> None:
-    """Whoever dies in the middle of a frame has said what came before it."""
+def test_an_incomplete_frame_at_the_end_of_the_stream_is_dropped(pair: Pair) -> None:
+    """The messages before it are received."""
     channel, theirs = pair
     theirs.sendall(pack(Text("whole")) + pack(Text("half"))[:-2])
     theirs.close()
@@ -197,8 +196,8 @@ def test_half_a_frame_at_the_end_of_the_stream_is_no_message(pair: Pair) -> None
     assert channel.ended
 
 
-def test_a_flood_ends_a_receive_but_is_not_lost(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One call reads a bounded number of times, so that nobody who sends without end holds the others up."""
+def test_receive_returns_during_a_flood_and_loses_nothing(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One call reads a limited number of times, so that a peer that never stops sending can't block the others."""
     monkeypatch.setattr(wire, "READ_BYTES", 10)
     monkeypatch.setattr(wire, "MAX_READS", 3)
     channel, theirs = pair
@@ -212,19 +211,19 @@ def test_a_flood_ends_a_receive_but_is_not_lost(pair: Pair, monkeypatch: pytest.
 
 
 class FailingSocket(socket.socket):
-    """A socket on which a call fails as the system may have it fail."""
+    """A socket whose calls fail as on macOS."""
 
     def send(self, *_args: object) -> NoReturn:
-        """Fail, though the other end is there: macOS does when its buffers are short."""
+        """Fail although the peer is there: the system is short of buffers."""
         raise OSError(errno.ENOBUFS, "No buffer space available")
 
     def setsockopt(self, *_args: object) -> NoReturn:
-        """Fail as on macOS when the other end has gone."""
+        """Fail as if the peer had gone."""
         raise OSError(errno.EINVAL, "Invalid argument")
 
 
-def test_a_channel_that_can_not_send_ends_though_the_other_end_is_there() -> None:
-    """Nobody waits for ever on a connection that has lost a message."""
+def test_a_channel_that_can_not_send_ends_although_its_peer_is_there() -> None:
+    """So nothing waits forever on a connection that has lost a message."""
     ours, theirs = socket.socketpair()
     failing = FailingSocket(fileno=ours.detach())
     with closing(Channel[Message](failing, Message)) as channel, theirs:
@@ -236,8 +235,8 @@ def test_a_channel_that_can_not_send_ends_though_the_other_end_is_there() -> Non
         assert channel.ended
 
 
-def test_a_closed_channel_is_silent(pair: Pair) -> None:
-    """It may be closed twice; then it sends and gives nothing, and raises nothing."""
+def test_a_closed_channel_sends_and_receives_nothing(pair: Pair) -> None:
+    """It raises nothing either, and may be closed twice."""
     channel, theirs = pair
     theirs.sendall(pack(Text("unread")))
     channel.close()
@@ -247,18 +246,3 @@ def test_a_closed_channel_is_silent(pair: Pair) -> None:
     assert channel.receive() == []
     assert channel.flush()
     assert channel.ended
-
-
-def test_a_process_of_the_same_user_is_known() -> None:
-    """The system tells whose process is at the other end."""
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        assert same_user(ours, os.getuid())
-
-
-@pytest.mark.skipif("sys.platform != 'linux'", reason="only Linux can tell")
-def test_a_process_of_another_user_is_known() -> None:
-    """Who is not asked for is not let in."""
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        assert not same_user(ours, os.getuid() + 1)

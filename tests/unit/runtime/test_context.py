@@ -1,111 +1,52 @@
-"""SenseContext: what a compute can do, and what becomes of it."""
+"""SenseContext: what a compute sees, and what it sends and queries."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import msgspec
 import pytest
+from support.clock import FakeClock
+from support.events_sink import EventsSink
+from support.storage import FakeStorage
 
-from nerve.clock import Stamp
-from nerve.events.model import Log, LogEvent
+from nerve.events.model import LogEvent
 from nerve.events.trigger import Signal, Trigger
 from nerve.runtime.context import CHARS_PER_BATCH, EVENTS_PER_BATCH, SenseContext
+from nerve.store.filters import Filter
 
 BY_INTERVAL = Trigger("interval", "a-reflex", None, 0, 0)
 MAX_PAYLOAD = 100
 
 
-class Events:
-    """A sink that keeps the batches that it is sent, and tells `calls` when it is asked to settle."""
-
-    def __init__(self, calls: list[str]) -> None:
-        self.batches: list[list[LogEvent]] = []
-        self._calls = calls
-
-    @property
-    def sent(self) -> list[LogEvent]:
-        """All events, in order."""
-        return [event for batch in self.batches for event in batch]
-
-    def send(self, events: Sequence[LogEvent]) -> None:
-        """Keep a batch."""
-        self.batches.append(list(events))
-
-    def settle(self, timeout: float) -> bool:
-        """Remember that it was asked, with a time to wait; the writer is too slow today."""
-        assert timeout > 0
-        self._calls.append("settle")
-        return False
-
-
-class Archives:
-    """A log with one entry, and databases that are just their names."""
-
-    def __init__(self, calls: list[str]) -> None:
-        self.filters: dict[str, Any] = {}
-        self._calls = calls
-
-    def query_logs(self, **filters: Any) -> list[Log]:
-        """Remember the filters."""
-        self._calls.append("query")
-        self.filters = filters
-        return [Log(1, "sense", "reading", "probe/1", None, 0)]
-
-    def own(self, sense: str) -> Any:
-        """Name the database."""
-        return f"own {sense}"
-
-    def peer(self, sense: str) -> Any:
-        """Name the database."""
-        return f"peer {sense}"
-
-
-class Ticks:
-    """A clock that moves on by a millisecond whenever it is read."""
-
-    def __init__(self) -> None:
-        self.reads = 0
-
-    def now(self) -> float:
-        """The seconds so far."""
-        return self.reads / 1000
-
-    def stamp(self) -> Stamp:
-        """The next moment."""
-        self.reads += 1
-        return Stamp(self.reads, self.reads * 1_000_000)
-
-
 class Bench:
-    """A context, and all that it stands on."""
+    """A context, and fakes of all that it uses; `calls` is the order in which they were used."""
 
     def __init__(self, trigger: Trigger = BY_INTERVAL, max_payload: int = MAX_PAYLOAD) -> None:
         self.calls: list[str] = []
-        self.events = Events(self.calls)
-        self.archives = Archives(self.calls)
+        self.events = EventsSink(settles=False, on_settle=lambda: self.calls.append("settle"))
+        self.storage = FakeStorage(on_query=lambda: self.calls.append("query"))
         self.ctx = SenseContext(
             "probe",
             "probe/1",
             trigger,
             events=self.events,
-            databases=self.archives,
-            clock=Ticks(),
+            storage=self.storage,
+            clock=FakeClock(0.0, wall_ms=0, tick=0.001),
             max_payload=max_payload,
         )
 
 
 @pytest.fixture
 def bench() -> Bench:
-    """Give a bench for a run by interval."""
+    """A context of a run by interval."""
     return Bench()
 
 
-def test_a_context_tells_who_runs_and_why() -> None:
-    """Sense, run, trigger, and the signal where there is one."""
+def test_a_context_has_the_sense_the_run_the_trigger_and_its_signal() -> None:
+    """A trigger without a signal leaves `ctx.signal` None."""
     signal = Signal("disk", {"used": 1}, "disk/1", 5)
     ctx = Bench(Trigger("signal", "on-disk", signal, 3, 4)).ctx
     assert (ctx.sense, ctx.run_id, ctx.trigger.kind, ctx.trigger.coalesced) == ("probe", "probe/1", "signal", 3)
@@ -113,25 +54,25 @@ def test_a_context_tells_who_runs_and_why() -> None:
     assert Bench().ctx.signal is None
 
 
-def test_nothing_else_can_be_put_on_it(bench: Bench) -> None:
-    """A misspelt attribute is an error, and not a note that nobody will read."""
+def test_an_unknown_attribute_can_not_be_set(bench: Bench) -> None:
+    """A misspelt attribute is an error, and not silently ignored."""
     with pytest.raises(AttributeError):
         bench.ctx.signl = 1  # type: ignore[attr-defined]
 
 
-def test_an_event_is_out_when_log_returns(bench: Bench) -> None:
-    """Each call is a batch of its own, with the moment of the call and this run's id."""
+def test_each_call_of_log_sends_one_event_at_once(bench: Bench) -> None:
+    """The event has the time of the call and this run's id."""
     bench.ctx.log("reading", {"c": 21.5})
     bench.ctx.log("pause")
     assert [len(batch) for batch in bench.events.batches] == [1, 1]
-    first, second = bench.events.sent
+    first, second = bench.events.events
     assert first == LogEvent("sense", "reading", "probe/1", '{"c":21.5}', 1, 1_000_000)
     assert (second.type, second.payload, second.ts) == ("pause", "null", 2)
 
 
 @pytest.mark.parametrize("bad", [None, 3, b"reading", "", ["reading"], float])
-def test_a_type_that_is_no_text_is_refused_where_it_is_used(bench: Bench, bad: Any) -> None:
-    """A mistake in the compute is an error in the compute: nothing at all is sent."""
+def test_a_type_that_is_not_a_text_is_an_error_in_the_compute(bench: Bench, bad: Any) -> None:
+    """Nothing is sent, not even the valid events of the same call."""
     with pytest.raises(TypeError, match="the type of an event is a text such as 'reading'"):
         bench.ctx.log(bad, 1)
     with pytest.raises(TypeError):
@@ -141,70 +82,90 @@ def test_a_type_that_is_no_text_is_refused_where_it_is_used(bench: Bench, bad: A
 
 @pytest.mark.parametrize("bad", [math.nan, object(), "x" * MAX_PAYLOAD])
 def test_a_payload_that_can_not_be_stored_is_recorded_as_an_error(bench: Bench, bad: object) -> None:
-    """The compute goes on, and so do the other events of the batch."""
+    """The compute continues, and the other events of the call are sent."""
     bench.ctx.log_many([("one", 1), ("two", bad), ("three", 3)])
-    assert [(event.source, event.type) for event in bench.events.sent] == [
+    assert [(event.source, event.type) for event in bench.events.events] == [
         ("sense", "one"),
         ("system", "error"),
         ("sense", "three"),
     ]
-    assert msgspec.json.decode(bench.events.sent[1].payload)["kind"] == "payload"
+    assert msgspec.json.decode(bench.events.events[1].payload)["kind"] == "payload"
 
 
 @pytest.mark.parametrize("count", [0, 1, EVENTS_PER_BATCH, EVENTS_PER_BATCH + 1, 3 * EVENTS_PER_BATCH + 7])
-def test_many_events_go_out_in_order_and_in_batches(bench: Bench, count: int) -> None:
-    """Any iterable will do; no batch is empty or larger than allowed, and nothing is lost between them."""
+def test_log_many_sends_events_in_order_and_in_batches(bench: Bench, count: int) -> None:
+    """It takes any iterable; no batch is empty or larger than allowed, and no event is lost."""
     bench.ctx.log_many((f"n{n}", n) for n in range(count))
-    assert [event.type for event in bench.events.sent] == [f"n{n}" for n in range(count)]
-    assert [event.mono for event in bench.events.sent] == sorted(event.mono for event in bench.events.sent)
+    assert [event.type for event in bench.events.events] == [f"n{n}" for n in range(count)]
+    assert [event.mono for event in bench.events.events] == sorted(event.mono for event in bench.events.events)
     assert all(0 < len(batch) <= EVENTS_PER_BATCH for batch in bench.events.batches)
     assert len(bench.events.batches) == -(-count // EVENTS_PER_BATCH)
 
 
-def test_large_events_make_for_smaller_batches() -> None:
-    """A batch is one message to the writer, and must not outgrow it, whatever max_payload is."""
+def test_batches_of_large_events_have_fewer_of_them() -> None:
+    """A batch is one frame to the writer, whose size is limited, whatever max_payload is."""
     bench = Bench(max_payload=CHARS_PER_BATCH)
     sizes = [CHARS_PER_BATCH // 3] * 10 + [CHARS_PER_BATCH - 10, 1, 1, CHARS_PER_BATCH - 10]
     bench.ctx.log_many(("large", "x" * size) for size in sizes)
-    assert [len(event.payload) - 2 for event in bench.events.sent] == sizes
+    assert [len(event.payload) - 2 for event in bench.events.events] == sizes
     for batch in bench.events.batches:
         assert len(batch) == 1 or sum(len(event.payload) for event in batch) <= CHARS_PER_BATCH
     assert len(bench.events.batches) < len(sizes)
 
 
-def test_events_that_are_no_pairs_are_refused(bench: Bench) -> None:
-    """A flat list is an error in the compute, before anything is sent."""
+def test_log_many_refuses_events_that_are_not_pairs(bench: Bench) -> None:
+    """A list of types alone is an error in the compute, before anything is sent."""
     with pytest.raises(ValueError, match="unpack"):
         bench.ctx.log_many(["reading"])  # type: ignore[list-item]
     assert bench.events.batches == []
 
 
-def test_a_look_back_sees_what_was_just_logged(bench: Bench) -> None:
-    """The log is read after what was sent has settled, or after a while; it is read in any case."""
+def test_a_query_waits_until_what_was_logged_is_committed(bench: Bench) -> None:
+    """It waits for a while only: the log is queried even if the writer is slower than that."""
     since = datetime(2026, 11, 23, tzinfo=UTC)
-    found = bench.ctx.query_logs(source="sense", type="reading", ref_id="probe/1", since=since, until=9, limit=3)
+    found = bench.ctx.query_logs(
+        source="sense", type="reading", ref_id="probe/1", since=since, until=9, limit=3, archived=True
+    )
     assert [log.type for log in found] == ["reading"]
     assert bench.calls == ["settle", "query"]
-    assert bench.archives.filters == {
-        "source": "sense",
-        "type": "reading",
-        "ref_id": "probe/1",
-        "since": since,
-        "until": 9,
-        "limit": 3,
-        "archived": False,
-    }
+    expected = Filter("sense", "reading", "probe/1", since=1_795_392_000_000, until=9, limit=3)
+    assert bench.storage.queries == [(expected, True)]
 
 
-def test_a_look_back_without_filters_asks_for_everything(bench: Bench) -> None:
-    """Each filter may be left out, and none can be given by position."""
+def test_a_query_without_filters_matches_everything_in_the_table(bench: Bench) -> None:
+    """Each filter may be left out, and none can be passed by position."""
     bench.ctx.query_logs()
-    assert bench.archives.filters.pop("archived") is False
-    assert set(bench.archives.filters.values()) == {None}
+    assert bench.storage.queries == [(Filter(), False)]
     with pytest.raises(TypeError):
         bench.ctx.query_logs("sense")  # type: ignore[call-arg]
 
 
-def test_databases_are_one_s_own_or_a_peer_s(bench: Bench) -> None:
-    """The sense's own is an attribute; another's is asked for by name."""
+@pytest.mark.parametrize(
+    ("filters", "error", "message"),
+    [
+        ({"since": datetime(2026, 11, 23)}, ValueError, "since is a datetime without a timezone"),  # noqa: DTZ001
+        ({"until": "yesterday"}, TypeError, "until is 'yesterday'"),
+        ({"until": True}, TypeError, "until is True"),
+        ({"limit": -1}, ValueError, "limit is -1"),
+    ],
+)
+def test_a_filter_that_makes_no_sense_is_refused_before_the_query(
+    bench: Bench, filters: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    """The error names the argument, and nothing is waited for."""
+    with pytest.raises(error, match=message):
+        bench.ctx.query_logs(**filters)
+    assert bench.calls == []
+
+
+def test_a_moment_with_any_timezone_is_the_same_moment(bench: Bench) -> None:
+    """A datetime is converted to unix ms, rounded down."""
+    for hours in (0, 5, -3):
+        noon = datetime(1970, 1, 1, 12, 0, 0, 1999, tzinfo=UTC).astimezone(timezone(timedelta(hours=hours)))
+        bench.ctx.query_logs(since=noon)
+    assert [query.since for query, _archived in bench.storage.queries] == [12 * 3_600_000 + 1] * 3
+
+
+def test_db_is_the_senses_own_database_and_peer_db_that_of_another(bench: Bench) -> None:
+    """The sense's own is an attribute; another's is opened by name."""
     assert (str(bench.ctx.db), str(bench.ctx.peer_db("disk"))) == ("own probe", "peer disk")

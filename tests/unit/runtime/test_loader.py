@@ -1,4 +1,4 @@
-"""Loading senses: the version that is to run, all of it, and nothing of another."""
+"""Loading senses: all modules are of the version that runs, and none is of another."""
 
 from __future__ import annotations
 
@@ -32,35 +32,35 @@ class Bench:
         self.loader.install()
 
     def write(self, path: str, source: str | bytes) -> Path:
-        """Write a file of the folder."""
+        """Write a file in the folder."""
         target = self.folder / path
         target.parent.mkdir(exist_ok=True, parents=True)
         target.write_bytes(source if isinstance(source, bytes) else textwrap.dedent(source).encode())
         return target
 
     def version(self, sense: str = "probe", generation: int = 0) -> Version:
-        """Give the version of a sense that is on disk."""
+        """Return the version of a sense that is on disk."""
         main = read_main(SenseConfig(sense, str(self.folder / f"{sense}.py")))
         return Codebase.read(self.folder).version(main, generation)
 
     def accept(self, sense: str = "probe", generation: int = 0) -> Version:
-        """Have a sense run what is on disk."""
+        """Let a sense run the version on disk; return it."""
         version = self.version(sense, generation)
         self.loader.accept(sense, version)
         return version
 
     def run(self, sense: str = "probe") -> object:
-        """Do a run of a sense in the version that it has."""
-        return self.loader.load(sense)(None)  # type: ignore[arg-type]  # none of these computes looks at its context
+        """Run a sense in its current version; return what it returns."""
+        return self.loader.load(sense)(None)  # type: ignore[arg-type]  # none of these computes uses its context
 
     def update(self, path: str, source: str, *senses: str) -> None:
-        """Write a file, and have the senses run what is then on disk, all of them if none is named."""
+        """Write a file, and let these senses (`probe` if none is named) run the version that is then on disk."""
         self.write(path, source)
         for sense in senses or ("probe",):
             self.accept(sense)
 
     def refusal(self, source: str | bytes) -> SenseLoadError:
-        """Load a sense that can't be."""
+        """Return the error of loading a sense with this source, which must fail."""
         self.write("probe.py", source)
         self.accept()
         with pytest.raises(SenseLoadError) as refusal:
@@ -71,7 +71,7 @@ class Bench:
 
 @pytest.fixture
 def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
-    """Give a bench whose senses, and the modules beside them, are forgotten afterwards."""
+    """A bench whose modules are removed afterwards."""
     folder = tmp_path / "senses"
     folder.mkdir()
     monkeypatch.setattr(sys, "path", [*sys.path, str(folder)])  # as in a worker
@@ -89,8 +89,8 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
 # One sense.
 
 
-def test_a_sense_is_loaded_once_a_version(bench: Bench) -> None:
-    """Its state lasts as long as the version, and is made afresh with the next, even if that is the same code."""
+def test_a_sense_is_loaded_once_per_version(bench: Bench) -> None:
+    """Its module-level state lasts as long as the version; the next one has new state, even with the same code."""
     bench.write("probe.py", "runs = []\ndef compute(ctx):\n    runs.append(1)\n    return len(runs)")
     bench.accept()
     assert [bench.run(), bench.run()] == [1, 2]
@@ -100,8 +100,8 @@ def test_a_sense_is_loaded_once_a_version(bench: Bench) -> None:
     assert bench.run() == 1
 
 
-def test_a_sense_knows_its_module_and_its_file(bench: Bench) -> None:
-    """Dataclasses look their module up; whoever reads a file beside the sense starts from `__file__`."""
+def test_a_loaded_sense_has_a_module_and_a_file(bench: Bench) -> None:
+    """Dataclasses look up their module, and a sense finds the files beside it by `__file__`."""
     path = bench.write(
         "probe.py",
         """
@@ -120,15 +120,15 @@ def test_a_sense_knows_its_module_and_its_file(bench: Bench) -> None:
     assert bench.run() == (3, str(path), "senses.probe")
 
 
-def test_a_missing_file_is_named(bench: Bench) -> None:
-    """The message says which file, and why it can't be read."""
+def test_a_missing_file_is_an_error_with_its_path(bench: Bench) -> None:
+    """The message has the system's reason."""
     bench.accept()
     with pytest.raises(SenseLoadError, match=r"senses/probe\.py can't be read: No such file or directory"):
         bench.run()
 
 
-def test_a_folder_is_no_sense(bench: Bench) -> None:
-    """What can't be read is told in the system's words."""
+def test_a_folder_in_place_of_a_file_is_an_error(bench: Bench) -> None:
+    """The message has the system's reason."""
     (bench.folder / "probe.py").mkdir()
     bench.accept()
     with pytest.raises(SenseLoadError, match="Is a directory"):
@@ -144,16 +144,16 @@ def test_a_folder_is_no_sense(bench: Bench) -> None:
         (b"if 1:\n\tx\n        y\n", 3, "inconsistent use of tabs"),
     ],
 )
-def test_a_syntax_error_is_told_with_its_line(bench: Bench, source: bytes, line: int, words: str) -> None:
-    """`file:line: what` is what an editor can jump to."""
+def test_a_syntax_error_is_an_error_with_its_line(bench: Bench, source: bytes, line: int, words: str) -> None:
+    """Editors can jump to `file:line: message`."""
     message = str(bench.refusal(source))
     assert message.startswith(f"{bench.folder / 'probe.py'}:{line}: ")
     assert words in message
 
 
 @pytest.mark.parametrize("source", [b"x = 1\x00", b"# coding: klingon\n", b"(" * 100_000, b"-" * 200_000 + b"1"])
-def test_what_python_can_not_compile_names_its_file(bench: Bench, source: bytes) -> None:
-    """Errors without a line, or from the depths of the compiler, still say which file it is."""
+def test_any_source_that_can_not_be_compiled_is_an_error_with_its_file(bench: Bench, source: bytes) -> None:
+    """The compiler reports some of them without a line, or as another exception."""
     message = str(bench.refusal(source))
     assert message.startswith(str(bench.folder / "probe.py"))
     assert "None" not in message
@@ -170,8 +170,8 @@ def test_what_python_can_not_compile_names_its_file(bench: Bench, source: bytes)
         ("raise SyntaxError('made up')", "SyntaxError: made up"),
     ],
 )
-def test_what_a_module_raises_is_told_with_its_traceback(bench: Bench, statement: str, words: str) -> None:
-    """An error of the module's own code is not mistaken for one of its file."""
+def test_an_exception_of_the_module_is_an_error_with_its_traceback(bench: Bench, statement: str, words: str) -> None:
+    """It is not taken for an error in reading or compiling the file."""
     refusal = bench.refusal(f"\n{statement}\n")
     assert str(refusal) == f"{bench.folder / 'probe.py'} can't be loaded: {words}"
     assert refusal.traceback
@@ -180,19 +180,19 @@ def test_what_a_module_raises_is_told_with_its_traceback(bench: Bench, statement
 
 
 def test_a_syntax_error_in_a_helper_names_the_helper(bench: Bench) -> None:
-    """The file to mend is the one that is named."""
+    """That is the file to fix."""
     bench.write("nerve_test_broken.py", "x = = 1")
     assert "nerve_test_broken.py" in str(bench.refusal("import nerve_test_broken"))
 
 
 @pytest.mark.parametrize("source", ["", "compute = 3", "def computes(ctx): pass"])
-def test_a_sense_without_a_compute_is_told_what_to_add(bench: Bench, source: str) -> None:
-    """A module is a sense by its `compute`."""
+def test_a_sense_without_a_compute_is_an_error_that_says_what_to_add(bench: Bench, source: str) -> None:
+    """Another name, or a `compute` that is not callable, does not count."""
     assert str(bench.refusal(source)) == f"{bench.folder / 'probe.py'} has no `compute`: add `def compute(ctx):`"
 
 
-def test_a_load_that_fails_is_tried_again_at_the_next_run(bench: Bench) -> None:
-    """What a module missed when it was loaded may be there by then."""
+def test_a_failed_load_is_repeated_at_the_next_run(bench: Bench) -> None:
+    """What the module needs may exist then."""
     there = bench.folder / "there.txt"
     bench.write(
         "probe.py", f"import pathlib\ntext = pathlib.Path({str(there)!r}).read_text()\ndef compute(ctx): return text"
@@ -204,8 +204,8 @@ def test_a_load_that_fails_is_tried_again_at_the_next_run(bench: Bench) -> None:
     assert bench.run() == "now it is"
 
 
-def test_a_load_that_is_interrupted_in_a_helper_is_tried_again(bench: Bench) -> None:
-    """A timeout in the middle of an import leaves no half of a module behind."""
+def test_a_load_that_is_interrupted_in_a_helper_is_repeated(bench: Bench) -> None:
+    """A timeout during an import leaves no incomplete module behind."""
     go_on = bench.folder / "go_on"
     bench.write("nerve_test_slow.py", f"import os\nfirst = 1\nwhile not os.path.exists({str(go_on)!r}): pass\nlast = 2")
     bench.write("probe.py", "import nerve_test_slow as slow\ndef compute(ctx): return slow.first, slow.last\n")
@@ -235,10 +235,8 @@ def test_a_load_that_is_interrupted_in_a_helper_is_tried_again(bench: Bench) -> 
     ],
 )
 @pytest.mark.parametrize("lazily", [False, True])
-def test_a_changed_helper_is_loaded_anew(
-    bench: Bench, helper: str, importing: str, using: str, *, lazily: bool
-) -> None:
-    """However it is imported, at the top or in a function, from a module, a package or a mere folder."""
+def test_a_changed_helper_is_reloaded(bench: Bench, helper: str, importing: str, using: str, *, lazily: bool) -> None:
+    """However it is imported: at the top or in a function, from a module, a package or a folder without code."""
     body = f"def compute(ctx):\n    {importing}\n    return {using}" if lazily else ""
     if lazily and "*" in importing:
         pytest.skip("Python allows this at the top only")
@@ -248,8 +246,8 @@ def test_a_changed_helper_is_loaded_anew(
         assert bench.run() == value
 
 
-def test_a_helper_of_a_helper_is_loaded_anew_with_what_imports_it(bench: Bench) -> None:
-    """What a module has taken from another when it was loaded is taken again."""
+def test_a_changed_helper_is_reloaded_with_the_helpers_that_import_it(bench: Bench) -> None:
+    """They may have copied values from it when they were loaded."""
     bench.write("probe.py", "from nerve_test_a import twice\ndef compute(ctx): return twice")
     bench.write("nerve_test_a.py", "from nerve_test_b import once\ntwice = 2 * once")
     for value in (1, 2):
@@ -257,8 +255,8 @@ def test_a_helper_of_a_helper_is_loaded_anew_with_what_imports_it(bench: Bench) 
         assert bench.run() == 2 * value
 
 
-def test_helpers_in_a_circle_are_loaded_anew_together(bench: Bench) -> None:
-    """Each of them is part of the other."""
+def test_helpers_that_import_each_other_are_reloaded_together(bench: Bench) -> None:
+    """Each of them is part of the other's version."""
     bench.write("probe.py", "import nerve_test_a\ndef compute(ctx): return nerve_test_a.both()")
     bench.write("nerve_test_a.py", "import nerve_test_b\nname = 'a'\ndef both(): return nerve_test_b.name")
     for value in ("x", "y"):
@@ -266,8 +264,8 @@ def test_helpers_in_a_circle_are_loaded_anew_together(bench: Bench) -> None:
         assert bench.run() == value
 
 
-def test_a_changed_package_still_has_its_unchanged_modules(bench: Bench) -> None:
-    """A module that stays loaded is an attribute of its package after that was loaded anew."""
+def test_a_reloaded_package_has_its_unchanged_modules(bench: Bench) -> None:
+    """A module that stays loaded is an attribute of the reloaded package."""
     bench.write("nerve_test_a/b.py", "value = 'b'")
     bench.write("probe.py", "import nerve_test_a.b\ndef compute(ctx): return nerve_test_a.n, nerve_test_a.b.value")
     for n in (1, 2):
@@ -276,7 +274,7 @@ def test_a_changed_package_still_has_its_unchanged_modules(bench: Bench) -> None
 
 
 def test_an_unchanged_helper_keeps_its_state(bench: Bench) -> None:
-    """A connection, say, that a helper holds outlives the edits of the sense and of other helpers."""
+    """A connection in a helper, for instance, survives changes of the sense and of other helpers."""
     bench.write("nerve_test_state.py", "seen = []")
     bench.write("nerve_test_other.py", "x = 1")
     source = "import nerve_test_state as s, nerve_test_other\ndef compute(ctx): s.seen.append({n}); return s.seen"
@@ -288,8 +286,8 @@ def test_an_unchanged_helper_keeps_its_state(bench: Bench) -> None:
     assert bench.run() == [1, 1, 2]
 
 
-def test_two_senses_may_be_at_different_versions_of_a_helper(bench: Bench) -> None:
-    """The one whose own file is broken stays at the old one, whichever runs first, and at the top or later."""
+def test_two_senses_can_use_different_versions_of_a_helper(bench: Bench) -> None:
+    """A sense whose file is broken keeps the old version, whichever runs first, imported at the top or later."""
     early = "from nerve_test_a import value\ndef compute(ctx): return value"
     late = "def compute(ctx):\n    from nerve_test_a import value\n    return value"
     for sense, source in (("one", early), ("two", early), ("three", late), ("four", late)):
@@ -301,8 +299,8 @@ def test_two_senses_may_be_at_different_versions_of_a_helper(bench: Bench) -> No
     assert [bench.run(sense) for sense in runs] == [1, 2, 1, 2, 2, 2, 1, 1]
 
 
-def test_a_removed_helper_is_gone(bench: Bench) -> None:
-    """A worker that has it still loaded fails as a new one would."""
+def test_a_removed_helper_can_not_be_imported_any_more(bench: Bench) -> None:
+    """A worker that had loaded it fails as a new one does."""
     bench.write("nerve_test_a.py", "value = 1")
     bench.update("probe.py", "import nerve_test_a\ndef compute(ctx): return nerve_test_a.value")
     assert bench.run() == 1
@@ -312,8 +310,8 @@ def test_a_removed_helper_is_gone(bench: Bench) -> None:
         bench.run()
 
 
-def test_a_folder_becomes_a_package_and_a_folder_again(bench: Bench) -> None:
-    """An `__init__.py` that is added runs; one that is removed has not run."""
+def test_a_folder_can_become_a_package_and_a_folder_again(bench: Bench) -> None:
+    """An added `__init__.py` is run; a removed one leaves nothing behind."""
     bench.write("nerve_test_a/b.py", "value = 1")
     source = "import nerve_test_a.b\ndef compute(ctx): return getattr(nerve_test_a, 'name', 'none')"
     bench.update("probe.py", source)
@@ -325,8 +323,8 @@ def test_a_folder_becomes_a_package_and_a_folder_again(bench: Bench) -> None:
     assert bench.run() == "none"
 
 
-def test_a_module_becomes_a_package_of_the_same_source(bench: Bench) -> None:
-    """It is another file, and may have modules in it."""
+def test_a_module_can_become_a_package_with_the_same_source(bench: Bench) -> None:
+    """It is reloaded, for it has another file, and can contain modules."""
     path = bench.write("nerve_test_a.py", "value = 1")
     bench.update("probe.py", "import nerve_test_a\ndef compute(ctx): return nerve_test_a.__file__")
     assert bench.run() == str(path)
@@ -335,16 +333,16 @@ def test_a_module_becomes_a_package_of_the_same_source(bench: Bench) -> None:
     assert bench.run() == str(bench.folder / "nerve_test_a" / "__init__.py")
 
 
-def test_the_standard_library_is_not_shadowed(bench: Bench) -> None:
-    """A sense called `random`, or a helper called `email`, is not what others import by that name."""
+def test_a_helper_does_not_shadow_the_standard_library(bench: Bench) -> None:
+    """Other code that imports `random` does not get a sense with that name."""
     bench.write("colorsys.py", "raise AssertionError('this is not the one')")
     bench.update("probe.py", "import colorsys\ndef compute(ctx): return colorsys.__file__")
     sys.modules.pop("colorsys", None)
     assert not str(bench.run()).startswith(str(bench.folder))
 
 
-def test_what_is_installed_is_not_shadowed(bench: Bench, tmp_path: Path) -> None:
-    """As Python itself has it, for the senses' folder is the last place where it looks."""
+def test_a_helper_does_not_shadow_an_installed_package(bench: Bench, tmp_path: Path) -> None:
+    """The senses' folder is the last entry of sys.path."""
     site = tmp_path / "site"
     site.mkdir()
     (site / "nerve_test_a.py").write_text("value = 'installed'")
@@ -354,8 +352,8 @@ def test_what_is_installed_is_not_shadowed(bench: Bench, tmp_path: Path) -> None
     assert bench.run() == "installed"
 
 
-def test_a_mere_folder_elsewhere_hides_no_helper(bench: Bench, tmp_path: Path) -> None:
-    """A folder without Python in it is not a module that is installed."""
+def test_a_folder_without_code_on_the_path_does_not_hide_a_helper(bench: Bench, tmp_path: Path) -> None:
+    """Such a folder is not an installed package."""
     (tmp_path / "site" / "nerve_test_a").mkdir(parents=True)
     sys.path.insert(0, str(tmp_path / "site"))
     bench.write("probe.py", "from nerve_test_a import value\ndef compute(ctx): return value")
@@ -364,8 +362,8 @@ def test_a_mere_folder_elsewhere_hides_no_helper(bench: Bench, tmp_path: Path) -
         assert bench.run() == value
 
 
-def test_helpers_are_not_taken_from_bytecode_and_leave_none(bench: Bench) -> None:
-    """A bytecode file tells versions apart by size and second only."""
+def test_helpers_neither_use_nor_leave_bytecode_files(bench: Bench) -> None:
+    """Bytecode files tell versions apart only by size and time in seconds."""
     bench.write("probe.py", "import nerve_test_a\ndef compute(ctx): return nerve_test_a.value")
     for value in (1, 2, 3):
         bench.update("nerve_test_a.py", f"value = {value}")
@@ -373,8 +371,8 @@ def test_helpers_are_not_taken_from_bytecode_and_leave_none(bench: Bench) -> Non
     assert list(bench.folder.rglob("*.pyc")) == []
 
 
-def test_a_run_is_of_its_version_even_if_the_disk_has_moved_on(bench: Bench) -> None:
-    """The digest in the log says which code ran: it must not be what was written a moment later."""
+def test_a_run_uses_its_version_even_if_the_files_have_changed(bench: Bench) -> None:
+    """The log has the digest of the code that runs; files that were saved later must not run under it."""
     bench.write("nerve_test_a.py", "value = 1")
     bench.update("probe.py", "import nerve_test_a\ndef compute(ctx): return nerve_test_a.value")
     bench.write("nerve_test_a.py", "value = 2")
@@ -382,19 +380,19 @@ def test_a_run_is_of_its_version_even_if_the_disk_has_moved_on(bench: Bench) -> 
     assert bench.run() == 1
 
 
-def test_a_helper_reads_the_files_that_lie_beside_it(bench: Bench) -> None:
-    """A package may come with data."""
+def test_a_helper_can_read_the_files_beside_it(bench: Bench) -> None:
+    """A package may contain data."""
     bench.write("nerve_test_a/table.txt", "1 2 3")
     bench.write("nerve_test_a/__init__.py", "import pkgutil\ntable = pkgutil.get_data(__name__, 'table.txt')")
     bench.update("probe.py", "from nerve_test_a import table\ndef compute(ctx): return table")
     assert bench.run() == b"1 2 3"
 
 
-# Loading everything anew.
+# Reloading everything.
 
 
-def test_another_generation_is_loaded_anew_though_nothing_differs(bench: Bench) -> None:
-    """For senses that read other files when they are loaded; their helpers, too."""
+def test_a_new_generation_is_reloaded_although_nothing_has_changed(bench: Bench) -> None:
+    """Senses and helpers may read other files when they are loaded."""
     bench.write("nerve_test_state.py", "seen = []")
     bench.write("probe.py", "import nerve_test_state as s\ndef compute(ctx): s.seen.append(1); return len(s.seen)")
     bench.accept()
@@ -403,8 +401,8 @@ def test_another_generation_is_loaded_anew_though_nothing_differs(bench: Bench) 
     assert [bench.run(), bench.run()] == [1, 2]
 
 
-def test_a_sense_that_could_not_be_loaded_anew_costs_the_others_nothing(bench: Bench) -> None:
-    """Senses of two generations take turns, and a helper is loaded once a generation all the same."""
+def test_senses_of_two_generations_share_a_helper_that_is_loaded_once(bench: Bench) -> None:
+    """A sense that could not be reloaded does not make the others reload their helpers at each run."""
     source = "def compute(ctx):\n    import nerve_test_state as s\n    s.seen.append(1)\n    return len(s.seen)"
     bench.write("nerve_test_state.py", "seen = []")
     bench.write("good.py", source)
@@ -424,7 +422,7 @@ def test_a_sense_that_could_not_be_loaded_anew_costs_the_others_nothing(bench: B
 
 @pytest.mark.parametrize("where", ["probe.py", "nerve_test_a.py"])
 def test_a_traceback_shows_the_lines_that_ran(bench: Bench, where: str) -> None:
-    """Not those that are in the file by now."""
+    """The lines in the file may be others now."""
     bench.write("probe.py", "from nerve_test_a import compute")
     bench.write(where, "def compute(ctx):\n    raise ValueError('as it was')\n")
     bench.accept()
@@ -436,8 +434,8 @@ def test_a_traceback_shows_the_lines_that_ran(bench: Bench, where: str) -> None:
     assert "raise ValueError('as it was')" in "".join(traceback.format_exception(failure.value))
 
 
-def test_a_helper_in_a_linked_folder_is_loaded_anew(bench: Bench, tmp_path: Path) -> None:
-    """Where it lies makes no difference."""
+def test_a_changed_helper_in_a_symlinked_folder_is_reloaded(bench: Bench, tmp_path: Path) -> None:
+    """It can be shared by several workspaces."""
     shared = tmp_path / "shared"
     shared.mkdir()
     bench.folder.mkdir(exist_ok=True)
@@ -449,13 +447,13 @@ def test_a_helper_in_a_linked_folder_is_loaded_anew(bench: Bench, tmp_path: Path
         assert bench.run() == value
 
 
-def test_what_others_have_imported_from_the_folder_is_forgotten_with_the_next_version(bench: Bench) -> None:
-    """A library that imports by name finds on disk what no version tells of."""
+def test_modules_that_another_finder_imported_are_reloaded_with_the_next_version(bench: Bench) -> None:
+    """A library that imports by name loads them from the disk, and no version mentions them."""
     bench.write("nerve_test_plugin.py", "value = 1")
     source = "import pydoc\ndef compute(ctx): return pydoc.locate('nerve_test_plugin.value')"
     bench.update("probe.py", source)
     sys.path.append(str(bench.folder))
     assert bench.run() == 1
     bench.write("nerve_test_plugin.py", "value = 22")
-    bench.update("probe.py", f"{source}  # as it is by now")
+    bench.update("probe.py", f"{source}  # changed")
     assert bench.run() == 22

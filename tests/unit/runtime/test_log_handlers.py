@@ -1,4 +1,4 @@
-"""What becomes of stdlib logging inside a compute: events in the log, whole ones, and no lock left held."""
+"""Python's logging inside a compute: each record is a complete event, and no lock is left held."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import random
 import signal
 import threading
 from collections.abc import Iterator, Sequence
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 import pytest
+from support.events_sink import EventsSink
 from support.interrupters import installed_interrupter
 
 from nerve.clock import SystemClock
-from nerve.eventqueue import EventSender
 from nerve.events.model import LogEvent
 from nerve.events.redaction import redactor_of
 from nerve.runtime.interruption import Interrupter, Interruption
@@ -27,70 +27,67 @@ pytestmark = pytest.mark.timeout(60, method="thread")
 SECONDS_FOR_A_LOCK = 10
 
 
-class Events:
-    """A sender that keeps what it is sent; like the real one it guards its lock against interruptions."""
+class LockedSink(EventsSink):
+    """A sink with a lock, which like the real sender's is guarded against interruptions."""
 
     def __init__(self, guard: Interrupter) -> None:
-        self.kept: list[LogEvent] = []
-        self.error: Exception | None = None
+        super().__init__()
         self.lock = threading.Lock()
         self._guard = guard
 
     def send(self, events: Sequence[LogEvent]) -> None:
-        """Keep the events, or fail as told."""
+        """Keep the events, or fail as set."""
         with self._guard, self.lock:
-            if self.error:
-                raise self.error
-            self.kept.extend(events)
+            super().send(events)
 
 
 class Bench:
-    """A logger with a compute's handlers."""
+    """A logger with the handlers of a worker, the second of which writes to `lines`."""
 
     def __init__(self, interrupter: Interrupter) -> None:
         self.interrupter = interrupter
-        self.events = Events(interrupter)
-        self.handler = EventHandler(cast(EventSender, self.events), SystemClock())
+        self.events = LockedSink(interrupter)
+        self.handler = EventHandler(self.events, SystemClock())
         self.handler.run_id = "disk/1"
         self.lines: list[str] = []
         self.other = logging.StreamHandler(self)
-        # A tree of its own: pytest's handlers are on the usual one, and they are not guarded.
+        # A separate tree of loggers: pytest's handlers are on the usual root logger, and are not guarded.
         self.logger = logging.Manager(logging.RootLogger(logging.DEBUG)).getLogger("app.disk")
         self.logger.handlers = [GuardedHandler(handler, interrupter) for handler in (self.handler, self.other)]
 
     def write(self, text: str) -> None:
-        """Be a stream."""
+        """Do what a stream does."""
         self.lines.append(text)
 
     def flush(self) -> None:
-        """Be a stream."""
+        """Do what a stream does."""
 
     def payload(self) -> Any:
-        """Give the payload of the last event."""
-        return msgspec.json.decode(self.events.kept[-1].payload)
+        """Return the payload of the last event."""
+        return msgspec.json.decode(self.events.events[-1].payload)
 
 
 @pytest.fixture
 def bench() -> Iterator[Bench]:
-    """Give a logger, and an interrupter that has taken over the signals."""
+    """A logger, and an interrupter that handles the signals of this process."""
     with installed_interrupter() as interrupter:
         yield Bench(interrupter)
 
 
 def test_a_record_becomes_an_event_of_the_run(bench: Bench) -> None:
-    """Level, logger, the finished message, and the run that it was made in."""
+    """It has the level, the logger, the formatted message, and the id of the run."""
     bench.logger.warning("%d %% full", 93)
-    [event] = bench.events.kept
+    [event] = bench.events.events
     assert (event.source, event.type, event.ref_id) == ("logging", "warning", "disk/1")
     assert bench.payload() == {"logger": "app.disk", "message": "93 % full"}
     assert bench.lines == ["93 % full\n"]
 
 
-def test_between_runs_there_is_no_run_to_name(bench: Bench) -> None:
-    """A thread that a compute has left behind may log at any time."""
+def test_a_record_between_runs_has_no_ref_id(bench: Bench) -> None:
+    """A thread that a compute left behind can log at any time."""
     bench.handler.run_id = None
-    bench.logger.info("who am I")
-    assert bench.events.kept[0].ref_id is None
+    bench.logger.info("between runs")
+    assert bench.events.events[0].ref_id is None
 
 
 @pytest.mark.parametrize(
@@ -103,13 +100,13 @@ def test_between_runs_there_is_no_run_to_name(bench: Bench) -> None:
         *((number, "critical") for number in (50, 10**30)),
     ],
 )
-def test_each_level_has_the_name_of_the_standard_one_at_or_below(number: int, name: str) -> None:
-    """The vocabulary of the log is closed, whatever levels a library invents."""
+def test_a_level_has_the_name_of_the_standard_level_at_or_below_it(number: int, name: str) -> None:
+    """So the types of events are known, whatever levels a library invents."""
     assert level_name(number) == name
 
 
 def test_the_extra_of_a_record_is_in_its_payload(bench: Bench) -> None:
-    """Numbers stay numbers, what can't be stored is described, and the record's own fields have the last word."""
+    """Values that can't be stored are described, and the record's own fields win."""
     cycle: list[object] = []
     cycle.append(cycle)
     extra = {
@@ -133,15 +130,15 @@ def test_the_extra_of_a_record_is_in_its_payload(bench: Bench) -> None:
     assert (payload["logger"], payload["message"], payload["traceback"]) == ("app.disk", "measured", "mine")
 
 
-def test_standard_fields_are_not_repeated() -> None:
-    """Only what the caller added is extra, also after another handler has formatted the record."""
+def test_standard_attributes_of_a_record_are_not_part_of_its_extra() -> None:
+    """Not even after another handler has formatted the record."""
     record = logging.LogRecord("app", logging.INFO, "file.py", 1, "hello", (), None, "function", "stack")
     logging.Formatter("%(asctime)s %(message)s").format(record)
     assert record_payload(record) == {"logger": "app", "message": "hello"}
 
 
 def test_an_exception_is_recorded_with_its_traceback(bench: Bench) -> None:
-    """Without the frames of nerve, like that of a failed run."""
+    """Like that of a failed run, it has no frames of nerve."""
     try:
         int("a disk")
     except ValueError:
@@ -154,28 +151,28 @@ def test_an_exception_is_recorded_with_its_traceback(bench: Bench) -> None:
 
 @pytest.mark.parametrize("text", ["caf\udce9", "\x00", "漢", ""])
 def test_any_message_is_recorded(bench: Bench, text: str) -> None:
-    """A file name that is no valid Unicode is escaped, and not a reason to lose the record."""
+    """Invalid Unicode, as in some file names, is escaped."""
     bench.logger.info("read %s", text)
     assert bench.payload()["message"] == f"read {text.encode('utf-8', 'backslashreplace').decode()}"
-    assert bench.events.kept[0].source == "logging"
+    assert bench.events.events[0].source == "logging"
 
 
-def test_a_record_that_is_too_large_is_quarantined(bench: Bench) -> None:
-    """The limit of the workspace holds for logging as well."""
+def test_a_record_that_is_too_large_becomes_an_error(bench: Bench) -> None:
+    """max_payload applies to logging, too."""
     bench.handler.max_payload = 100
     bench.logger.info("x" * 200)
-    assert (bench.events.kept[0].source, bench.payload()["kind"]) == ("system", "payload")
+    assert (bench.events.events[0].source, bench.payload()["kind"]) == ("system", "payload")
 
 
 def test_secrets_in_the_extra_are_masked(bench: Bench) -> None:
-    """What the workspace names, and what always is."""
+    """Both the configured keys and those that are always masked."""
     bench.handler.redactor = redactor_of(("pin",))
     bench.logger.info("login", extra={"pin": 1234, "api_key": "abc", "pinned": True})
     assert bench.payload() == {"pin": "***", "api_key": "***", "pinned": True, "logger": "app.disk", "message": "login"}
 
 
 class Unprintable:
-    """An object whose text can't be had."""
+    """An object whose `__str__` raises."""
 
     def __str__(self) -> str:
         raise ValueError("no")
@@ -187,25 +184,25 @@ class Unprintable:
 def test_a_record_that_can_not_be_formatted_raises_nothing(
     bench: Bench, message: object, args: tuple[object, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Logging's own rule: complain on stderr, and let the program go on."""
+    """Python's logging then writes to stderr, and so does nerve."""
     bench.logger.info(message, *args)
-    assert bench.events.kept == []
+    assert bench.events.events == []
     assert "Logging error" in capsys.readouterr().err
 
 
-def test_nerve_s_own_diagnostics_are_no_events(bench: Bench) -> None:
-    """They go to the console only; a user's logger may be called similarly."""
+def test_nerves_own_diagnostics_are_not_events(bench: Bench) -> None:
+    """They are only written to the console; a user's logger with a similar name is not affected."""
     for name in ("nerve.kernel", "nerve.eventqueue.lane"):
         bench.logger.name = name
-        bench.logger.error("ours")
+        bench.logger.error("of nerve")
     bench.logger.name = "nervesystem"
-    bench.logger.error("theirs")
-    assert [msgspec.json.decode(event.payload)["message"] for event in bench.events.kept] == ["theirs"]
+    bench.logger.error("of the user")
+    assert [msgspec.json.decode(event.payload)["message"] for event in bench.events.events] == ["of the user"]
     assert len(bench.lines) == 3
 
 
-def test_events_that_can_not_be_sent_raise_nothing(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
-    """Whatever is wrong with the lane, it is not the logging call's fault."""
+def test_an_event_that_can_not_be_sent_raises_nothing(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+    """A logging call must not fail because of the event queue."""
     bench.events.error = OSError("no lane")
     bench.logger.info("hello")
     assert "OSError: no lane" in capsys.readouterr().err
@@ -213,22 +210,22 @@ def test_events_that_can_not_be_sent_raise_nothing(bench: Bench, capsys: pytest.
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
-def test_a_process_that_a_compute_has_forked_logs_to_the_console_only(bench: Bench) -> None:
-    """It shares no lane with the worker; logging there must not raise."""
+def test_a_process_that_a_compute_has_forked_only_logs_to_the_console(bench: Bench) -> None:
+    """It can't send events, and logging must not raise there."""
     bench.events.error = RuntimeError("events can't be logged from a process that a compute has forked")
     pid = os.fork()
     if pid == 0:
         code = 1
         try:
             bench.logger.info("from a grandchild")
-            code = 0 if bench.lines == ["from a grandchild\n"] and not bench.events.kept else 2
+            code = 0 if bench.lines == ["from a grandchild\n"] and not bench.events.events else 2
         finally:
             os._exit(code)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
 
 
 def test_an_interruption_waits_for_the_handlers(bench: Bench) -> None:
-    """A record is handled in one piece; the next one isn't begun."""
+    """The record is handled completely, and the next one is not begun."""
 
     def compute() -> None:
         bench.logger.info("before")
@@ -242,11 +239,11 @@ def test_an_interruption_waits_for_the_handlers(bench: Bench) -> None:
     with pytest.raises(Interruption):
         bench.interrupter.run(compute, 30)
     assert bench.lines == ["before\n"]
-    assert len(bench.events.kept) == 1
+    assert len(bench.events.events) == 1
 
 
-def can_be_had(lock: Any) -> bool:
-    """Tell whether another thread than this one can take a lock."""
+def can_be_acquired(lock: Any) -> bool:
+    """Return True if another thread can acquire a lock."""
     taken: list[bool] = []
 
     def take() -> None:
@@ -261,10 +258,10 @@ def can_be_had(lock: Any) -> bool:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_interruptions_at_random_moments_of_logging_leave_no_lock_behind(
+def test_interruptions_at_random_moments_of_logging_leave_no_lock_held(
     bench: Bench, seed: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Fifty computes that log in a tight loop are cut off: logging works as before, and every event is whole."""
+    """After fifty computes were interrupted while logging, logging works, and every event is complete."""
     chance = random.Random(seed)
 
     def compute() -> None:
@@ -277,13 +274,13 @@ def test_interruptions_at_random_moments_of_logging_leave_no_lock_behind(
         with pytest.raises(Interruption):
             bench.interrupter.run(compute, chance.uniform(0.0002, 0.003))
     for lock in (bench.handler.lock, bench.other.lock, bench.events.lock, *(h.lock for h in bench.logger.handlers)):
-        assert can_be_had(lock)
+        assert can_be_acquired(lock)
     thread = threading.Thread(target=bench.logger.info, args=("still here",))
     thread.start()
     thread.join(SECONDS_FOR_A_LOCK)
     assert bench.lines[-1] == "still here\n"
     assert bench.payload()["message"] == "still here"
-    for event in bench.events.kept[:-1]:
+    for event in bench.events.events[:-1]:
         payload = msgspec.json.decode(event.payload)
         assert payload["message"] == f"number {payload['n']}"
     assert capsys.readouterr().err == ""

@@ -1,4 +1,4 @@
-"""What is told of an exception: bounded, and whatever its own methods do."""
+"""Texts of exceptions and tracebacks: limited in length, and without nerve's frames, whatever the exception does."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from nerve.runtime.tracebacks import MAX_MESSAGE_CHARS, MAX_TRACEBACK_CHARS, des
 
 
 def raised(function: Callable[[], object]) -> BaseException:
-    """Give what a function raises."""
+    """Return the exception that a function raises."""
     try:
         function()
-    except BaseException as error:  # noqa: BLE001 - what it raises is what is described
+    except BaseException as error:  # noqa: BLE001 - any exception is to be described
         return error
-    raise AssertionError("it raised nothing")
+    raise AssertionError("no exception was raised")
 
 
 def odd(text: Callable[[], object]) -> Exception:
-    """Make an exception whose own methods do what they like."""
+    """Return an exception whose `__str__` and `__repr__` are this function."""
 
-    class Odd(Exception):  # noqa: N818 - it is its name that is expected below
+    class Odd(Exception):  # noqa: N818 - the tests expect this name
         def __str__(self) -> str:
-            return text()  # type: ignore[return-value]  # that is what is odd about it
+            return text()  # type: ignore[return-value]  # a wrong type is one of the cases
 
         __repr__ = __str__
 
@@ -34,7 +34,7 @@ def odd(text: Callable[[], object]) -> Exception:
 
 
 def raising(error: BaseException) -> Callable[[], object]:
-    """Make a function that raises this."""
+    """Return a function that raises this."""
 
     def function() -> object:
         raise error
@@ -52,8 +52,8 @@ def raising(error: BaseException) -> Callable[[], object]:
         (ExceptionGroup("all", [ValueError()]), "ExceptionGroup: all (1 sub-exception)"),
     ],
 )
-def test_an_exception_is_its_name_and_its_words(error: BaseException, text: str) -> None:
-    """As the last line of a traceback has it, without the module's name."""
+def test_a_description_is_the_type_and_text_of_the_exception(error: BaseException, text: str) -> None:
+    """It is the last line of a traceback, without the module's name."""
     assert describe_exception(error) == text
 
 
@@ -70,8 +70,8 @@ def test_an_exception_is_its_name_and_its_words(error: BaseException, text: str)
         (lambda: "\ud800" * 10_000_000, "Odd: \\ud800"),
     ],
 )
-def test_any_words_of_an_exception_make_a_bounded_message(text: Callable[[], object], expected: str) -> None:
-    """They may raise, lie, be huge, or be no valid Unicode; what is told of them can always be stored."""
+def test_any_text_of_an_exception_results_in_a_storable_description(text: Callable[[], object], expected: str) -> None:
+    """Its `__str__` may raise, return another type, or a text that is huge or invalid Unicode."""
     error = raised(raising(odd(text)))
     assert describe_exception(error).startswith(expected)
     assert len(describe_exception(error)) <= MAX_MESSAGE_CHARS
@@ -80,8 +80,8 @@ def test_any_words_of_an_exception_make_a_bounded_message(text: Callable[[], obj
     encode_payload([describe_exception(error), format_traceback(error)])
 
 
-def test_a_recursion_without_end_is_cut_to_its_start_and_its_end() -> None:
-    """What is in the middle of it is the same over and over."""
+def test_the_traceback_of_an_endless_recursion_keeps_its_beginning_and_end() -> None:
+    """The middle, which repeats itself, is left out."""
 
     def even(n: int) -> int:
         return uneven(n + 1)
@@ -96,15 +96,15 @@ def test_a_recursion_without_end_is_cut_to_its_start_and_its_end() -> None:
     assert len(text) == MAX_TRACEBACK_CHARS
 
 
-def test_a_traceback_shows_where_a_chain_began_and_ended() -> None:
-    """Causes and contexts are part of it."""
+def test_a_traceback_has_the_causes_and_contexts_of_its_exception() -> None:
+    """They are in the order in which they were raised."""
 
     def chain() -> None:
         try:
             try:
                 raise KeyError("disk")  # noqa: TRY301 - one function is one frame
             except KeyError:
-                raise ValueError("in between")  # noqa: B904 - the context is what this is about
+                raise ValueError("in between")  # noqa: B904 - the test needs a context, not a cause
         except ValueError as error:
             raise RuntimeError("in the end") from error
 
@@ -114,8 +114,8 @@ def test_a_traceback_shows_where_a_chain_began_and_ended() -> None:
     assert "During handling" in text
 
 
-def test_chains_of_any_length_and_shape_are_told() -> None:
-    """A thousand contexts, groups in groups, and causes in a circle all make a bounded traceback."""
+def test_a_chain_of_any_length_and_shape_results_in_a_limited_traceback() -> None:
+    """Thousands of contexts, nested groups, and a circle of causes are survived."""
     error = ValueError("first")
     for n in range(2000):
         following = ValueError(n)
@@ -128,8 +128,8 @@ def test_chains_of_any_length_and_shape_are_told() -> None:
     assert 0 < len(format_traceback(circle)) <= MAX_TRACEBACK_CHARS
 
 
-def test_what_leads_to_an_asynchronous_compute_is_left_out() -> None:
-    """The first line that is shown is one that the user wrote; what it has called of asyncio stays."""
+def test_frames_of_asyncio_before_an_asynchronous_compute_are_left_out() -> None:
+    """The first frame is the user's; those of asyncio that it called stay."""
 
     async def late() -> None:
         async with asyncio.timeout(0):
@@ -143,8 +143,8 @@ def test_what_leads_to_an_asynchronous_compute_is_left_out() -> None:
     assert "TimeoutError" in text
 
 
-def test_frames_of_nerve_are_left_out_in_the_whole_chain(tmp_path: Path) -> None:
-    """Of ours there is nothing to mend; where there is no other line, the traceback is left whole."""
+def test_frames_of_nerve_are_left_out_unless_there_are_no_others(tmp_path: Path) -> None:
+    """The user can't fix them; but each exception of the chain keeps at least one frame."""
 
     def compute() -> None:
         try:

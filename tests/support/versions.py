@@ -1,4 +1,4 @@
-"""Senses that say which version of themselves runs, and the check that the log never says otherwise."""
+"""Senses that log which version of them runs, and a check that the log is right about it."""
 
 from __future__ import annotations
 
@@ -6,29 +6,29 @@ from support.engine import Engine
 
 
 def saying(version: object, before: str = "") -> str:
-    """Give the code of a sense that logs its version; `before` stands above its compute."""
+    """Return the code of a sense that logs its version; `before` is the code above its compute."""
     return f"{before}\ndef compute(ctx):\n    ctx.log('version', {{'v': {version!r}}})\n"
 
 
 def said(engine: Engine, sense: str) -> list[object]:
-    """The versions that the runs of a sense have logged, in order."""
+    """Return the versions that the runs of a sense have logged, in order."""
     return [entry.payload["v"] for entry in engine.rows("type = 'version' AND ref_id LIKE ?", f"{sense}/%")]
 
 
 def until_said(engine: Engine, sense: str, version: object, timeout: float = 15.0) -> None:
-    """Wait until a run of a sense logs this version as the latest."""
+    """Wait until the latest run of a sense has logged this version."""
     engine.until(lambda: said(engine, sense)[-1:] == [version], f"{sense} says {version!r}", timeout)
 
 
 def ran(engine: Engine, sense: str) -> list[tuple[str, object]]:
-    """The digest that `run_start` names and the version that the run then logged, of each run of a sense, in order."""
+    """Return the digest in `run_start` and the version that was logged, for each run of a sense, in order."""
     rows = engine.rows("ref_id LIKE ? AND type IN ('run_start', 'version')", f"{sense}/%")
     digests = {row.ref_id: row.payload["digest"] for row in rows if row.type == "run_start"}
     return [(digests[row.ref_id], row.payload["v"]) for row in rows if row.type == "version"]
 
 
 def check_audit_trail(engine: Engine, sense: str) -> None:
-    """Each run has the code that its `run_start` names, and goes by the reload before it: never by an older one."""
+    """Check that each run has the code that its `run_start` names, and that of the last reload before it."""
     for digest, versions in _by_digest(engine, sense).items():
         assert len(versions) == 1, f"{digest} of {sense} is {versions}"
     revision: str | None = None
@@ -39,7 +39,7 @@ def check_audit_trail(engine: Engine, sense: str) -> None:
             revision = row.payload["digest"]
         elif row.type == "run_start":
             revision = revision or row.payload["digest"]
-            assert row.payload["digest"] == revision, f"{row.ref_id} has not the version in force"
+            assert row.payload["digest"] == revision, f"{row.ref_id} does not have the active version"
 
 
 def _by_digest(engine: Engine, sense: str) -> dict[str, set[str]]:

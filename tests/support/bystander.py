@@ -1,22 +1,21 @@
-"""A producer that nobody kills: it logs one event after the other from outside, and times each commit."""
+"""A producer outside the engine that is not killed: it logs events, and measures the time to each commit."""
 
 from __future__ import annotations
 
 import threading
 import time
 
-from support.engine import Engine
-
 from nerve.clock import SystemClock
 from nerve.eventqueue import EventSender, Unguarded
 from nerve.events.catalog import from_sense
+from support.engine import Engine
 
 PERIOD_SECONDS = 0.02
 LONGEST_SECONDS = 30.0
 
 
 class Bystander:
-    """Logs as a process of its own would, and keeps the longest time that an event took to be committed, in ms."""
+    """Logs like another process, and keeps the longest time from an event to its commit, in ms."""
 
     def __init__(self, engine: Engine) -> None:
         self._queue = EventSender(engine.event_socket, "bystander/1", Unguarded())

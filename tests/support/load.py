@@ -1,4 +1,4 @@
-"""The load: senses that number their events, and note on their own which of them were acknowledged."""
+"""A load for an engine: senses that number their events, and record by themselves which were acknowledged."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from pathlib import Path
 
 from support.engine import Engine
 
-# A compute appends each number to a file of its run after ctx.log has returned: eight bytes in one write, which a
-# SIGKILL can't tear, and which are in the system's hands before the next event is sent.
+# A compute appends each number to a file of its run after ctx.log has returned: eight bytes in one write, which is
+# atomic for a SIGKILL, and complete before the next event is sent.
 COUNTING = """
 import os, struct, sys
 from pathlib import Path
@@ -28,7 +28,7 @@ def compute(ctx):
 
 
 class Load:
-    """An engine's workspace with counting senses, and what they have noted."""
+    """An engine's workspace with counting senses, and the numbers that they have recorded."""
 
     def __init__(
         self, engine: Engine, senses: int = 4, events: int = 100, interval: str = "10ms", pad: str = "''"
@@ -43,17 +43,17 @@ class Load:
             engine.sense(name, COUNTING.format(folder=str(self.folder), events=events, pad=pad))
 
     def configure(self, workers: int = 2, extra: str = "") -> None:
-        """Write nerve.yaml; `extra` is appended to it."""
+        """Write nerve.yaml, with `extra` at its end."""
         self.engine.config(
             f"workers: {workers}\nsenses: {{{', '.join(self.senses)}}}\nreflexes: [{', '.join(self.reflexes)}]\n{extra}"
         )
 
     def runs(self) -> int:
-        """Count the runs that have begun."""
+        """Return the number of runs that have begun."""
         return sum(1 for _ in self.folder.iterdir())
 
     def acknowledged(self) -> Iterator[tuple[str, int]]:
-        """Give every (run, number) for which `ctx.log` has returned."""
+        """Yield each (run, number) for which `ctx.log` has returned."""
         for note in self.folder.iterdir():
             yield from ((note.name.replace("@", "/"), n) for n in _numbers(note))
 

@@ -1,4 +1,4 @@
-"""Checking a log as a set: what was acknowledged is there exactly once, and every run is whole."""
+"""Checks of a log: every acknowledged event is there exactly once, and every run is complete."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 @dataclass(slots=True)
 class Verdict:
-    """What a scenario found: counts for its line in the table, and in `wrong` everything that must not be."""
+    """The result of a scenario: counts for its line in the table, and in `wrong` everything that went wrong."""
 
     sent: int = 0
     lost: int = 0
@@ -24,19 +24,19 @@ class Verdict:
 
     @property
     def ok(self) -> bool:
-        """Nothing was lost, doubled or otherwise wrong."""
+        """True if nothing was lost or doubled, and nothing else went wrong."""
         return not (self.lost or self.duplicated or self.wrong)
 
     def expect(self, holds: object, otherwise: str) -> None:
-        """Note `otherwise` as wrong unless something holds."""
+        """Add `otherwise` to `wrong` unless a condition holds."""
         if not holds:
             self.wrong.append(otherwise)
 
 
 def check_log(verdict: Verdict, db: Path, acknowledged: Iterable[tuple[str, int]]) -> None:
-    """Compare the log at `db` with the (run, number) pairs that computes saw `ctx.log` return for; check its runs.
+    """Compare the log at `db` with the (run, number) pairs for which `ctx.log` has returned, and check its runs.
 
-    An event whose `ctx.log` had not returned may be there or not, but never twice.
+    An event whose `ctx.log` has not returned may be in the log once, or not at all.
     """
     with closing(sqlite3.connect(f"file:{db}?mode=ro", uri=True, timeout=30)) as connection:
         stored = Counter(
