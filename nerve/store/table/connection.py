@@ -21,7 +21,7 @@ CHECKPOINT_WAIT_MS = 500
 CHECKPOINT_PAGES = 3_000
 """How large the WAL grows before a commit empties it: the pages of the indexes are written to the file less often.
 
-A reader finds a page as fast among up to 4,000; and with a large commit on top it is not what `nerve.wal` calls large.
+A reader finds a page as fast among up to 4,000; and with a large commit on top it is not what `nerve.maintenance.checkpoints` calls large.
 """
 
 _PRAGMAS = (

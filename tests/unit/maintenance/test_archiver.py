@@ -17,7 +17,7 @@ from nerve.errors import NoRoomError, StoreError
 from nerve.events.model import LogEvent
 from nerve.lock import WorkspaceLock
 from nerve.maintenance import archiver as archiving
-from nerve.maintenance.archiver import Archiving, SoleOwner, archive_alone, archived_up_to, last_run
+from nerve.maintenance.archiver import Archiver, DirectBackend, archive_alone, archived_up_to, last_run
 from nerve.processes.messages import Archived
 from nerve.store import ArchiveRun, LogReader, LogWriter, PurgeOrder
 from nerve.store.utc_days import DAY_MS, day_start
@@ -40,7 +40,7 @@ class Today:
         return Stamp(NOW, 0)
 
 
-class Owner(SoleOwner):
+class Owner(DirectBackend):
     """Owns the log, and notes what it is asked for."""
 
     def __init__(self, writer: LogWriter) -> None:
@@ -88,13 +88,13 @@ def owner(writer: LogWriter) -> Owner:
 
 
 @pytest.fixture
-def archiver(workspace: Workspace, owner: Owner) -> Archiving:
+def archiver(workspace: Workspace, owner: Owner) -> Archiver:
     """Give what does the runs."""
-    return Archiving(workspace, owner, Today())
+    return Archiver(workspace, owner, Today())
 
 
 def test_a_run_records_its_files_and_is_remembered(
-    workspace: Workspace, writer: LogWriter, owner: Owner, archiver: Archiving
+    workspace: Workspace, writer: LogWriter, owner: Owner, archiver: Archiver
 ) -> None:
     """Each file with its reason; who starts anew finds the last run and the watermark in the log."""
     writer.append([event(ts=OLD), event(ts=OLD), event(ts=NOW)], {})
@@ -117,7 +117,7 @@ def test_a_damaged_memory_of_the_last_run_is_told(workspace: Workspace, writer: 
 
 
 def test_a_file_that_is_none_of_the_archive_is_recorded_once(
-    workspace: Workspace, writer: LogWriter, owner: Owner, archiver: Archiving
+    workspace: Workspace, writer: LogWriter, owner: Owner, archiver: Archiver
 ) -> None:
     """A person hears of it as long as it is there; when it has gone and come back, it is recorded again."""
     stray = workspace.archive_dir / "2026-11-20.jsonl"
@@ -135,7 +135,7 @@ def test_a_file_that_is_none_of_the_archive_is_recorded_once(
 
 
 def test_a_log_beyond_its_size_is_archived_early_and_it_is_said(
-    workspace: Workspace, writer: LogWriter, owner: Owner, archiver: Archiving
+    workspace: Workspace, writer: LogWriter, owner: Owner, archiver: Archiver
 ) -> None:
     """Also that no more can be done today, which is recorded once."""
     yesterday, today = NOW - DAY_MS, NOW - 1
@@ -151,7 +151,7 @@ def test_a_log_beyond_its_size_is_archived_early_and_it_is_said(
 
 
 def test_a_rebuild_that_has_no_room_is_skipped_and_recorded(
-    owner: Owner, archiver: Archiving, monkeypatch: pytest.MonkeyPatch
+    owner: Owner, archiver: Archiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The rest of the run is done; with room, the rebuild is."""
 
@@ -167,7 +167,7 @@ def test_a_rebuild_that_has_no_room_is_skipped_and_recorded(
 
 
 def test_a_run_that_fails_says_how_far_it_came(
-    writer: LogWriter, owner: Owner, archiver: Archiving, monkeypatch: pytest.MonkeyPatch
+    writer: LogWriter, owner: Owner, archiver: Archiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The failure is recorded each time, and the next run goes on from there."""
 

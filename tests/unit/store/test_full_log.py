@@ -22,7 +22,7 @@ from nerve.store.archive.row_filter import RowFilter
 from nerve.store.filters import Filter, Match
 from nerve.store.full_log import FullLog, Newest
 from nerve.store.query import query_logs
-from nerve.store.table import querying
+from nerve.store.table import reader
 from nerve.store.table.reader import LogReader
 from nerve.store.table.writer import LogWriter
 
@@ -118,8 +118,8 @@ def test_it_answers_as_one_table_would(
 ) -> None:
     """For any entries, wherever they are (in both places, too), any filter finds what SQL finds in one table."""
     with tempfile.TemporaryDirectory() as made, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(querying, "BATCH", 2 * page)
-        patch.setattr(querying, "PAGE", page)
+        patch.setattr(reader, "BATCH", 2 * page)
+        patch.setattr(reader, "PAGE", page)
         moved, whole = scatter(Path(made), batches, torn=torn)
         with FullLog(moved) as log, LogReader(whole) as table:
             for wanted in [Filter(), *filters]:
@@ -242,8 +242,8 @@ class TestMoving:
         self, log: Path, monkeypatch: pytest.MonkeyPatch, read_before: int, purge: bool
     ) -> None:
         """Wherever the stream is, in the archive or in the table."""
-        monkeypatch.setattr(querying, "PAGE", 4)
-        monkeypatch.setattr(querying, "BATCH", 8)
+        monkeypatch.setattr(reader, "PAGE", 4)
+        monkeypatch.setattr(reader, "BATCH", 8)
         with FullLog(log) as whole:
             entries = whole.stream(Filter())
             seen = [next(entries).id for _ in range(read_before)]
@@ -282,7 +282,7 @@ class TestMoving:
         self, log: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Their ids had been looked up in the table, and then they are in it no more."""
-        rows = querying.queries.rows
+        rows = reader.queries.rows
 
         def late(*args: Any, **names: Any) -> Any:
             if days:
@@ -291,7 +291,7 @@ class TestMoving:
 
         days = [5]
 
-        monkeypatch.setattr(querying.queries, "rows", late)
+        monkeypatch.setattr(reader.queries, "rows", late)
         assert ids(query_logs(log, archived=True)) == list(range(1, 51))
 
 

@@ -26,8 +26,8 @@ from nerve.clock import Stamp
 from nerve.config.logs_section import LogsConfig
 from nerve.events.model import Log, LogEvent
 from nerve.maintenance import archiver as archiving
-from nerve.maintenance.archiver import Archiving, SoleOwner
-from nerve.store.archive import filing as archive_module
+from nerve.maintenance.archiver import Archiver, DirectBackend
+from nerve.store.archive import export as archive_module
 from nerve.store.archive.directory import MANIFEST, ArchiveDirectory, read_manifest
 from nerve.store.archive.export import Archive
 from nerve.store.archive.manifest import FileName
@@ -148,7 +148,9 @@ class House:
     def archive(self, logs: LogsConfig = LOGS) -> None:
         """Let an archiver do all its work."""
         with closing(LogWriter.open(self.db)) as writer:
-            done = Archiving(self.workspace, SoleOwner(writer, lambda _progress: None), Today()).run(logs, vacuum=False)
+            done = Archiver(self.workspace, DirectBackend(writer, lambda _progress: None), Today()).run(
+                logs, vacuum=False
+            )
         assert (done.error, done.notes) == (None, ())
 
     def archive_until_a_file_is_there(self) -> None:

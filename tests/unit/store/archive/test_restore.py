@@ -11,7 +11,7 @@ from support.archives import append, archive_before, at, folder_of
 from support.entries import event, sql
 
 from nerve.errors import DiskError, StoreError
-from nerve.store.archive import restoring
+from nerve.store.archive import restore
 from nerve.store.archive.restore import Restored, restore_day
 from nerve.store.query import query_logs
 from nerve.store.verification.verify import verify
@@ -57,7 +57,7 @@ def test_it_is_made_as_the_log_is(log: Path, target: Path) -> None:
 
 def test_the_progress_is_told(log: Path, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In entries, of those there are."""
-    monkeypatch.setattr(restoring, "BATCH", 4)
+    monkeypatch.setattr(restore, "BATCH", 4)
     told: list[tuple[int, int]] = []
     restore_day(folder_of(log), DAY, target, progress=lambda *progress: told.append(progress))
     assert told == [(4, 11), (8, 11), (11, 11)]

@@ -13,7 +13,8 @@ from support.runs import START, begun, ended, failed, run_id, said
 
 from nerve.store.archive.reader import ArchivedFiles
 from nerve.store.full_log import FullLog
-from nerve.store.provenance import archivedruns, tracing
+from nerve.store.provenance import archived_runs
+from nerve.store.provenance import trace as trace_module
 from nerve.store.provenance.archived_runs import ArchivedRuns
 from nerve.store.provenance.logged_runs import LoggedRuns
 from nerve.store.provenance.trace import RunSource, Trace, TraceLimits, trace_run
@@ -151,7 +152,7 @@ def test_counting_what_is_left_out_has_an_end(
     trace: Tracing, writer: LogWriter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Then the counts are said to be too small; and a root that is too far away is said to be none."""
-    monkeypatch.setattr(tracing, "MOST_STEPS", 20)
+    monkeypatch.setattr(trace_module, "MOST_STEPS", 20)
     runs = chain(writer, 100)
     found = trace(runs[50], depth=1)
     assert (found.root, found.is_rooted, found.is_counted) == (runs[30], False, False)
@@ -205,7 +206,7 @@ def test_a_long_way_up_reads_the_archive_a_few_times(
     archive_before(db, 24)
     opened, rows = [], ArchivedFiles.rows
     monkeypatch.setattr(ArchivedFiles, "rows", lambda *args: (opened.append(args[1]), rows(*args))[1])
-    monkeypatch.setattr(archivedruns, "REMEMBERED", remembered)
+    monkeypatch.setattr(archived_runs, "REMEMBERED", remembered)
     with FullLog(db) as log:
         found = trace_run(ArchivedRuns(log), line[-1], TraceLimits())
     assert (found.root, found.above, found.is_rooted) == (line[0], 1000 - 21, True)

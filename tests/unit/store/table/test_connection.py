@@ -13,7 +13,7 @@ import pytest
 from support.entries import event, sql
 
 from nerve.errors import DiskError, StoreError
-from nerve.store.table import database
+from nerve.store.table import connection
 from nerve.store.table.writer import LogWriter
 
 
@@ -117,7 +117,7 @@ def test_a_missing_folder_is_refused(tmp_path: Path) -> None:
 def test_a_locked_log_is_worth_another_try(db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever holds the database's lock is named as the reason."""
     LogWriter.open(db).close()
-    monkeypatch.setattr(database, "BUSY_SECONDS", 0)
+    monkeypatch.setattr(connection, "BUSY_SECONDS", 0)
     with closing(sqlite3.connect(db, isolation_level=None)) as other:
         other.execute("PRAGMA locking_mode = EXCLUSIVE")
         other.execute("BEGIN IMMEDIATE")

@@ -17,7 +17,8 @@ from support.entries import NOON, event
 
 from nerve.events.model import Log, LogEvent
 from nerve.store.filters import Filter, Match
-from nerve.store.table import queries, querying, selecting
+from nerve.store.table import planner, queries
+from nerve.store.table import reader as reader_module
 from nerve.store.table.reader import LogReader
 from nerve.store.table.writer import LogWriter
 
@@ -59,9 +60,9 @@ def reader(log: Path) -> Iterator[LogReader]:
 def sizes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Try everything with small sizes too, which make every branch of the search matter."""
     if request.param == "small":
-        monkeypatch.setattr(querying, "BATCH", 7)
+        monkeypatch.setattr(reader_module, "BATCH", 7)
         monkeypatch.setattr(queries, "RECENT", 20)
-        monkeypatch.setattr(selecting, "MOST_PAIRS", 3)
+        monkeypatch.setattr(planner, "MOST_PAIRS", 3)
 
 
 def in_full(entries: list[Log], wanted: Filter) -> list[Log]:

@@ -14,7 +14,7 @@ import pytest
 from support.entries import NOON, completed, event, started
 
 from nerve.store.filters import Filter, parse_matches
-from nerve.store.table import queries, snapshot
+from nerve.store.table import queries, readonly
 from nerve.store.table.reader import LogReader
 from nerve.store.table.writer import LogWriter
 
@@ -35,7 +35,7 @@ class Explained:
                     plans.append("\n".join(detail for *_, detail in plan))
                 return super().execute(sql, parameters)
 
-        monkeypatch.setattr(snapshot.sqlite3, "connect", partial(sqlite3.connect, factory=Explaining))
+        monkeypatch.setattr(readonly.sqlite3, "connect", partial(sqlite3.connect, factory=Explaining))
         monkeypatch.setattr(queries, "RECENT", 0)
 
     @property

@@ -14,7 +14,7 @@ from support.entries import NOON, completed, event, sql, started
 from nerve.clock import Stamp
 from nerve.errors import DiskError, StoreError
 from nerve.maintenance.checkpoints import is_large
-from nerve.store.table import database
+from nerve.store.table import connection
 from nerve.store.table.writer import INSERT_SIZES, ArchiveRun, LogWriter
 
 MANY, FEW, _ = INSERT_SIZES
@@ -317,7 +317,7 @@ class TestUpkeep:
         self, db: Path, writer: LogWriter, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """A stop need not wait for it: all is as it was, and the next commit as ever."""
-        monkeypatch.setattr(database, "VACUUM_STEPS", 10)
+        monkeypatch.setattr(connection, "VACUUM_STEPS", 10)
         writer.append([event(payload="x" * 2000, ts=NOON) for _ in range(400)], {})
         with pytest.raises(StoreError, match="there was no time left for it"):
             writer.vacuum(lambda: True)
@@ -336,7 +336,7 @@ class TestUpkeep:
         self, db: Path, writer: LogWriter, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """With a read open on an older state it gives up and says so; the next write is as patient as ever."""
-        monkeypatch.setattr(database, "CHECKPOINT_WAIT_MS", 1)
+        monkeypatch.setattr(connection, "CHECKPOINT_WAIT_MS", 1)
         with closing(sqlite3.connect(db, isolation_level=None)) as reader:
             reader.execute("BEGIN")
             reader.execute("SELECT count(*) FROM logs").fetchall()

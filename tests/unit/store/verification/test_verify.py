@@ -25,7 +25,7 @@ from nerve.store.archive.directory import MANIFEST, ArchiveDirectory, read_manif
 from nerve.store.archive.manifest import FileName, ManifestEntry
 from nerve.store.jsonl import from_line, to_line
 from nerve.store.table.writer import LogWriter
-from nerve.store.verification import verifying
+from nerve.store.verification import verify as verify_module
 from nerve.store.verification.findings import SHOWN, VerificationReport
 from nerve.store.verification.verify import verify
 
@@ -165,7 +165,7 @@ class TestWhole:
         self, log: Path, monkeypatch: pytest.MonkeyPatch, page: int, after: int, purge: bool
     ) -> None:
         """At any moment of the verification entries may move, and new ones come."""
-        byte_rows, reads = verifying.byte_rows, [0]
+        byte_rows, reads = verify_module.byte_rows, [0]
 
         def late(*args: Any, **names: Any) -> Any:
             reads[0] += page
@@ -174,8 +174,8 @@ class TestWhole:
                 archive_before(log, 4, purge=purge)
             return byte_rows(*args, **names)
 
-        monkeypatch.setattr(verifying, "PAGE", page)
-        monkeypatch.setattr(verifying, "byte_rows", late)
+        monkeypatch.setattr(verify_module, "PAGE", page)
+        monkeypatch.setattr(verify_module, "byte_rows", late)
         writer = LogWriter.open(log)  # so that all goes through the WAL, as with an engine
         report = check(log)
         writer.close()
@@ -391,7 +391,7 @@ def test_wherever_the_damage_is_it_is_found(batches: list[tuple[list[int], int, 
 
 def test_it_can_be_interrupted_while_sqlite_is_at_work(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ctrl-C ends it then, too, and is not taken for damage."""
-    monkeypatch.setattr(verifying, "TICK_STEPS", 100)
+    monkeypatch.setattr(verify_module, "TICK_STEPS", 100)
     ticks: list[str] = []
 
     def interrupt(what: str, _done: int, _total: int) -> None:
@@ -406,7 +406,7 @@ def test_it_can_be_interrupted_while_sqlite_is_at_work(log: Path, monkeypatch: p
 
 def test_the_progress_is_told(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """First for the database, of which nobody knows how long it takes; then for the entries."""
-    monkeypatch.setattr(verifying, "TOLD_EVERY", 50)
+    monkeypatch.setattr(verify_module, "TOLD_EVERY", 50)
     told: list[tuple[str, int, int]] = []
     verify(log, lambda *progress: told.append(progress))
     assert told == [("database", 0, 0), ("entries", 50, LAST), ("entries", 100, LAST), ("entries", 150, LAST)]
