@@ -11,14 +11,14 @@ if TYPE_CHECKING:
     from nerve.events.model import Log
     from nerve.events.trigger import Signal, Trigger
     from nerve.runtime.context import SenseContext
-    from nerve.store import query_logs
+    from nerve.store.query import query_logs
 
 _HOMES = {
     "Log": "nerve.events.model",
     "SenseContext": "nerve.runtime.context",
     "Signal": "nerve.events.trigger",
     "Trigger": "nerve.events.trigger",
-    "query_logs": "nerve.store",
+    "query_logs": "nerve.store.query",
 }
 
 __all__ = ["Log", "SenseContext", "Signal", "Trigger", "__version__", "query_logs"]

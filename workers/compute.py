@@ -27,7 +27,7 @@ from nerve.runtime.interruption import Interrupter
 from nerve.runtime.loader import SenseLoader
 from nerve.runtime.log_handlers import EventHandler, GuardedHandler
 from nerve.runtime.runner import run_sense
-from nerve.store import SenseDatabases
+from nerve.store.sense_databases import SenseDatabases
 from workers import bootstrap
 
 FINISH_SECONDS = 10.0

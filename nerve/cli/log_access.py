@@ -11,20 +11,19 @@ from typing import TextIO
 
 import click
 
-from nerve import store
 from nerve.cli.moments import SystemZone, parse_moment
 from nerve.cli.options import workspace_of
 from nerve.clock import SystemClock
 from nerve.errors import NerveError
-from nerve.store import LogReader
+from nerve.store.query import LogSource, open_log
 
 
-def open_workspace_log(ctx: click.Context, *, archived: bool = False) -> LogReader | store.WholeLog:
+def open_workspace_log(ctx: click.Context, *, archived: bool = False) -> LogSource:
     """Open the log of a command's workspace, with the archive or without; what is damaged in it is kept."""
     path = workspace_of(ctx).logs_db
     if not path.exists():
         raise NerveError(f"nothing is logged here yet ({path} is not there): start with `nerve start`")
-    return (store.WholeLog if archived else LogReader)(path, keep_damaged=True)
+    return open_log(path, archived=archived, keep_damaged=True)
 
 
 def zone_of(*, utc: bool) -> tzinfo:

@@ -11,7 +11,8 @@ from rich.tree import Tree
 from nerve.cli.formatting import COLOURS, View, blocks, escape, level_of_status, name_and_payload, short_ref
 from nerve.cli.moments import format_moment
 from nerve.events.model import Log
-from nerve.store import Trace, TracedRun
+from nerve.store.provenance.trace import Trace
+from nerve.store.provenance.traced_run import TracedRun
 from nerve.units import format_duration
 
 ASKED = "(asked)"

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from nerve.clock import Clock, Moment
+from nerve.clock import Clock, Moment, unix_ms
 from nerve.events.catalog import from_sense
 from nerve.events.model import Log, LogEvent
 from nerve.events.redaction import Redactor
 from nerve.events.trigger import Signal, Trigger
+from nerve.store.filters import Filter
 
 if TYPE_CHECKING:
-    from nerve.store import SqliteDatabase
+    from peewee import SqliteDatabase
 
 EVENTS_PER_BATCH = 1_000
 CHARS_PER_BATCH = 256 * 1024
@@ -32,18 +33,8 @@ class EventSink(Protocol):
 class SenseStorage(Protocol):
     """What a compute may read and keep: the log, its own database, and other senses' databases."""
 
-    def query_logs(
-        self,
-        *,
-        source: str | None,
-        type: str | None,
-        ref_id: str | None,
-        since: Moment | None,
-        until: Moment | None,
-        limit: int | None,
-        archived: bool,
-    ) -> list[Log]:
-        """Query the log, and the archive too if `archived`, read-only."""
+    def query_logs(self, filter: Filter, *, archived: bool) -> list[Log]:
+        """Query the log, and with `archived` the archive too, read-only."""
 
     def own(self, sense: str) -> SqliteDatabase:
         """Open the sense's own database."""
@@ -113,10 +104,16 @@ class SenseContext:
         archived: bool = False,
     ) -> list[Log]:
         """Look back into the log; filters as in `nerve.query_logs`. What this worker has logged is included."""
-        self._events.settle(READ_OWN_SECONDS)
-        return self._databases.query_logs(
-            source=source, type=type, ref_id=ref_id, since=since, until=until, limit=limit, archived=archived
+        wanted = Filter(
+            source=source,
+            type=type,
+            ref_id=ref_id,
+            since=unix_ms("since", since),
+            until=unix_ms("until", until),
+            limit=limit,
         )
+        self._events.settle(READ_OWN_SECONDS)
+        return self._databases.query_logs(wanted, archived=archived)
 
     @property
     def db(self) -> SqliteDatabase:

@@ -1,16 +1,51 @@
-"""Asking the log: `query_logs`, for everyone."""
+"""Opening a log for reading, and `query_logs`, its public face."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterator
 from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Protocol, Self
 
+from nerve.clock import Moment, unix_ms
 from nerve.events.model import Log
 from nerve.store.filters import Filter
-from nerve.store.full_log import FullLog
 from nerve.store.table.reader import LogReader
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+if TYPE_CHECKING:
+    from nerve.store.provenance.trace import RunSource
+    from nerve.store.schema import Row
+
+
+class LogSource(Protocol):
+    """An open log: its table (LogReader), or its table and its archive (FullLog); a context manager.
+
+    Every method raises StoreError, with one line, for what can't be read.
+    """
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    def close(self) -> None:
+        """Close the log; may be called twice."""
+
+    def last_id(self) -> int:
+        """Return the greatest id that any entry ever had; 0 for an empty log."""
+
+    def query(self, filter: Filter) -> list[Log]:
+        """Return the entries that match, in the order of their ids."""
+
+    def stream(self, filter: Filter) -> Iterator[Log]:
+        """Return an iterator over the entries that match now, in the order of their ids."""
+
+    def rows(self, filter: Filter) -> Iterator[Row]:
+        """Like `stream`, with each payload as JSON text."""
+
+    def runs(self) -> RunSource:
+        """Return the runs in this log, for tracing causes and effects."""
 
 
 def query_logs(
@@ -19,39 +54,37 @@ def query_logs(
     source: str | None = None,
     type: str | None = None,
     ref_id: str | None = None,
-    since: int | datetime | None = None,
-    until: int | datetime | None = None,
+    since: Moment | None = None,
+    until: Moment | None = None,
     limit: int | None = None,
     archived: bool = False,
 ) -> list[Log]:
-    """Give the entries of the log at `db` that all filters allow, in the order of their id; makes and changes nothing.
+    """Return the entries of the log at `db` that match all filters, in the order of their ids; changes nothing.
 
-    `since` and `until` are inclusive: unix ms, or a datetime with a timezone. `limit` keeps the newest. With `archived`
-    the archive, which is beside the log, is looked through as well. Raises ValueError or TypeError for a filter that
-    makes no sense, and StoreError where there is no log that can be read.
+    `since` and `until` are inclusive: unix ms, or a datetime with a timezone. `limit` keeps the newest entries. With
+    `archived` the archive, a folder beside the log, is searched too. Raises ValueError or TypeError for an invalid
+    filter, and StoreError if the log can't be read.
     """
     wanted = Filter(
         source=source,
         type=type,
         ref_id=ref_id,
-        since=_unix_ms("since", since),
-        until=_unix_ms("until", until),
+        since=unix_ms("since", since),
+        until=unix_ms("until", until),
         limit=limit,
     )
     with open_log(db, archived=archived) as log:
         return log.query(wanted)
 
 
-def open_log(db: str | Path, *, archived: bool, keep_damaged: bool = False) -> LogReader | FullLog:
-    """Open the log at `db` to read its table, or its table and its archive; StoreError when it can't be read."""
-    return (FullLog if archived else LogReader)(db, keep_damaged=keep_damaged)
+def open_log(db: str | Path, *, archived: bool, keep_damaged: bool = False) -> LogSource:
+    """Open the log at `db` for reading: its table, or its table and its archive.
 
+    Entries with a damaged payload raise StoreError when they are read or, with `keep_damaged`, become DamagedLogs.
+    Raises StoreError if the log can't be read.
+    """
+    if archived:
+        from nerve.store.full_log import FullLog  # noqa: PLC0415 - most reads don't need what an archive takes
 
-def _unix_ms(name: str, moment: int | datetime | None) -> int | None:
-    if moment is None or (isinstance(moment, int) and not isinstance(moment, bool)):
-        return moment
-    if not isinstance(moment, datetime):
-        raise TypeError(f"{name} is {moment!r}: give unix ms as an int, or a datetime with a timezone")
-    if moment.utcoffset() is None:
-        raise ValueError(f"{name} is a datetime without a timezone ({moment}): give it one, as in datetime.now(UTC)")
-    return (moment - _EPOCH) // timedelta(milliseconds=1)
+        return FullLog(db, keep_damaged=keep_damaged)
+    return LogReader(db, keep_damaged=keep_damaged)

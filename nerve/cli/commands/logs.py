@@ -15,12 +15,12 @@ from typing import TextIO
 
 import click
 
-from nerve import store
 from nerve.cli.formatting import colours_wanted, json_line, text_lines, view_of
 from nerve.cli.log_access import abandon, moment, open_workspace_log, zone_of
 from nerve.errors import NerveError
 from nerve.events.model import DamagedLog, Log
-from nerve.store import Filter, LogReader, Match, parse_matches
+from nerve.store.filters import Filter, Match, parse_matches
+from nerve.store.query import LogSource
 
 POLL_SECONDS = 0.05
 """How often `-f` looks for new entries."""
@@ -173,7 +173,7 @@ def logs(
             click.secho(_hint(wanted), err=True, dim=True, color=None if colours_wanted() else False)
 
 
-def _follow(reader: LogReader | store.WholeLog, wanted: Filter, output: Output, listing: Listing) -> None:
+def _follow(reader: LogSource, wanted: Filter, output: Output, listing: Listing) -> None:
     """Show what is committed after `wanted.after_id`, each entry once, until nobody reads the output."""
     last = wanted.after_id or 0
     while output.wait(POLL_SECONDS):
@@ -184,7 +184,7 @@ def _follow(reader: LogReader | store.WholeLog, wanted: Filter, output: Output, 
             last = newest
 
 
-def _entries(reader: LogReader | store.WholeLog, wanted: Filter, limit: int | None) -> Iterable[Log]:
+def _entries(reader: LogSource, wanted: Filter, limit: int | None) -> Iterable[Log]:
     return reader.stream(wanted) if limit is None else reader.query(replace(wanted, limit=min(limit, LARGEST)))
 
 

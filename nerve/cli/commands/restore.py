@@ -11,8 +11,8 @@ import click
 from nerve.cli.formatting import escape
 from nerve.cli.options import NerveError, counted, workspace_of
 from nerve.cli.progress import shown_work
-from nerve.store import LogReader
 from nerve.store.archive.restore import restore_day
+from nerve.store.table.reader import LogReader
 from nerve.store.utc_days import is_day
 from nerve.workspace import Workspace
 

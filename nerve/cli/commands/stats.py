@@ -15,7 +15,9 @@ from nerve.cli.formatting import View, escape, print_json, quoted, short_ref, vi
 from nerve.cli.log_access import moment, open_workspace_log, printing, zone_of
 from nerve.cli.moments import format_moment
 from nerve.clock import SystemClock
-from nerve.store import Counting, Filter, FullLog, LogReader, SenseStatistics, Statistics
+from nerve.store.filters import Filter
+from nerve.store.query import LogSource
+from nerve.store.statistics import Counting, SenseStatistics, Statistics
 from nerve.units import format_duration
 
 BLOCKS = " ▁▂▃▄▅▆▇█"
@@ -60,7 +62,7 @@ def stats(
             _show(found, view_of(sys.stdout, zone_of(utc=utc), utc=utc))
 
 
-def _counted(log: LogReader | FullLog, narrowed: Filter) -> Statistics:
+def _counted(log: LogSource, narrowed: Filter) -> Statistics:
     ends = replace(ENDS, sense=narrowed.sense, since=narrowed.since, until=narrowed.until)
     errors = replace(ERRORS, sense=narrowed.sense, since=narrowed.since, until=narrowed.until)
     counting = Counting(*_times(log, ends))
@@ -69,7 +71,7 @@ def _counted(log: LogReader | FullLog, narrowed: Filter) -> Statistics:
     return counting.result()
 
 
-def _times(log: LogReader | FullLog, ends: Filter) -> tuple[int, int]:
+def _times(log: LogSource, ends: Filter) -> tuple[int, int]:
     """Give the time to cut into parts: what was asked for and, where it is open, from the first run, or to the last."""
     since, until = ends.since, ends.until
     if since is None:

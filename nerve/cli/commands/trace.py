@@ -14,7 +14,7 @@ from nerve.cli.trace_tree import TreeRenderer, columns_of
 from nerve.clock import SystemClock
 from nerve.errors import NerveError
 from nerve.ids import RUN_ID_DIGITS
-from nerve.store import ArchivedRuns, FullLog, LoggedRuns, RunSource, Trace, TraceLimits, trace_run
+from nerve.store.provenance.trace import RunSource, Trace, TraceLimits, trace_run
 
 CANDIDATES = 5
 """So many runs are named when an id can be that of several."""
@@ -56,7 +56,7 @@ def trace(
     """
     bounds = TraceLimits(depth, limit, own=verbose)
     with open_workspace_log(ctx, archived=archived) as log:
-        runs: RunSource = ArchivedRuns(log) if isinstance(log, FullLog) else LoggedRuns(log)
+        runs = log.runs()
         found = trace_run(runs, _the_one(runs, run), bounds)
     with printing():
         if as_json:

@@ -15,7 +15,8 @@ from nerve.control.protocol import Accepted, Finished, TriggerSense
 from nerve.errors import PayloadError
 from nerve.events.model import Log
 from nerve.events.payload import encode_payload
-from nerve.store import Filter, LogReader
+from nerve.store.filters import Filter
+from nerve.store.table.reader import LogReader
 
 ANSWER_SECONDS = 5.0
 

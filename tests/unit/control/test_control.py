@@ -17,7 +17,6 @@ from nerve.control.protocol import (
     PROTOCOL,
     Accepted,
     Answer,
-    ArchiveDone,
     Envelope,
     GetStatus,
     Refused,
@@ -29,7 +28,7 @@ from nerve.control.server import ControlServer
 from nerve.errors import ControlError, NotRunningError
 from nerve.ipc.channel import pack
 from nerve.ipc.event_loop import Loop
-from nerve.ipc.progress import ArchiveProgress
+from nerve.ipc.progress import Archived, ArchiveProgress
 from nerve.ipc.sockets import socket_listening_at
 
 
@@ -117,9 +116,9 @@ def test_progress_is_passed_on_until_the_answer_comes(served: Served) -> None:
         answer = served.answers.pop()
         for _ in range(3):
             answer(progress)
-        answer(ArchiveDone(1, 2))
+        answer(Archived(1, 2))
         heard: list[ArchiveProgress] = []
-        assert client.expect(ArchiveDone, 1, heard.append) == ArchiveDone(1, 2)
+        assert client.expect(Archived, 1, heard.append) == Archived(1, 2)
         assert heard == [progress] * 3
         for _ in range(100_000):
             answer(progress)

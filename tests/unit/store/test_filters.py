@@ -174,7 +174,7 @@ def test_a_negative_limit_is_refused() -> None:
 def test_a_filter_asks_in_one_language() -> None:
     """Its simple fields are Matches like those that were typed."""
     wanted = Filter(source="a", ref_id="r", sense="s", matches=(Match("type", "!=", ("t",)),))
-    assert wanted.demands == (
+    assert wanted.conditions == (
         Match("source", "=", ("a",)),
         Match("ref", "=", ("r",)),
         Match("sense", "=", ("s",)),

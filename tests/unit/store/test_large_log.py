@@ -14,8 +14,11 @@ from support.archives import at, folder_of, write_large, write_table
 from support.commands import NERVE
 from support.waiting import wait_until
 
-from nerve.store import Filter, FullLog, LogReader, query_logs
 from nerve.store.archive.restore import restore_day
+from nerve.store.filters import Filter
+from nerve.store.full_log import FullLog
+from nerve.store.query import query_logs
+from nerve.store.table.reader import LogReader
 from nerve.store.utc_days import DAY_MS
 
 ROWS_A_DAY, DAYS = 99_999, 9

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 from support.entries import event
 
-from nerve.control.protocol import ArchiveDone, Refused, RunArchive
+from nerve.control.protocol import Refused, RunArchive
 from nerve.errors import NoRoomError
+from nerve.ipc.progress import Archived
 from nerve.maintenance import archiver as archiving
-from nerve.store import LogWriter
+from nerve.store.table.writer import LogWriter
 from nerve.store.utc_days import DAY_MS, day_of
 from nerve.workspace import Workspace
 
@@ -66,7 +67,7 @@ def test_what_a_person_should_know_is_said_besides(
     assert said.code == 0
     stray, early, large, skipped = said.err.splitlines()
     assert "2020-01-01.jsonl, line 1: damaged" in stray
-    assert early.endswith(f"as the log was larger than logs.max_size: {DAYS[2]}")
+    assert early.endswith(f"because the log was larger than logs.max_size: {DAYS[2]}")
     assert large.startswith("nerve: the log is larger than logs.max_size (1KB)")
     assert skipped == "nerve: the rebuild of the database was skipped: no room"
 
@@ -74,7 +75,7 @@ def test_what_a_person_should_know_is_said_besides(
 def test_a_running_engine_is_asked_to(workspace: Workspace, engine: Any, command: Any) -> None:
     """With the same words as without one, and its refusal is a failure."""
     workspace.config_path.write_text("logs: {retention: 7d}\n")
-    engine.replies = [ArchiveDone(2, 30, ("a day went early",)), Refused("the archiver is not there")]
+    engine.replies = [Archived(2, 30, None, ("a day went early",)), Refused("the archiver is not there")]
     said = command("archive", "--vacuum")
     assert said == (
         f"nerve: archived 30 entries into 2 files in {workspace.archive_dir}\n",

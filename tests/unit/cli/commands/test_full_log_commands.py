@@ -18,7 +18,7 @@ from support.entries import completed, event, sql, started
 from support.waiting import wait_until
 
 from nerve.cli.progress import Lines, shown_work
-from nerve.store import query_logs
+from nerve.store.query import query_logs
 
 
 @pytest.fixture

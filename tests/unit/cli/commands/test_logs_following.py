@@ -15,7 +15,8 @@ from support.listings import STORY, ids, numbered, start
 from nerve.cli.commands import logs as command
 from nerve.cli.commands.logs import Output
 from nerve.events.model import Log
-from nerve.store import Filter, FullLog
+from nerve.store.filters import Filter
+from nerve.store.full_log import FullLog
 
 
 class Script:

@@ -155,8 +155,8 @@ class House:
 
     def archive_until_a_file_is_there(self) -> None:
         """Let an archiver die when the manifest has its first file, and the log doesn't know."""
-        owner: Any = SimpleNamespace(progressed=lambda _progress: None)
-        next(Archive(self.folder, self.db, owner).run_once(NOW, LOGS))
+        backend: Any = SimpleNamespace(progressed=lambda _progress: None)
+        next(Archive(self.folder, self.db, backend, print).run_once(NOW, LOGS))
 
     def archived(self) -> Iterator[bytes]:
         """Give the lines of every file in the manifest, which must be as that says."""

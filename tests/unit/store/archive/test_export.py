@@ -14,12 +14,14 @@ from support.entries import completed, event, sql, started
 from nerve.clock import Stamp
 from nerve.config.logs_section import LogsConfig
 from nerve.errors import DiskError, StoreError
+from nerve.eventqueue.messages import Order, Purge
 from nerve.events.model import Log
 from nerve.ipc.progress import ArchiveProgress
 from nerve.maintenance.archiver import DirectBackend
+from nerve.store.archive import export
 from nerve.store.archive.codec import read_lines
 from nerve.store.archive.directory import read_manifest
-from nerve.store.archive.export import ROWS_AT_ONCE, Archive, PurgeOrder
+from nerve.store.archive.export import ROWS_AT_ONCE, Archive
 from nerve.store.archive.manifest import ManifestEntry
 from nerve.store.archive.retention import DayPlan, ended_days, plan
 from nerve.store.filters import Filter
@@ -45,41 +47,41 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "archive"
 
 
-class Host:
-    """Deletes as the writer does, in small chunks, and notes what it hears."""
+class Backend(DirectBackend):
+    """Writes the log, and keeps the deletions that were ordered and the progress that was reported."""
 
     def __init__(self, writer: LogWriter) -> None:
-        self._writer = writer
-        self.chunk = 2
-        self.orders: list[PurgeOrder] = []
-        self.heard: list[ArchiveProgress] = []
-        self.refusals: list[str] = []
+        super().__init__(writer, self._keep)
+        self.purges: list[Purge] = []
+        self.reports: list[ArchiveProgress] = []
 
-    def purge(self, order: PurgeOrder) -> Iterator[int]:
-        """Delete so many rows at a time."""
-        self.orders.append(order)
-        while deleted := self._writer.purge_chunk(order.day, order.last_id, self.chunk, order.open_runs):
-            yield deleted
+    def execute(self, order: Order) -> int:
+        """Keep a deletion and execute it."""
+        assert isinstance(order, Purge)
+        self.purges.append(order)
+        return super().execute(order)
 
-    def progressed(self, progress: ArchiveProgress) -> None:
-        """Note the progress."""
-        self.heard.append(progress)
-
-    def refused(self, reason: str) -> None:
-        """Note the refusal."""
-        self.refusals.append(reason)
+    def _keep(self, progress: ArchiveProgress) -> None:
+        self.reports.append(progress)
 
 
 @pytest.fixture
-def host(writer: LogWriter) -> Host:
-    """Give who deletes, and hears."""
-    return Host(writer)
+def backend(writer: LogWriter, monkeypatch: pytest.MonkeyPatch) -> Backend:
+    """A backend that deletes two rows per order."""
+    monkeypatch.setattr(export, "PURGE_ROWS", 2)
+    return Backend(writer)
 
 
 @pytest.fixture
-def archive(db: Path, folder: Path, host: Host) -> Archive:
-    """Give an archive of the log."""
-    return Archive(folder, db, host)
+def refusals() -> list[str]:
+    """The reasons for which files were refused."""
+    return []
+
+
+@pytest.fixture
+def archive(db: Path, folder: Path, backend: Backend, refusals: list[str]) -> Archive:
+    """An archive of the log."""
+    return Archive(folder, db, backend, refusals.append)
 
 
 def run(archive: Archive, logs: LogsConfig = LOGS) -> Iterator[ManifestEntry]:
@@ -187,49 +189,54 @@ class TestRun:
         assert left(db) == []
 
     def test_rows_of_another_log_are_not_taken_for_archived(
-        self, tmp_path: Path, writer: LogWriter, archive: Archive, folder: Path
+        self,
+        tmp_path: Path,
+        writer: LogWriter,
+        archive: Archive,
+        folder: Path,
+        refusals: list[str],
     ) -> None:
         """A log that was made anew gives the same ids again: its rows get files of their own."""
         writer.append([event("old", ts=at(0)) for _ in range(3)], {})
         list(run(archive))
         anew = LogWriter.open(tmp_path / "anew.db")
         anew.append([event("new", ts=at(0))], {})
-        other = Host(anew)
-        [entry] = run(Archive(folder, tmp_path / "anew.db", other))
+        other = Backend(anew)
+        [entry] = run(Archive(folder, tmp_path / "anew.db", other, refusals.append))
         anew.close()
         assert (entry.file, entry.rows) == ("2026-11-20.1.jsonl", 1)
-        assert other.orders == [PurgeOrder(NAMES[0], 1)]
+        assert [(order.day, order.last_id) for order in other.purges] == [(NAMES[0], 1)]
 
     def test_a_purge_that_fails_is_made_up_for(
         self, db: Path, writer: LogWriter, folder: Path, archive: Archive
     ) -> None:
         """The rows stay in the table, and go next time, without a second file."""
 
-        class Refusing(Host):
+        class Failing(Backend):
             """Deletes nothing."""
 
-            def purge(self, order: PurgeOrder) -> Iterator[int]:
-                """Be of no help."""
+            def execute(self, order: Order) -> int:
+                """Fail."""
                 raise DiskError("the writer is gone")
 
         writer.append([event(ts=at(0))], {})
         with pytest.raises(DiskError, match="the writer is gone"):
-            list(run(Archive(folder, db, Refusing(writer))))
+            list(run(Archive(folder, db, Failing(writer), refusals.append)))
         assert left(db) == [1]
         assert list(run(archive)) == []
         assert left(db) == []
         assert len(read_manifest(folder)) == 1
 
-    def test_a_missing_log_is_told(self, tmp_path: Path, folder: Path, host: Host) -> None:
+    def test_a_missing_log_is_told(self, tmp_path: Path, folder: Path, backend: Backend, refusals: list[str]) -> None:
         """As every reader tells it."""
         with pytest.raises(StoreError, match="there is no log at"):
-            list(run(Archive(folder, tmp_path / "none.db", host)))
+            list(run(Archive(folder, tmp_path / "none.db", backend, refusals.append)))
 
 
 class TestOpenRuns:
     """A run is not torn: as long as it isn't complete, what it has logged stays in the table."""
 
-    def test_entries_of_an_open_run_stay(self, db: Path, writer: LogWriter, archive: Archive, host: Host) -> None:
+    def test_entries_of_an_open_run_stay(self, db: Path, writer: LogWriter, archive: Archive, backend: Backend) -> None:
         """All others of the day go; the manifest names the run; later runs of the archiver leave it alone too."""
         writer.append([event(ref_id=None, ts=at(0)), started("cpu/1", ts=at(0)), started("cpu/2", ts=at(0))], {})
         writer.append([event(ref_id="cpu/1", ts=at(0)), completed("cpu/2", ts=at(0)), event(ref_id="b", ts=at(0))], {})
@@ -238,7 +245,7 @@ class TestOpenRuns:
         assert left(db) == [2, 4]
         assert list(run(archive)) == []
         assert left(db) == [2, 4]
-        assert all(order.open_runs == ("cpu/1",) for order in host.orders)
+        assert all(order.open_runs == ("cpu/1",) for order in backend.purges)
 
     def test_they_follow_once_it_is_complete(self, db: Path, writer: LogWriter, archive: Archive, folder: Path) -> None:
         """In a further part, with the late entries that have come by then."""
@@ -302,35 +309,41 @@ class TestProgress:
     """Whoever waits hears how far it is."""
 
     def test_rows_are_counted_as_they_are_written_and_deleted(
-        self, writer: LogWriter, archive: Archive, host: Host
+        self, writer: LogWriter, archive: Archive, backend: Backend, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """It never goes back, and all that was due is done in the end."""
         writer.append([event(ts=at(day)) for day in (0, 1) for _ in range(ROWS_AT_ONCE + 1)], {})
-        host.chunk = 500
+        monkeypatch.setattr(export, "PURGE_ROWS", 500)
         list(run(archive))
         total = 2 * (ROWS_AT_ONCE + 1)
-        assert host.heard[-1] == ArchiveProgress(NAMES[1], total, total, total)
-        assert host.heard[0] == ArchiveProgress(NAMES[0], 0, 0, ROWS_AT_ONCE + 1)
-        assert ArchiveProgress(NAMES[0], ROWS_AT_ONCE, 0, ROWS_AT_ONCE + 1) in host.heard
-        counted = [(heard.archived, heard.deleted) for heard in host.heard]
+        assert backend.reports[-1] == ArchiveProgress(NAMES[1], total, total, total)
+        assert backend.reports[0] == ArchiveProgress(NAMES[0], 0, 0, ROWS_AT_ONCE + 1)
+        assert ArchiveProgress(NAMES[0], ROWS_AT_ONCE, 0, ROWS_AT_ONCE + 1) in backend.reports
+        counted = [(heard.archived, heard.deleted) for heard in backend.reports]
         assert counted == sorted(counted)
 
     def test_who_raises_there_ends_the_run(
-        self, db: Path, writer: LogWriter, archive: Archive, host: Host, folder: Path, monkeypatch: pytest.MonkeyPatch
+        self,
+        db: Path,
+        writer: LogWriter,
+        archive: Archive,
+        backend: Backend,
+        folder: Path,
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         """In the middle of a file, of which nothing is left; the next run does all of it."""
         writer.append([event(ts=at(0)) for _ in range(ROWS_AT_ONCE + 1)], {})
         with monkeypatch.context() as patch:
-            patch.setattr(host, "progressed", lambda progress: 1 // (0 if progress.archived else 1))
+            patch.setattr(backend, "progressed", lambda progress: 1 // (0 if progress.archived else 1))
             with pytest.raises(ZeroDivisionError):
                 list(run(archive))
         assert list(folder.iterdir()) == []
-        host.chunk = 500
+        monkeypatch.setattr(export, "PURGE_ROWS", 500)
         assert [entry.rows for entry in run(archive)] == [ROWS_AT_ONCE + 1]
         assert left(db) == []
 
 
-def test_memory_does_not_grow_with_the_day(db: Path, writer: LogWriter, archive: Archive, host: Host) -> None:
+def test_memory_does_not_grow_with_the_day(db: Path, writer: LogWriter, archive: Archive, backend: Backend) -> None:
     """However many rows a day has, a few pages of them are in memory at once."""
     sql(
         db,
@@ -340,23 +353,12 @@ def test_memory_does_not_grow_with_the_day(db: Path, writer: LogWriter, archive:
     )
     tracemalloc.start()
     try:
-        [entry] = run(Archive(archive._folder, db, SoleOwnerHost(writer)))
+        [entry] = run(Archive(archive._folder, db, DirectBackend(writer, lambda _progress: None), print))
         assert tracemalloc.get_traced_memory()[1] < 10_000_000
     finally:
         tracemalloc.stop()
     assert (entry.rows, left(db)) == (20_000, [])
     assert entry.bytes > 20_000_000
-
-
-class SoleOwnerHost(DirectBackend):
-    """Deletes in large chunks, and hears nothing."""
-
-    def __init__(self, writer: LogWriter) -> None:
-        super().__init__(writer, lambda _progress: None)
-
-    def refused(self, reason: str) -> None:
-        """Be told what can't be."""
-        raise AssertionError(reason)
 
 
 class TestAdoption:
@@ -404,20 +406,21 @@ class TestAdoption:
         self,
         db: Path,
         archive: Archive,
-        host: Host,
+        backend: Backend,
         folder: Path,
         stray: Path,
         change: Callable[[list[bytes]], list[bytes]],
         says: str,
+        refusals: list[str],
     ) -> None:
         """It is named, it stays as it is, and the rows of its day go to a file of their own."""
         content = b"".join(change(stray.read_bytes().splitlines(keepends=True)))
         stray.write_bytes(content)
         assert [(entry.file, entry.rows) for entry in run(archive)] == [("2026-11-20.1.jsonl", 4)]
-        [told] = host.refusals
-        assert re.search(says, told)
-        assert str(stray) in told
-        assert "move it away" in told
+        [reason] = refusals
+        assert re.search(says, reason)
+        assert str(stray) in reason
+        assert "move it away" in reason
         assert stray.read_bytes() == content
         assert len((folder / "2026-11-20.1.jsonl").read_bytes().splitlines()) == 4
         assert left(db) == []
@@ -439,20 +442,28 @@ class TestAdoption:
         assert left(db) == []
 
     def test_a_folder_with_the_name_of_a_file_is_refused(
-        self, db: Path, writer: LogWriter, archive: Archive, host: Host, folder: Path
+        self,
+        db: Path,
+        writer: LogWriter,
+        archive: Archive,
+        backend: Backend,
+        folder: Path,
+        refusals: list[str],
     ) -> None:
         """And the day is archived beside it."""
         (folder / f"{NAMES[0]}.jsonl").mkdir(parents=True)
         writer.append([event(ts=at(0))], {})
         assert [entry.file for entry in run(archive)] == [f"{NAMES[0]}.1.jsonl"]
-        [told] = host.refusals
-        assert "Is a directory" in told
+        [reason] = refusals
+        assert "Is a directory" in reason
         assert left(db) == []
 
-    def test_a_copy_of_an_archived_file_is_refused(self, archive: Archive, host: Host, stray: Path) -> None:
+    def test_a_copy_of_an_archived_file_is_refused(
+        self, archive: Archive, backend: Backend, stray: Path, refusals: list[str]
+    ) -> None:
         """Its ids are archived already."""
         list(run(archive))
         stray.with_name("2026-11-20.1.jsonl").write_bytes(stray.read_bytes())
         assert list(run(archive)) == []
-        [told] = host.refusals
-        assert re.search(r"2026-11-20.1.jsonl, line 1: entry 1 is archived already", told)
+        [reason] = refusals
+        assert re.search(r"2026-11-20.1.jsonl, line 1: entry 1 is archived already", reason)

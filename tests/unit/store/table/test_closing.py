@@ -11,7 +11,7 @@ import pytest
 from support.entries import event, sql
 
 from nerve.errors import DiskError
-from nerve.store import LogWriter
+from nerve.store.table.writer import LogWriter
 
 
 @contextmanager

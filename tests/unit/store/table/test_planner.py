@@ -81,5 +81,5 @@ def test_filters_of_another_form_do_not(one: Filter, other: Filter) -> None:
 
 def test_no_value_can_be_left_in_shared_sql() -> None:
     """It would be asked for again, whatever is asked next."""
-    with pytest.raises(ValueError, match="these values have no name"):
+    with pytest.raises(ValueError, match="unnamed parameters"):
         named_sql(peewee.Table("logs").select(peewee.SQL("?", [3])))

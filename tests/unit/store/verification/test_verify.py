@@ -406,7 +406,7 @@ def test_it_can_be_interrupted_while_sqlite_is_at_work(log: Path, monkeypatch: p
 
 def test_the_progress_is_told(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """First for the database, of which nobody knows how long it takes; then for the entries."""
-    monkeypatch.setattr(verify_module, "TOLD_EVERY", 50)
+    monkeypatch.setattr(verify_module, "PROGRESS_ENTRIES", 50)
     told: list[tuple[str, int, int]] = []
     verify(log, lambda *progress: told.append(progress))
     assert told == [("database", 0, 0), ("entries", 50, LAST), ("entries", 100, LAST), ("entries", 150, LAST)]
