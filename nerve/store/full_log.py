@@ -50,7 +50,7 @@ class FullLog:
         self._reader.close()
 
     def last_id(self) -> int:
-        """Return the greatest id that any entry ever had; 0 for an empty log."""
+        """Return the greatest id assigned so far; 0 for an empty log."""
         return self._reader.last_id()
 
     def query(self, filter: Filter) -> list[Log]:

@@ -33,7 +33,7 @@ class LogSource(Protocol):
         """Close the log; may be called twice."""
 
     def last_id(self) -> int:
-        """Return the greatest id that any entry ever had; 0 for an empty log."""
+        """Return the greatest id assigned so far; 0 for an empty log."""
 
     def query(self, filter: Filter) -> list[Log]:
         """Return the entries that match, in the order of their ids."""

@@ -1,4 +1,4 @@
-"""Events to write, and plain ways to look at what was written."""
+"""Events to write, and plain SQL to inspect the log."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ def event(
     payload: object = None,
     ts: int = NOON,
 ) -> LogEvent:
-    """Make an event, of a compute unless told otherwise."""
+    """Return an event, by default one that a sense logged."""
     return LogEvent(source, type, ref_id, json.dumps(payload), ts, 0)
 
 
 def started(run: str, *, cause: str | None = None, ts: int = NOON) -> LogEvent:
-    """Make the `run_start` of a run."""
+    """Return the `run_start` of a run."""
     return event("run_start", source="reflex", ref_id=run, payload={"cause": cause}, ts=ts)
 
 
 def completed(run: str, status: str = "ok", *, ts: int = NOON) -> LogEvent:
-    """Make the `run_complete` of a run."""
+    """Return the `run_complete` of a run."""
     return event("run_complete", source="reflex", ref_id=run, payload={"status": status}, ts=ts)
 
 
 def sql(db: Path, statement: str, parameters: Iterable[Any] = ()) -> list[Any]:
-    """Run one statement as any program could, with plain sqlite3."""
+    """Run one statement with plain sqlite3, as any program could, and return its rows."""
     with closing(sqlite3.connect(db, isolation_level=None)) as connection:
         return connection.execute(statement, tuple(parameters)).fetchall()

@@ -1,4 +1,4 @@
-"""Entries for `nerve logs` to list, what it has listed, and the command as a process of its own."""
+"""Entries for `nerve logs` to list, the ids in its output, and the command as a separate process."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ MINUTE = 60_000
 
 
 def stamp(minute: float) -> Stamp:
-    """Give the moment so many minutes after START."""
+    """Return the time `minute` minutes after START."""
     return Stamp(START + round(minute * MINUTE), 0)
 
 
 def numbered(*numbers: int) -> list[LogEvent]:
-    """Make an event for each number."""
+    """Return an event for each number."""
     return [catalog.from_sense(stamp(n), DISK, "reading", {"n": n}) for n in numbers]
 
 
@@ -38,11 +38,11 @@ STORY = [
 
 
 def ids(said: Said) -> list[int]:
-    """Give the ids of lines of JSON."""
+    """Return the ids in lines of JSON."""
     return [json.loads(line)["id"] for line in said.out.splitlines()]
 
 
 def start(home: Path, *arguments: str, **options: Any) -> subprocess.Popen[bytes]:
-    """Start the real command; its output is a pipe unless told otherwise."""
+    """Start the real command; by default, its output is a pipe."""
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
     return subprocess.Popen([*NERVE, "--home", str(home), "logs", *arguments], **streams)

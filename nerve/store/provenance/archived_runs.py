@@ -38,7 +38,7 @@ class ArchivedRuns:
         self._causes: dict[str, str | None] = {}
 
     def find(self, name: str, at_most: int) -> list[str]:
-        """Return the ids of up to `at_most` runs that `name` can mean. Raises ValueError if it is no part of an id."""
+        """Return the ids of up to `at_most` runs that `name` can mean. Raises ValueError."""
         parsed = RunName.parse(name)
         if self._exists(str(parsed)):
             return [str(parsed)]

@@ -147,7 +147,7 @@ def first_ts(db: sqlite3.Connection, at_least: int) -> int | None:
 
 
 def last_id(db: sqlite3.Connection) -> int:
-    """Return the greatest id that any row ever had; 0 if there was none."""
+    """Return the greatest id assigned so far; 0 for an empty log."""
     found = db.execute(_last_id_sql(), {"table": "logs"}).fetchall()
     return int(found[0][0]) if found else 0
 

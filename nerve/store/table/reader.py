@@ -130,7 +130,7 @@ class LogReader:
         return self._db.read(partial(queries.first_ts, at_least=at_least))
 
     def last_id(self) -> int:
-        """Return the greatest id that any entry ever had; 0 for an empty log."""
+        """Return the greatest id assigned so far; 0 for an empty log."""
         return self._db.read(queries.last_id)
 
     def open_runs(self, until_id: int) -> frozenset[str]:

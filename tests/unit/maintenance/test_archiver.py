@@ -74,7 +74,7 @@ def writer(workspace: Workspace) -> Iterator[LogWriter]:
 
 @pytest.fixture
 def backend(writer: LogWriter) -> Backend:
-    """Give the log's backend."""
+    """A backend that writes the log."""
     return Backend(writer)
 
 

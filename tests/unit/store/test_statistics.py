@@ -75,13 +75,13 @@ def test_last_error_is_of_the_sense(db: Path, writer: LogWriter) -> None:
     run = run_id("cpu", 1)
     writer.append([failed(run, "first"), ended(run, "error")], {})
     assert only(counted(db)).last_error.message == "first"  # type: ignore[union-attr]  # it is not None
-    named = catalog.error(Stamp(START, 0), "cpu", ErrorDetail("sense_load", "it is no Python"))
+    named = catalog.error(Stamp(START, 0), "cpu", ErrorDetail("sense_load", "invalid syntax"))
     process = catalog.error(Stamp(START, 0), "writer", ErrorDetail("process_died", "it was killed"))
     writer.append([named, process], {})
     error = only(counted(db)).last_error
     assert error is not None
     assert (error.id, error.ref_id, error.kind, error.exception) == (3, "cpu", "sense_load", None)
-    assert error.message == "it is no Python"
+    assert error.message == "invalid syntax"
 
 
 @pytest.mark.parametrize("payload", ["{oops", "[]", "7", '{"status": 3, "message": []}'])

@@ -141,12 +141,12 @@ class TestDue:
 
 
 class TestRun:
-    """A run archives all that is due."""
+    """A run archives all days that are due."""
 
-    def test_days_become_files_and_leave_the_table(
+    def test_days_move_from_the_table_to_files(
         self, db: Path, writer: LogWriter, archive: Archive, folder: Path
     ) -> None:
-        """Each line is the entry; the manifest describes the file; what isn't due stays."""
+        """Each line is an entry, and the manifest has the file; rows that are not due stay."""
         moments = [at(0), at(1), at(0, 9), at(3), at(0, 3), at(2)]
         writer.append([event(payload={"n": n}, ts=ts) for n, ts in enumerate(moments)], {})
         with LogReader(db) as reader:
@@ -436,7 +436,7 @@ class TestAdoption:
     def test_file_without_entries_of_a_run_open_at_the_time_is_adopted(
         self, db: Path, writer: LogWriter, archive: Archive, folder: Path
     ) -> None:
-        """The run is complete by now, and its entries follow in a further part."""
+        """The run is complete meanwhile, and its entries follow in a further part."""
         writer.append([started("cpu/1", ts=at(0)), event(ref_id="b", ts=at(0)), event(ref_id="cpu/1", ts=at(0))], {})
         writer.append([event(ref_id="b", ts=at(0))], {})
         running = run(archive)
@@ -466,10 +466,10 @@ class TestAdoption:
         assert "Is a directory" in reason
         assert left(db) == []
 
-    def test_a_copy_of_an_archived_file_is_refused(
+    def test_copy_of_an_archived_file_is_refused(
         self, archive: Archive, backend: Backend, stray: Path, refusals: list[str]
     ) -> None:
-        """Its ids are archived already."""
+        """The entries with its ids are archived already."""
         list(run(archive))
         stray.with_name("2026-11-20.1.jsonl").write_bytes(stray.read_bytes())
         assert list(run(archive)) == []

@@ -151,7 +151,7 @@ class TestReader:
         ]
 
     def test_last_id_stays_after_deletion(self, reader: LogReader, writer: LogWriter) -> None:
-        """It is the greatest id that any entry ever had."""
+        """It is the greatest id assigned so far."""
         writer.purge_chunk("2023-11-15", 10)
         assert reader.query(Filter()) == []
         assert reader.last_id() == 10
