@@ -161,7 +161,6 @@ def test_failed_run_returns_its_progress_and_error(
     writer: LogWriter, backend: Backend, archiver: Archiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The failure is recorded each time, and the next run continues from there."""
-
     execute = backend.execute
 
     def refuse_purge(order: Order) -> int:
