@@ -81,8 +81,9 @@ class ArchiverWorker:
         The order is sent again if the writer dies meanwhile. Raises StoreError if it fails, or the writer dies
         ORDER_ATTEMPTS times.
         """
+        numbered = msgspec.structs.replace(order, request=next(self._requests))
         for _ in range(ORDER_ATTEMPTS):
-            done = self._queue.ask(msgspec.structs.replace(order, request=next(self._requests)), ORDER_SECONDS)
+            done = self._queue.ask(numbered, ORDER_SECONDS)
             if done and done.error:
                 raise StoreError(done.error)
             if done:
