@@ -1,18 +1,19 @@
-"""The archiver: sleeps until it is due, exports old days, and has the writer delete what is archived."""
+"""The archiver: sleeps until it is due, exports old days, and orders the writer to delete the archived rows."""
 
 from __future__ import annotations
 
 import logging
 import os
 from collections import deque
-from collections.abc import Iterator
 from dataclasses import replace
 from itertools import count
+
+import msgspec
 
 from nerve.clock import Clock, SystemClock
 from nerve.config.logs_section import LogsConfig
 from nerve.errors import NerveError, StoreError
-from nerve.eventqueue import Conclude, EventSender, Order, Purge, Record, Unguarded, Vacuum
+from nerve.eventqueue import EventSender, Order, Unguarded
 from nerve.events.model import LogEvent
 from nerve.ids import uuid7_hex
 from nerve.ipc.channel import Channel
@@ -20,30 +21,32 @@ from nerve.ipc.progress import ArchiveProgress
 from nerve.maintenance.archiver import Archiver, archived_up_to, last_run
 from nerve.processes.child import ChildContext
 from nerve.processes.messages import ArchiveNow, ArchiverReport, Finish, GetReport, Ready, SetLogsConfig, ToChild
-from nerve.store import ArchiveRun, LogReader, PurgeOrder
+from nerve.store.table.reader import LogReader
 from nerve.workers import bootstrap
 
 logger = logging.getLogger("nerve.archiver")
 
 ORDER_SECONDS = 3600.0
-"""How long an order may take the writer; a rebuild of a large file takes minutes."""
+"""Time limit for an order; rebuilding a large file takes minutes."""
 
 ORDER_ATTEMPTS = 5
-ORDER_ROWS = 20_000
-"""So many rows are deleted on one order: between two of them the archiver hears the kernel."""
+"""How often an order is sent when the writer dies; no order does harm twice."""
 
 PROGRESS_SECONDS = 0.25
-"""How often the kernel is heard in the middle of a run, and told how far it is."""
+"""How often a run reports its progress to the kernel, and reads the kernel's messages."""
 
 CLOSE_SECONDS = 5.0
 
 
 class _Interrupted(Exception):  # noqa: N818 - nothing is wrong
-    """In the middle of a run the archiver has been told to finish, or the kernel is gone."""
+    """A run must stop because the archiver was told to finish, or because the kernel is gone."""
 
 
 class ArchiverWorker:
-    """Does a run at its start, then one each interval, and one whenever the kernel asks."""
+    """Does a run at its start, then one each interval, and one whenever the kernel asks (child).
+
+    It is the ArchiverBackend of its runs: it writes through the writer's queue.
+    """
 
     def __init__(self, context: ChildContext, link: Channel[ToChild], queue: EventSender, clock: Clock) -> None:
         self._db = context.boot.workspace.logs_db
@@ -52,10 +55,10 @@ class ArchiverWorker:
         self._queue = queue
         self._clock = clock
         self._requests = count(1)
-        self._asked: deque[ArchiveNow] = deque()
-        self._archiving = Archiver(context.boot.workspace, self, clock)
-        self._next = clock.now()
-        self._told = clock.now()
+        self._requested: deque[ArchiveNow] = deque()
+        self._archiver = Archiver(context.boot.workspace, self, clock)
+        self._next_run = clock.now()
+        self._last_report = clock.now()
         self._finishing = False
 
     def serve(self) -> None:
@@ -63,53 +66,48 @@ class ArchiverWorker:
         self._link.send(Ready())
         try:
             while not self._is_over():
-                self._hear(max(0.0, self._next - self._clock.now()))
+                self._receive(max(0.0, self._next_run - self._clock.now()))
                 self._work()
         except _Interrupted:
-            logger.info("the archiver's run was interrupted; the next one goes on from there")
+            logger.info("the archiver's run was interrupted; the next one continues from there")
 
     def record(self, event: LogEvent) -> None:
         """Send an event to the writer."""
         self._queue.send([event])
 
-    def record_file(self, event: LogEvent, number: int) -> None:
-        """Have the writer append the event of a file, once."""
-        self._order(Record(next(self._requests), event, number))
+    def execute(self, order: Order) -> int:
+        """Have the writer carry out an order, and return the number of rows it deleted.
 
-    def purge(self, order: PurgeOrder) -> Iterator[int]:
-        """Have the writer delete archived rows."""
-        deleted = ORDER_ROWS
-        while deleted == ORDER_ROWS:
-            request = next(self._requests)
-            deleted = self._order(Purge(request, order.day, order.last_id, order.open_runs, ORDER_ROWS))
-            yield deleted
-
-    def conclude(self, run: ArchiveRun) -> None:
-        """Have the writer remember a run, and give unused space back when it has time."""
-        self._order(Conclude(next(self._requests), run.ts, run.files, run.rows))
-
-    def vacuum(self) -> None:
-        """Have the writer rebuild the file."""
-        self._order(Vacuum(next(self._requests)))
+        The order is sent again if the writer dies meanwhile. Raises StoreError if it fails, or the writer dies
+        ORDER_ATTEMPTS times.
+        """
+        numbered = msgspec.structs.replace(order, request=next(self._requests))
+        for _ in range(ORDER_ATTEMPTS):
+            done = self._queue.ask(numbered, ORDER_SECONDS)
+            if done and done.error:
+                raise StoreError(done.error)
+            if done:
+                return done.rows
+        raise StoreError("the writer restarted repeatedly during an order; the next archive run will retry it")
 
     def progressed(self, progress: ArchiveProgress) -> None:
-        """Tell the kernel how far the run is, and hear it, every now and then."""
-        if self._clock.now() - self._told < PROGRESS_SECONDS:
+        """Report the progress to the kernel and read its messages, at most once per PROGRESS_SECONDS."""
+        if self._clock.now() - self._last_report < PROGRESS_SECONDS:
             return
-        self._told = self._clock.now()
+        self._last_report = self._clock.now()
         self._link.send(progress)
-        self._hear(0.0)
+        self._receive(0.0)
         if self._is_over():
             raise _Interrupted
 
     def warn(self, problem: str) -> None:
-        """Say it in the diagnostics."""
+        """Write the problem to the diagnostics."""
         logger.warning(problem)
 
     def _is_over(self) -> bool:
         return self._finishing or self._link.ended
 
-    def _hear(self, timeout: float) -> None:
+    def _receive(self, timeout: float) -> None:
         for message in self._link.wait(timeout):
             match message:
                 case Finish():
@@ -117,43 +115,33 @@ class ArchiverWorker:
                 case GetReport():
                     self._link.send(self._report())
                 case ArchiveNow():
-                    self._asked.append(message)
+                    self._requested.append(message)
                 case SetLogsConfig(logs):
                     self._set_config(logs)
                 case _:
                     logger.error("the kernel sent the archiver a %s", type(message).__name__)
 
     def _work(self) -> None:
-        """Do the runs that were asked for, and the one that is due."""
-        while self._asked and not self._is_over():
-            asked = self._asked.popleft()
-            self._link.send(self._archiving.run(replace(self._logs, retention=asked.retention), vacuum=asked.vacuum))
-        if self._clock.now() >= self._next and not self._is_over():
-            self._next = self._clock.now() + self._logs.archive_interval
-            self._archiving.run(self._logs, vacuum=False)
+        """Do the runs that were requested, and the one that is due."""
+        while self._requested and not self._is_over():
+            request = self._requested.popleft()
+            self._link.send(self._archiver.run(replace(self._logs, retention=request.retention), vacuum=request.vacuum))
+        if self._clock.now() >= self._next_run and not self._is_over():
+            self._next_run = self._clock.now() + self._logs.archive_interval
+            self._archiver.run(self._logs, vacuum=False)
 
     def _set_config(self, logs: LogsConfig) -> None:
         """Use a new configuration; the next run is at once if the last one is longer ago than the new interval."""
-        last = self._next - self._logs.archive_interval
+        last = self._next_run - self._logs.archive_interval
         self._logs = logs
-        self._next = last + self._logs.archive_interval
-
-    def _order(self, order: Order) -> int:
-        """Have the writer carry out an order; asked again when it dies meanwhile, for no order does harm twice."""
-        for _ in range(ORDER_ATTEMPTS):
-            done = self._queue.ask(order, ORDER_SECONDS)
-            if done and done.error:
-                raise StoreError(done.error)
-            if done:
-                return done.rows
-        raise StoreError("the writer went away again and again in the middle of an order; the next run makes up for it")
+        self._next_run = last + self._logs.archive_interval
 
     def _report(self) -> ArchiverReport:
-        wait_ms = round((self._next - self._clock.now()) * 1000)
+        wait_ms = round((self._next_run - self._clock.now()) * 1000)
         with LogReader(self._db) as reader:
             last, up_to = last_run(reader), archived_up_to(reader)
         return ArchiverReport(
-            last.ts if last else None, self._clock.stamp().ts + wait_ms, up_to, self._archiving.problems
+            last.ts if last else None, self._clock.stamp().ts + wait_ms, up_to, self._archiver.problems
         )
 
 
@@ -165,7 +153,7 @@ def main(context: ChildContext) -> None:
     try:
         ArchiverWorker(context, link, queue, SystemClock()).serve()
     except NerveError as error:
-        logger.error("%s", error)  # noqa: TRY400 - it is one line that says it all
+        logger.error("%s", error)  # noqa: TRY400 - one line is enough
         raise SystemExit(1) from None
     finally:
         queue.close(CLOSE_SECONDS)

@@ -25,7 +25,7 @@ from nerve.runtime.loader import SenseLoader
 from nerve.runtime.log_handlers import EventHandler, GuardedHandler
 from nerve.runtime.runner import run_sense
 from nerve.runtime.worker_link import WorkerLink
-from nerve.store import SenseDatabases
+from nerve.store.sense_databases import SenseDatabases
 from nerve.workers import bootstrap
 
 FINISH_SECONDS = 10.0

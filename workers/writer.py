@@ -22,7 +22,7 @@ from nerve.maintenance.checkpoints import Checkpointer
 from nerve.maintenance.orders import OrderExecutor
 from nerve.processes.child import ChildContext
 from nerve.processes.messages import Failed, Finish, GetReport, Ready, ToChild, WriterReport
-from nerve.store import LogWriter
+from nerve.store.table.writer import LogWriter
 from nerve.workers import bootstrap
 
 logger = logging.getLogger("nerve.writer")
@@ -108,7 +108,7 @@ class Writer:
         elif self._is_idle():
             self._reclaim()
         if not self._finishing and self._deadline is None:
-            self._wal.tend()
+            self._wal.maintain()
 
     def _is_idle(self) -> bool:
         """There is unused space to give back, and nothing else to do."""
@@ -129,7 +129,7 @@ class Writer:
         return commit_due(self._oldest, self._last_commit, self._gather, self._receiver.waiting)
 
     def _wait(self) -> None:
-        upkeep = self._wal.look_at if self._deadline is None else self._deadline
+        upkeep = self._wal.next_deadline() if self._deadline is None else self._deadline
         moments = [] if upkeep is None else [upkeep]
         if self._oldest is not None:
             moments.append(self._commit_at())

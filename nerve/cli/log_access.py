@@ -10,15 +10,14 @@ from datetime import UTC, tzinfo
 
 import click
 
-from nerve import store
 from nerve.cli.moments import SystemZone, parse_moment
 from nerve.cli.options import workspace_of
 from nerve.clock import SystemClock
 from nerve.errors import NerveError
-from nerve.store import LogReader
+from nerve.store.query import LogSource, open_log
 
 
-def open_workspace_log(ctx: click.Context, *, archived: bool = False) -> LogReader | store.FullLog:
+def open_workspace_log(ctx: click.Context, *, archived: bool = False) -> LogSource:
     """Open the log of the command's workspace, with or without the archive; damaged entries are returned as well.
 
     Raises NerveError if there is no log yet.
@@ -26,7 +25,7 @@ def open_workspace_log(ctx: click.Context, *, archived: bool = False) -> LogRead
     path = workspace_of(ctx).logs_db
     if not path.exists():
         raise NerveError(f"no log yet: {path} does not exist; start the engine with `nerve start`")
-    return (store.FullLog if archived else LogReader)(path, keep_damaged=True)
+    return open_log(path, archived=archived, keep_damaged=True)
 
 
 def zone_of(*, utc: bool) -> tzinfo:

@@ -13,7 +13,8 @@ from nerve.cli.formatting import COLOURS, blocks, escape, level_of_status, name_
 from nerve.cli.moments import format_moment
 from nerve.cli.options import counted
 from nerve.events.model import Log
-from nerve.store import Trace, TracedRun
+from nerve.store.provenance.trace import Trace
+from nerve.store.provenance.traced_run import TracedRun
 from nerve.units import format_duration
 
 ASKED = "(asked)"

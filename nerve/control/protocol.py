@@ -8,7 +8,7 @@ import msgspec
 
 from nerve.control.status import EngineStatus
 from nerve.events.model import Status
-from nerve.ipc.progress import ArchiveProgress
+from nerve.ipc.progress import Archived, ArchiveProgress
 
 PROTOCOL = 1
 
@@ -76,14 +76,6 @@ class Finished(msgspec.Struct, frozen=True, tag=4):
     status: Status
 
 
-class ArchiveDone(msgspec.Struct, frozen=True, tag=5):
-    """A run of the archiver has ended; `notes` are sentences that who asked should read."""
-
-    files: int
-    rows: int
-    notes: tuple[str, ...] = ()
-
-
 class Scaled(msgspec.Struct, frozen=True, tag=6):
     """The number of workers is changed; `before` is what it was."""
 
@@ -99,5 +91,5 @@ class Reloaded(msgspec.Struct, frozen=True, tag=7):
 
 
 Request = GetStatus | TriggerSense | StopEngine | RunArchive | ScaleWorkers | ReloadFiles
-Reply = Refused | Accepted | StatusReply | Finished | ArchiveDone | Scaled | Reloaded | ArchiveProgress
+Reply = Refused | Accepted | StatusReply | Finished | Archived | Scaled | Reloaded | ArchiveProgress
 Answer = Callable[[Reply], None]

@@ -22,14 +22,14 @@ from nerve.eventqueue import Lane
 from nerve.events import catalog
 from nerve.events.model import ErrorDetail
 from nerve.ipc.event_loop import Loop
-from nerve.ipc.progress import ArchiveProgress
+from nerve.ipc.progress import Archived, ArchiveProgress
 from nerve.kernel.dispatcher import Dispatcher, make_schedule
 from nerve.kernel.recorder import Recorder
 from nerve.kernel.reloader import Reloader, RevisionChange
 from nerve.kernel.request_handler import RequestHandler
 from nerve.kernel.shutdown import Ladder, Stage
 from nerve.processes.child import Boot, Child, Role
-from nerve.processes.messages import Archived, ArchiverReport, FromChild, UnwatchedFolders, WriterReport
+from nerve.processes.messages import ArchiverReport, FromChild, UnwatchedFolders, WriterReport
 from nerve.processes.pool import Limits, Pool
 from nerve.processes.services import Death, Roles, Service, Services
 from nerve.processes.signals import SCALE_SIGNALS, STOP_SIGNALS, SignalQueue

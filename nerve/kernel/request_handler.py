@@ -11,7 +11,6 @@ from nerve.config.config import MAX_WORKERS
 from nerve.control.protocol import (
     Accepted,
     Answer,
-    ArchiveDone,
     Finished,
     GetStatus,
     Refused,
@@ -26,11 +25,11 @@ from nerve.control.protocol import (
 )
 from nerve.control.status import ArchiverStatus, EngineStatus, KernelStatus, WatcherStatus, WorkerStatus, WriterStatus
 from nerve.events.model import Status
-from nerve.ipc.progress import ArchiveProgress
+from nerve.ipc.progress import Archived, ArchiveProgress
 from nerve.kernel.dispatcher import Dispatcher
 from nerve.kernel.recorder import Recorder
 from nerve.kernel.reloader import Reloader
-from nerve.processes.messages import Archived, ArchiveNow, ArchiverReport, GetReport, WriterReport
+from nerve.processes.messages import ArchiveNow, ArchiverReport, GetReport, WriterReport
 from nerve.processes.pool import Pool
 from nerve.processes.services import Services
 
@@ -101,8 +100,7 @@ class RequestHandler:
             for waiting in self._archiving:
                 waiting(message)
         elif self._archiving:
-            done = ArchiveDone(message.files, message.rows, message.notes)
-            self._archiving.popleft()(Refused(message.error) if message.error else done)
+            self._archiving.popleft()(message)
 
     def archiver_died(self, reason: str) -> None:
         """Tell those who waited for the archiver that it is gone."""

@@ -1,1 +1,1 @@
-"""What keeps the log small: archiving, deleting, and checkpoints."""
+"""Maintenance: archiving, deleting and checkpoints keep the log small."""

@@ -1,4 +1,4 @@
-"""Keeping the WAL small: when to look at it and empty it, and when a person must hear that a reader is in the way."""
+"""Checkpointer: keeps the WAL small, and raises an alarm if a reader prevents that for long."""
 
 from __future__ import annotations
 
@@ -15,101 +15,99 @@ from nerve.units import format_size
 
 logger = logging.getLogger("nerve.writer")
 
-LOOK_SECONDS = 1.0
-"""How soon after a commit its size is looked at, and so how often at most while commits follow each other."""
+CHECK_SECONDS = 1.0
+"""Delay of a check after a commit, and so the shortest interval between two checks."""
 
 RETRY_SECONDS = 2.0
-"""How long to leave a WAL alone that could not be emptied."""
+"""Delay before the next attempt to empty a WAL."""
 
 WAIT_MS = 100
-"""How long an attempt to empty it waits for readers, and holds commits up: short reads have ended by then."""
+"""How long a checkpoint waits for readers, and delays commits: short reads end within that time."""
 
 LARGE_BYTES = 16 * 1024 * 1024
-"""More than commits leave behind by themselves, as SQLite reuses what no reader needs: it should be emptied."""
+"""Size above which the WAL is emptied; without long reads it stays below, because SQLite reuses its space."""
 
 ALARM_BYTES = 64 * 1024 * 1024
-"""So much can't be emptied only where a reader is in the way for long."""
+"""Size above which the alarm is raised; the WAL grows this large only if a reader prevents checkpoints for long."""
 
 
 @dataclass(frozen=True, slots=True)
 class CheckpointState:
-    """What is known of the WAL, and what follows from it; moments in monotonic seconds, sizes in bytes.
+    """The state of the WAL; times in monotonic seconds, sizes in bytes.
 
-    `look_at` is the moment to look at it next (None: after the next commit). It is `alarmed` from the moment that
-    a person must know, until half of it is gone.
+    `next_check` is None until the next commit. `alarmed` is True from the alarm until the WAL is below half that size.
     """
 
-    look_at: float | None = None
-    looked_at: float = -math.inf
+    next_check: float | None = None
+    last_check: float = -math.inf
     alarmed: bool = False
 
     def committed(self, now: float) -> CheckpointState:
-        """Note that it may have grown."""
-        if self.look_at is not None:
+        """Return the state after a commit, which may have let the WAL grow."""
+        if self.next_check is not None:
             return self
-        return replace(self, look_at=max(now, self.looked_at + LOOK_SECONDS))
+        return replace(self, next_check=max(now, self.last_check + CHECK_SECONDS))
 
     def is_due(self, now: float) -> bool:
-        """Tell whether to look at it now."""
-        return self.look_at is not None and now >= self.look_at
+        """Return True if the WAL is to be checked now."""
+        return self.next_check is not None and now >= self.next_check
 
-    def looked(self, size: int, now: float) -> CheckpointState:
-        """Note its size, after the attempt to empty it if it was large."""
+    def checked(self, size: int, now: float) -> CheckpointState:
+        """Return the state after a check; `size` is the WAL's size after it was emptied, if that was possible."""
         alarmed = size > (ALARM_BYTES // 2 if self.alarmed else ALARM_BYTES)
         return CheckpointState(now + RETRY_SECONDS if is_large(size) else None, now, alarmed)
 
 
 def is_large(size: int) -> bool:
-    """Tell whether a WAL of this size should be emptied."""
+    """Return True if a WAL of this size should be emptied."""
     return size > LARGE_BYTES
 
 
 def describe_alarm(size: int) -> str:
-    """Say in one line what an alarm at this size means, and what to do."""
+    """Return the message of the alarm at this size: one line that says what to do."""
     return (
-        f"the WAL of logs.db has grown to {format_size(size)}: a program that has been reading logs.db for long keeps "
-        "it from being emptied; nothing is lost, but it grows until that program ends (`fuser` and `lsof` name it)"
+        f"the WAL of logs.db has grown to {format_size(size)}: a program with a long-running read of logs.db prevents "
+        "emptying it; nothing is lost, but it grows until that program ends (find it with `fuser` or `lsof`)"
     )
 
 
 class WalConnection(Protocol):
-    """The one connection that writes, and so owns the WAL."""
+    """The connection that writes the log."""
 
     def wal_bytes(self) -> int:
-        """Give the size of the WAL."""
+        """Return the size of the WAL, in bytes."""
 
     def checkpoint(self, wait_ms: int) -> bool:
-        """Empty the WAL; False if readers were in the way for `wait_ms`. DiskError where the disk refuses."""
+        """Empty the WAL; return False if readers prevented it for `wait_ms`. Raises DiskError."""
 
 
 class Checkpointer:
-    """Looks after the WAL between commits; `alarm` is called once each time that a reader lets it grow too large."""
+    """Empties the WAL between commits; calls `alarm` once each time that a reader lets it grow too large."""
 
-    def __init__(self, owner: WalConnection, clock: Clock, alarm: Callable[[ErrorDetail], None]) -> None:
-        self._owner = owner
+    def __init__(self, connection: WalConnection, clock: Clock, alarm: Callable[[ErrorDetail], None]) -> None:
+        self._connection = connection
         self._clock = clock
         self._alarm = alarm
-        self._watch = CheckpointState()
+        self._state = CheckpointState()
 
-    @property
-    def look_at(self) -> float | None:
-        """The moment at which `tend` has something to do next."""
-        return self._watch.look_at
+    def next_deadline(self) -> float | None:
+        """Return the time (monotonic seconds) of the next `maintain`, or None until the next commit."""
+        return self._state.next_check
 
     def committed(self) -> None:
-        """Note a commit."""
-        self._watch = self._watch.committed(self._clock.now())
+        """Note a commit: the WAL may have grown."""
+        self._state = self._state.committed(self._clock.now())
 
-    def tend(self) -> None:
-        """Look at the WAL if it is time to, and empty it if it is large; it may wait for readers, WAIT_MS at most."""
-        if not self._watch.is_due(self._clock.now()):
+    def maintain(self) -> None:
+        """Check the WAL if that is due, and empty it if it is large; waits up to WAIT_MS for readers."""
+        if not self._state.is_due(self._clock.now()):
             return
-        if is_large(self._owner.wal_bytes()):
+        if is_large(self._connection.wal_bytes()):
             try:
-                self._owner.checkpoint(WAIT_MS)
+                self._connection.checkpoint(WAIT_MS)
             except DiskError as error:
                 logger.warning("the WAL can't be emptied: %s", error)
-        size = self._owner.wal_bytes()
-        before, self._watch = self._watch, self._watch.looked(size, self._clock.now())
-        if self._watch.alarmed and not before.alarmed:
+        size = self._connection.wal_bytes()
+        before, self._state = self._state, self._state.checked(size, self._clock.now())
+        if self._state.alarmed and not before.alarmed:
             self._alarm(ErrorDetail("wal", describe_alarm(size)))

@@ -7,7 +7,7 @@ import msgspec
 from nerve.config.logs_section import LogsConfig
 from nerve.events.model import ErrorDetail, Status
 from nerve.events.trigger import Trigger
-from nerve.ipc.progress import ArchiveProgress
+from nerve.ipc.progress import Archived, ArchiveProgress
 from nerve.reload.codebase import Version
 from nerve.reload.update import Update
 
@@ -110,15 +110,6 @@ class ArchiverReport(msgspec.Struct, frozen=True, tag=5):
     next_ts: int
     archived_up_to: str | None
     problems: tuple[str, ...] = ()
-
-
-class Archived(msgspec.Struct, frozen=True, tag=6):
-    """Archiver to kernel: the outcome of ArchiveNow; `notes` are sentences that who asked should read."""
-
-    files: int
-    rows: int
-    error: str | None = None
-    notes: tuple[str, ...] = ()
 
 
 class UnwatchedFolders(msgspec.Struct, frozen=True, tag=9):

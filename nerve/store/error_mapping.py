@@ -1,4 +1,4 @@
-"""What SQLite and the disk complain about, said in one line that tells what to do."""
+"""Errors of SQLite and the disk as StoreErrors: one line that says what to do."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from nerve.errors import DiskError, StoreError
 _DISK_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}
 
 
-class sqlite_failures:  # noqa: N801 - a context manager, and no generator: each read and each commit goes through it
-    """Turn whatever SQLite (or its driver) raises about the database at `path` into a StoreError."""
+class sqlite_failures:  # noqa: N801 - a context manager; a class, because it is faster than a generator on each read
+    """Turn exceptions of SQLite and its driver about the database at `path` into StoreErrors."""
 
     __slots__ = ("_path",)
 
@@ -25,7 +25,7 @@ class sqlite_failures:  # noqa: N801 - a context manager, and no generator: each
         self._path = path
 
     def __enter__(self) -> None:
-        """Begin."""
+        """Enter the context."""
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -38,7 +38,7 @@ class sqlite_failures:  # noqa: N801 - a context manager, and no generator: each
 
 @contextmanager
 def disk_failures(path: str | Path) -> Iterator[None]:
-    """Turn an OSError about a file at `path`, or below it, into a StoreError."""
+    """Turn an OSError about `path`, or a file below it, into a StoreError."""
     try:
         yield
     except OSError as error:
@@ -46,23 +46,23 @@ def disk_failures(path: str | Path) -> Iterator[None]:
 
 
 def explain_os(error: OSError, path: str | Path) -> StoreError:
-    """Say what went wrong with a file; a DiskError where trying again may help."""
-    place = error.filename or path
+    """Return an OSError about a file as a StoreError; as a DiskError if trying again may help."""
+    file = error.filename or path
     reason = error.strerror or str(error)
     if error.errno in _DISK_ERRNOS:
-        return DiskError(f"{place} can't be written: {reason}; free some space, or check the disk")
-    return StoreError(f"{place} can't be used: {reason}; check the folder and its permissions")
+        return DiskError(f"{file} can't be written: {reason}; free some space, or check the disk")
+    return StoreError(f"{file} can't be used: {reason}; check the folder and its permissions")
 
 
 def explain_sqlite(error: Exception, path: str | Path) -> StoreError:
-    """Say what went wrong with a database; a DiskError where trying again may help."""
+    """Return an exception about a database as a StoreError; as a DiskError if trying again may help."""
     cause = getattr(error, "orig", error)
     code = getattr(cause, "sqlite_errorcode", None)
     match None if code is None else code & 0xFF:
         case sqlite3.SQLITE_FULL:
             return DiskError(f"{path} can't grow: the disk is full; free some space")
         case sqlite3.SQLITE_IOERR:
-            return DiskError(f"{path} met an error of the disk ({cause}): check the disk, its space and its quota")
+            return DiskError(f"{path}: the disk reports an error ({cause}); check the disk, its space and its quota")
         case sqlite3.SQLITE_READONLY:
             return DiskError(f"{path} can't be written: it is read-only; check its permissions and its disk")
         case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
@@ -70,13 +70,13 @@ def explain_sqlite(error: Exception, path: str | Path) -> StoreError:
         case sqlite3.SQLITE_CANTOPEN:
             return StoreError(f"{path} can't be opened: check that it and its folder are yours to read and write")
         case sqlite3.SQLITE_NOTADB:
-            return StoreError(f"{path} is not a SQLite database: move it away, nerve will make a new one")
+            return StoreError(f"{path} is not a SQLite database: move it away, and nerve will create a new one")
         case sqlite3.SQLITE_CORRUPT:
-            return StoreError(f"{path} is damaged ({cause}): look at `nerve verify`, and restore a backup")
+            return StoreError(f"{path} is damaged ({cause}): run `nerve verify`, and restore a backup")
         case _:
-            return StoreError(f"{path} refused: {cause}")
+            return StoreError(f"{path}: SQLite reports an error ({cause})")
 
 
 def is_undecodable(error: sqlite3.OperationalError) -> bool:
-    """Tell whether a text that is no UTF-8 is what was wrong: the driver says so, of which SQLite knows nothing."""
+    """Return True if the error is text that is not UTF-8: it comes from the driver, without an error code of SQLite."""
     return not hasattr(error, "sqlite_errorcode")

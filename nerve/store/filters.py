@@ -1,4 +1,4 @@
-"""What to look for in the log: Filter, and the matches on fields that people type; pure, knows no database."""
+"""Filter and Match: which entries of the log a query returns, and the syntax in which people type matches; pure."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ _MISSING = object()
 
 @dataclass(frozen=True)
 class Match:
-    """A demand on one field: `=` one of the values, `!=` none of them, `~=` every one of them, as a regex, is found.
+    """A condition on one field: `=` one of the values, `!=` none of them, `~=` all of them, as regexes, match in it.
 
     `field` is source, type, ref, sense, or a path into the payload such as `payload.tags.0` or `payload."odd key"`.
-    What is compared is text: of a value in the payload, its JSON (`3`, `true`, `null`), and of a text the text itself.
-    What isn't there equals nothing and matches no regex. Raises ValueError, with one line, for what can't be one.
+    Texts are compared; a value in the payload that is not a text is compared as JSON (`3`, `true`, `null`). A field
+    that is missing equals nothing and matches no regex. Raises ValueError, with one line, for an invalid condition.
     """
 
     field: str
@@ -38,16 +38,16 @@ class Match:
 
     def __post_init__(self) -> None:
         if self.op not in _OPS:
-            raise ValueError(f"{self.op!r} compares nothing: the operators are =, != and ~=")
+            raise ValueError(f"unknown operator {self.op!r}: use =, != or ~=")
         if self.field not in FIELDS and self.path is None:
             fields = "source, type, ref, sense, payload or payload.PATH"
-            raise ValueError(f'{self.field!r} is no field: name {fields} (a key with odd characters as payload."a b")')
+            raise ValueError(f'unknown field {self.field!r}: use {fields} (a key with odd characters as payload."a b")')
         if self.op == "~=":
             _ = self._patterns
 
     @cached_property
     def path(self) -> tuple[str, ...] | None:
-        """The steps into the payload, none for all of it; None for a field that isn't in the payload."""
+        """The steps into the payload, none for the payload itself; None if the field isn't in the payload."""
         root, dot, rest = self.field.partition(".")
         steps = list(_STEP.finditer(dot + rest))
         if root != "payload" or "".join(step[0] for step in steps) != dot + rest:
@@ -60,10 +60,13 @@ class Match:
             return tuple(re.compile(value) for value in self.values)
         except re.error as error:
             pattern = " ".join(self.values)
-            raise ValueError(f"{self.field}~={pattern}: that is no regular expression: {error}") from None
+            raise ValueError(f"{self.field}~={pattern}: invalid regular expression: {error}") from None
 
     def accepts(self, column: str | None) -> bool:
-        """Judge a row by the column that holds the field: source, type, ref_id (for ref and sense) or payload."""
+        """Return True if the condition holds for a row, given the value of the column that contains the field.
+
+        The column is source, type, ref_id (for ref and sense) or payload.
+        """
         if self.path is not None:
             text = None if column is None else payload_text(column, self.path)
         elif self.field == "sense" and column is not None:
@@ -77,11 +80,11 @@ class Match:
 
 @dataclass(frozen=True)
 class Filter:
-    """Which entries to give; everything that is set must hold, and nothing set gives all.
+    """Which entries to return: those that meet every condition that is set; all entries if none is.
 
-    `sense` takes what belongs to a sense: its runs, and what bears its name. `since` and `until` (unix ms), and
-    `until_id`, are inclusive; `after_id` is not. `errors` takes what a person on call wants: errors, failed runs, and
-    logging from warning up. `limit` keeps the newest. Raises ValueError for a negative limit.
+    `sense` selects the entries of a sense: those of its runs, and those with its name as ref_id. `since` and `until`
+    (unix ms) and `until_id` are inclusive, `after_id` is exclusive. `errors` selects errors, failed runs, and logging
+    from warning up. `limit` keeps the newest entries. Raises ValueError for a negative limit.
     """
 
     source: str | None = None
@@ -101,31 +104,31 @@ class Filter:
             raise ValueError(f"limit is {self.limit}: it must be 0 or more, or None for all")
 
     @cached_property
-    def demands(self) -> tuple[Match, ...]:
-        """Everything that is asked of single fields, each as a Match."""
+    def conditions(self) -> tuple[Match, ...]:
+        """All conditions on single fields, each as a Match."""
         simple = zip(FIELDS, (self.source, self.type, self.ref_id, self.sense), strict=True)
         return (*[Match(field, "=", (value,)) for field, value in simple if value is not None], *self.matches)
 
     def exact(self, field: str) -> Match | None:
-        """Give a demand that names the values of `field`, if there is one."""
-        for demand in self.demands:
-            if demand.field == field and demand.op == "=":
-                return demand
+        """Return the first condition that lists the values of `field`, or None."""
+        for condition in self.conditions:
+            if condition.field == field and condition.op == "=":
+                return condition
         return None
 
 
 def parse_match(text: str) -> tuple[str, Op, str]:
-    """Read `FIELD=VALUE`, `FIELD!=VALUE` or `FIELD~=REGEX`; raises ValueError, with one line for who typed it."""
-    found = _MATCH.fullmatch(text)
-    if found is None:
-        raise ValueError(f"{text!r} matches nothing: write FIELD=VALUE, FIELD!=VALUE or FIELD~=REGEX")
-    field, op, value = found["field"], _OPS[_OPS.index(found["op"])], found["value"]
+    """Parse `FIELD=VALUE`, `FIELD!=VALUE` or `FIELD~=REGEX`. Raises ValueError, with one line for the user."""
+    parts = _MATCH.fullmatch(text)
+    if parts is None:
+        raise ValueError(f"{text!r} is not a filter: write FIELD=VALUE, FIELD!=VALUE or FIELD~=REGEX")
+    field, op, value = parts["field"], _OPS[_OPS.index(parts["op"])], parts["value"]
     Match(field, op, (value,))
     return field, op, value
 
 
 def parse_matches(texts: Iterable[str]) -> tuple[Match, ...]:
-    """Read several: `=` on the same field twice means either, everything else must hold; raises ValueError."""
+    """Parse several: `=` on the same field twice means either value, all others must hold. Raises ValueError."""
     equal: dict[str, list[str]] = {}
     others: list[Match] = []
     for field, op, value in map(parse_match, texts):
@@ -137,7 +140,7 @@ def parse_matches(texts: Iterable[str]) -> tuple[Match, ...]:
 
 
 def payload_text(payload: str, path: tuple[str, ...]) -> str | None:
-    """Give the text of what is at `path` in a payload (JSON text); None when nothing is there."""
+    """Return the value at `path` in a payload (JSON text) as text, or None if there is none."""
     try:
         value = msgspec.json.decode(payload)
     except (msgspec.DecodeError, RecursionError):

@@ -1,4 +1,4 @@
-"""Entries as lines of JSON: what `nerve logs --json` prints, and what the archive is made of."""
+"""Entries as lines of JSON: the output of `nerve logs --json`, and the format of archive files."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from nerve.store.schema import Row
 
 
 class ArchivedLog(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """An entry as a line of the archive tells it, with its payload as it stands there."""
+    """An entry as a line of the archive has it, with an undecoded payload."""
 
     id: int
     source: str
@@ -27,32 +27,32 @@ _decode = msgspec.json.Decoder(ArchivedLog).decode
 
 
 def to_line(entry: Log) -> bytes:
-    """Write an entry as one line; a payload that is a msgspec.Raw goes in as it is."""
+    """Encode an entry as one line; a payload that is a msgspec.Raw is copied unchanged."""
     return _encoder.encode(entry) + b"\n"
 
 
 def to_lines(entries: Iterable[Log]) -> bytes:
-    """Write entries as `to_line` does, one after the other: with many of them it takes half as long."""
+    """Encode entries as `to_line` does, one after the other: for many entries it takes half the time."""
     return _encoder.encode_lines(entries)
 
 
 def from_line(line: bytes) -> Log:
-    """Read a line that `to_line` wrote; raises ValueError for anything else, such as a line without its end."""
+    """Decode a line that `to_line` wrote. Raises ValueError for any other, such as a line without a line end."""
     number, source, kind, ref_id, text, ts = row_of(line)
     payload: Any = msgspec.json.decode(text)
     return Log(number, source, kind, ref_id, payload, ts)
 
 
 def row_of(line: bytes) -> Row:
-    """Read a line as the row that it was, with its payload as JSON text; raises ValueError as `from_line` does."""
+    """Decode a line to a row, with its payload as JSON text. Raises ValueError as `from_line` does."""
     if not line.endswith(b"\n"):
-        raise ValueError("it doesn't end where a line ends")
-    found = _decode(line)
-    return found.id, found.source, found.type, found.ref_id, bytes(found.payload).decode(), found.ts
+        raise ValueError("the line has no end")
+    entry = _decode(line)
+    return entry.id, entry.source, entry.type, entry.ref_id, bytes(entry.payload).decode(), entry.ts
 
 
 def undecoded(row: Row) -> Log:
-    """Make an entry of a row, with its payload as msgspec.Raw, on one line; what is no JSON becomes the JSON of it."""
+    """Return a row as an entry with its payload as msgspec.Raw, on one line; invalid JSON becomes a JSON string."""
     number, source, kind, ref_id, payload, ts = row
     try:
         text = msgspec.json.format(payload, indent=-1)

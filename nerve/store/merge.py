@@ -1,4 +1,4 @@
-"""Merging streams by id, each opened only when its turn has come; pure."""
+"""Merge: merges streams by id, and opens each only when its turn has come; pure."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ T = TypeVar("T", bound=tuple[Any, ...])
 
 
 class Merge(Generic[T]):
-    """Streams of tuples that lead with an id, each ascending, as one stream.
+    """Merges streams of tuples that start with an id, each ascending, into one stream.
 
-    A stream is a generator, which begins to work when it is first asked: that is when `until` reaches the id that
-    was said to be its first. What several streams have is given by each of them.
+    A stream is a generator: it starts to work when `until` reaches the first id it was added with. An id that is in
+    several streams is yielded several times.
     """
 
     def __init__(self) -> None:
-        # The number decides between equal ids before tuples of different streams would be compared.
+        # The number decides between equal ids, so that tuples of different streams are never compared.
         self._heads: list[tuple[int, int, T | None, Generator[T, None, None]]] = []
         self._added = 0
 
     def add(self, first_id: int, stream: Generator[T, None, None]) -> None:
-        """Take in a stream that has nothing below `first_id`; it may be added while the merge goes on."""
+        """Add a stream that has no id below `first_id`; streams may be added during the merge."""
         heapq.heappush(self._heads, (first_id, self._added, None, stream))
         self._added += 1
 
     def until(self, last_id: int) -> Iterator[T]:
-        """Give what comes next, up to and with `last_id`; what is beyond waits for the next call."""
+        """Yield the next items up to and including `last_id`; the rest is left for later calls."""
         heads = self._heads
         while heads and heads[0][0] <= last_id:
             _, number, item, stream = heads[0]
@@ -40,6 +40,6 @@ class Merge(Generic[T]):
                 heapq.heapreplace(heads, (following[0], number, following, stream))
 
     def close(self) -> None:
-        """Close the streams that have not come to their end; may be called twice."""
+        """Close the streams that are not exhausted; may be called twice."""
         while self._heads:
             self._heads.pop()[3].close()

@@ -1,4 +1,4 @@
-"""The tables: what they are made of, and what keeps the log append-only for whoever opens the file."""
+"""The tables, their indexes, and the triggers that keep the log append-only for every program that opens the file."""
 
 from __future__ import annotations
 
@@ -12,20 +12,22 @@ from playhouse.sqlite_ext import AutoIncrementField
 from nerve.errors import StoreError
 
 SCHEMA_VERSION = 1
+"""The version of this schema; `nerve.store.migrations` has the steps to it from each older one."""
 
 Row = tuple[Any, ...]
+"""A row of the table logs: its columns in their order, the payload as JSON text."""
 
-_NOT_OURS = "is no log of nerve's: move it away"
+_NOT_OURS = "is not a log of nerve's: move it away"
 
 _schema = peewee.Table("sqlite_master")
 
-# An expression index serves only a query with the same expression: these two are written once, for both.
-# What is not JSON has no cause and no status; it must not make an INSERT fail.
+# SQLite uses an expression index only for a query with the same expression: so these two are written once, for both.
+# A payload that is not JSON has no cause and no status; it must not make an INSERT fail.
 CAUSE = peewee.SQL(
     "CASE WHEN source = 'reflex' AND type = 'run_start' THEN"
     " CASE WHEN json_valid(payload) THEN json_extract(payload, '$.cause') END END"
 )
-"""The run whose signal fired this run; NULL for every other entry."""
+"""The run whose signal triggered this one; NULL for all entries but a `run_start`."""
 
 IS_ERROR = peewee.SQL(
     "CASE source WHEN 'system' THEN type = 'error'"
@@ -33,11 +35,11 @@ IS_ERROR = peewee.SQL(
     " WHEN 'reflex' THEN CASE WHEN type = 'run_complete' THEN CASE WHEN json_valid(payload) THEN"
     " json_extract(payload, '$.status') NOT IN ('ok', 'cancelled') END END END"
 )
-"""1 for what a person on call wants to see: errors, failed runs, and logging from warning up."""
+"""1 for errors, failed runs, and logging from warning up; the condition of Filter.errors."""
 
 
 class LogRow(peewee.Model):
-    """A row of the log; `payload` is JSON text, `ts` unix ms. Belongs to no database: queries are run on one."""
+    """A row of the log; `payload` is JSON text, `ts` is unix ms. The model has no database: `fetch` is given one."""
 
     id = AutoIncrementField()
     source = peewee.TextField()
@@ -47,22 +49,18 @@ class LogRow(peewee.Model):
     ts = peewee.IntegerField()
 
     class Meta:
-        """The table, and a bound that leaves -1 to SQLite: a BEFORE INSERT trigger sees it for "not given"."""
-
         table_name = "logs"
         strict_tables = True
-        constraints = (peewee.Check("id > 0"),)
+        constraints = (peewee.Check("id > 0"),)  # in a BEFORE INSERT trigger, an id that is not given is -1
 
 
 class MetaRow(peewee.Model):
-    """What the writer remembers, one text a key."""
+    """A key and a value that the writer remembers, both text."""
 
     key = peewee.TextField(primary_key=True)
     value = peewee.TextField()
 
     class Meta:
-        """The table."""
-
         table_name = "meta"
         strict_tables = True
 
@@ -88,7 +86,7 @@ _TRIGGERS = (
       OR OLD.id > coalesce((SELECT CAST(value AS INTEGER) FROM meta WHERE key = 'watermark_id'), 0)
     BEGIN SELECT RAISE(ABORT, 'logs is append-only: an entry is deleted only once it is in the archive'); END
     """,
-    # REPLACE deletes without asking the trigger above, unless the connection has recursive_triggers on.
+    # REPLACE does not fire the trigger above unless the connection has recursive_triggers on.
     """
     CREATE TRIGGER logs_no_replace BEFORE INSERT ON logs
     WHEN NEW.id > 0 AND EXISTS (SELECT 1 FROM logs WHERE id = NEW.id)
@@ -98,7 +96,7 @@ _TRIGGERS = (
 
 
 def create_schema(db: peewee.Database) -> None:
-    """Make tables, indexes and triggers in an empty database; the caller holds the transaction."""
+    """Create tables, indexes and triggers in an empty database; the caller holds the transaction."""
     for model in (LogRow, MetaRow):
         peewee.SchemaManager(model, database=db).create_all(safe=False)
     connection: sqlite3.Connection = db.connection()  # type: ignore[no-untyped-call]  # Peewee's stubs
@@ -109,34 +107,28 @@ def create_schema(db: peewee.Database) -> None:
 
 
 def altered_parts(db: sqlite3.Connection) -> list[str]:
-    """Name the indexes and triggers that a log should have and this one has not, or not as they were made."""
-    pattern = peewee.SqliteDatabase(":memory:")
-    with pattern.connection_context():
-        create_schema(pattern)
-        expected = _parts(pattern.connection())  # type: ignore[no-untyped-call]  # Peewee's stubs say nothing of it
+    """Return the names of the indexes and triggers that are missing in a log, or have been altered."""
+    model = peewee.SqliteDatabase(":memory:")
+    with model.connection_context():
+        create_schema(model)
+        expected = _parts(model.connection())  # type: ignore[no-untyped-call]  # Peewee's stubs
     return sorted(name for name, sql in expected.items() - _parts(db).items())
 
 
 def _parts(db: sqlite3.Connection) -> dict[str, str | None]:
-    """Give the SQL of each trigger by its name, and the names of the indexes: their SQL is Peewee's to write."""
-    made = _schema.c.sql.is_null(is_null=False)
-    rows = fetch(db, _schema.select(_schema.c.type, _schema.c.name, _schema.c.sql).where(made))
+    """Return the SQL of each trigger by its name, and the names of the indexes: Peewee may change their SQL."""
+    created = _schema.c.sql.is_null(is_null=False)
+    rows = fetch(db, _schema.select(_schema.c.type, _schema.c.name, _schema.c.sql).where(created))
     return {f"{kind} {name}": sql if kind == "trigger" else None for kind, name, sql in rows if kind != "table"}
 
 
 def is_empty(db: sqlite3.Connection) -> bool:
-    """Tell whether nothing has been made in this database yet."""
+    """Return True if the database has no tables."""
     return not _tables(db)
 
 
-def check_schema(db: sqlite3.Connection, name: str) -> None:
-    """Raise StoreError unless this is a log of ours that we can use; `name` is what to call it."""
-    check_tables(db, name)
-    check_version(db, name)
-
-
 def check_tables(db: sqlite3.Connection, name: str) -> None:
-    """Raise StoreError unless the tables of a log are there."""
+    """Raise StoreError unless the tables of a log exist; `name` is the database in the message."""
     if is_empty(db):
         raise StoreError(f"{name} has no log in it yet: start nerve once")
     if not {"logs", "meta"} <= _tables(db):
@@ -144,7 +136,17 @@ def check_tables(db: sqlite3.Connection, name: str) -> None:
 
 
 def check_version(db: sqlite3.Connection, name: str) -> None:
-    """Raise StoreError unless the table `meta` names a version of the schema that we know."""
+    """Raise StoreError unless the log has the current version of the schema."""
+    version = schema_version(db, name)
+    if version < SCHEMA_VERSION:
+        raise StoreError(
+            f"{name} has schema {version}, this nerve reads schema {SCHEMA_VERSION}: run `nerve start` once, which "
+            "migrates the log (a restored day is not migrated: restore it again)"
+        )
+
+
+def schema_version(db: sqlite3.Connection, name: str) -> int:
+    """Return the version of a log's schema. Raises StoreError if it is unknown to this nerve."""
     found: list[Row] = db.execute(_VERSION).fetchall()
     version = found[0][0] if found else ""
     if not version.isdecimal():
@@ -152,34 +154,35 @@ def check_version(db: sqlite3.Connection, name: str) -> None:
     if int(version) > SCHEMA_VERSION:
         known = f"has schema {version}, this nerve knows up to {SCHEMA_VERSION}"
         raise StoreError(f"{name} {known}: install a newer nerve")
+    return int(version)
 
 
 def get_meta(db: sqlite3.Connection, key: str) -> str | None:
-    """Give what is remembered under `key`."""
+    """Return the value of `key` in the table meta, or None."""
     found: list[Row] = db.execute(_VALUE, {"key": key}).fetchall()
     return found[0][0] if found else None
 
 
 def execute(db: sqlite3.Connection, query: peewee.Node) -> sqlite3.Cursor:
-    """Run a statement on `db`, whatever its model is bound to."""
-    return db.execute(*_written(query))
+    """Run a Peewee statement on `db`."""
+    return db.execute(*_rendered(query))
 
 
 def fetch(db: sqlite3.Connection, query: peewee.Node) -> list[Row]:
-    """Run a query on `db` and give all its rows, so that no read stays open."""
+    """Run a Peewee query on `db` and return all its rows, so that no read stays open."""
     return execute(db, query).fetchall()
 
 
 def sql_of(query: peewee.Node) -> str:
-    """Give the SQL that Peewee makes of a query, to be run many times with parameters of one's own."""
-    return _written(query)[0]
+    """Return the SQL of a Peewee query, to be run many times with other parameters."""
+    return _rendered(query)[0]
 
 
 def named_sql(query: peewee.Node) -> str:
-    """Do the same for a query whose values are all named parameters; ValueError where one is not."""
-    sql, values = _written(query)
+    """Return the SQL of a Peewee query whose parameters are all named. Raises ValueError if one is not."""
+    sql, values = _rendered(query)
     if values:
-        raise ValueError(f"these values have no name: {values} in {sql}")
+        raise ValueError(f"unnamed parameters: {values} in {sql}")
     return sql
 
 
@@ -187,14 +190,14 @@ def _tables(db: sqlite3.Connection) -> set[str]:
     return {name for (name,) in fetch(db, _schema.select(_schema.c.name).where(_schema.c.type == "table"))}
 
 
-def _written(query: peewee.Node) -> tuple[str, list[Any]]:
+def _rendered(query: peewee.Node) -> tuple[str, list[Any]]:
     sql, values = _DIALECT.get_sql_context().sql(query).query()  # type: ignore[no-untyped-call]  # as above
     return sql, values
 
 
 _DIALECT = peewee.SqliteDatabase(None)  # opens nothing
 
-# Made once: every reader asks for the version of the schema first, and Peewee takes longer to write it than SQLite.
+# Rendered once: every reader checks the version first, and rendering takes longer than the query itself.
 _VALUE, _VERSION = (
     named_sql(MetaRow.select(MetaRow.value).where(MetaRow.key == peewee.SQL(key)))
     for key in (":key", "'schema_version'")

@@ -1,4 +1,4 @@
-"""The databases that senses keep for themselves, and what a compute may read; opened in a worker, after the fork."""
+"""SenseDatabases: the databases that a run opens; lives in a worker, so each is opened after the fork."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ BUSY_SECONDS = 5
 
 
 class SenseDatabases:
-    """Opens what a run asks for, and closes all of it when the run has ended."""
+    """Opens the databases that a run asks for, and closes them when the run has ended."""
 
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
         self._open: dict[tuple[str, bool], SqliteDatabase] = {}
 
     def query_logs(self, filter: Filter, *, archived: bool) -> list[Log]:
-        """Query the log, and with `archived` the archive too, read-only."""
+        """Query the log, and with `archived` the archive too, read-only. Raises StoreError."""
         with open_log(self._workspace.logs_db, archived=archived) as log:
             return log.query(filter)
 
     def own(self, sense: str) -> SqliteDatabase:
-        """Open the sense's own database; it is made at first use."""
+        """Open the sense's own database; it is created at first use."""
         path = self._workspace.sense_db(sense)
         return self._opened(sense, own=True, source=str(path), pragmas={"journal_mode": "wal"})
 
     def peer(self, sense: str) -> SqliteDatabase:
-        """Open another sense's database, read-only; StoreError when it has none."""
+        """Open another sense's database, read-only. Raises StoreError if it has none."""
         path = self._workspace.sense_db(sense)
         if path.parent != self._workspace.sense_db("x").parent or not path.is_file():
             raise StoreError(f"the sense {sense!r} has no database: it makes one by using `ctx.db`")
@@ -42,11 +42,11 @@ class SenseDatabases:
 
     @property
     def in_use(self) -> bool:
-        """The run has opened a database."""
+        """True if the run has opened a database."""
         return bool(self._open)
 
     def close(self) -> None:
-        """Close what the run has opened: an unfinished transaction is rolled back, and holds up nobody."""
+        """Close the databases that the run has opened: an unfinished transaction is rolled back, and blocks no one."""
         for database in self._open.values():
             if not database.is_closed():
                 database.close()

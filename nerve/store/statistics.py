@@ -1,4 +1,4 @@
-"""How each sense does: its runs, failures and durations over a time, counted entry by entry."""
+"""Statistics of each sense: its runs, failures and durations in a period, counted entry by entry."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from nerve.store.provenance.traced_run import decode_end
 from nerve.store.schema import Row
 
 STEPS = 24
-"""Into so many parts is the time cut."""
+"""Number of parts that the period is divided into."""
 
 LONGEST_MS = 2.0**53
-"""What is beyond (or negative) was no duration of ours."""
+"""Durations above this (or below 0) are invalid, and ignored."""
 
 _GOOD = ("ok", "cancelled")
 
 
 class LastError(msgspec.Struct, frozen=True):
-    """The last `system/error` of a sense; `ref_id` is the run, or the name of the sense."""
+    """The last `system/error` of a sense; `ref_id` is the run, or the sense's name."""
 
     id: int
     ts: int
@@ -32,8 +32,8 @@ class LastError(msgspec.Struct, frozen=True):
     message: str
 
 
-class _ErrorTold(msgspec.Struct, frozen=True):
-    """What matters of the payload of a `system/error`."""
+class _ErrorPayload(msgspec.Struct, frozen=True):
+    """The fields of a `system/error` payload that are used."""
 
     kind: str | None = None
     exception: str | None = None
@@ -41,9 +41,9 @@ class _ErrorTold(msgspec.Struct, frozen=True):
 
 
 class SenseStatistics(msgspec.Struct, frozen=True):
-    """A sense: the runs of it that have ended, by status, how long they took, and how they spread over the time.
+    """The runs of a sense that have ended: their number by status and by time, and their durations.
 
-    Durations are ms, by nearest rank, and None where no run has one. What is neither ok nor cancelled is a failure.
+    Durations are in ms, by nearest rank, and None if no run has one. Runs neither ok nor cancelled are failures.
     """
 
     name: str
@@ -59,7 +59,7 @@ class SenseStatistics(msgspec.Struct, frozen=True):
 
 
 class Statistics(msgspec.Struct, frozen=True):
-    """All senses, by name, from `since` to `until` (unix ms), cut into parts of `step_ms`."""
+    """All senses, by name, from `since` to `until` (unix ms), divided into parts of `step_ms`."""
 
     since: int
     until: int
@@ -69,7 +69,7 @@ class Statistics(msgspec.Struct, frozen=True):
 
 @dataclass(slots=True)
 class _Tally:
-    """What has been counted of one sense."""
+    """The counts of one sense."""
 
     statuses: dict[str, int] = field(default_factory=dict)
     durations: Durations = field(default_factory=Durations)
@@ -79,7 +79,7 @@ class _Tally:
 
 
 class Counting:
-    """Counts entries as they come, ascending by id; what lies outside of the time counts for its first or last part."""
+    """Counts entries, which must come ascending by id; those outside the period count for its first or last part."""
 
     def __init__(self, since: int, until: int) -> None:
         self._since = since
@@ -89,7 +89,14 @@ class Counting:
 
     def count_ends(self, rows: Iterable[Row]) -> None:
         """Count the `run_complete` of runs."""
-        for _id, _source, _type, ref_id, payload, ts in rows:  # millions, so each is decoded no further than need be
+        for (
+            _id,
+            _source,
+            _type,
+            ref_id,
+            payload,
+            ts,
+        ) in rows:  # there may be millions, so each is decoded no further than necessary
             end, tally = decode_end(payload), self._tally(ref_id)
             tally.statuses[end.status] = tally.statuses.get(end.status, 0) + 1
             if end.duration_ms is not None and 0 <= end.duration_ms < LONGEST_MS:
@@ -100,15 +107,15 @@ class Counting:
                 tally.failures[step] += 1
 
     def note_errors(self, rows: Iterable[Row]) -> None:
-        """Note which `system/error` is the last of each sense."""
+        """Remember the last `system/error` of each sense."""
         for row in rows:
             ref_id = row[3]
-            if ref_id and ("/" in ref_id or ref_id in self._tallies):  # or else it is an error of a process
+            if ref_id and ("/" in ref_id or ref_id in self._tallies):  # else it is an error of a process
                 self._tally(ref_id).last_error = row
 
     def result(self) -> Statistics:
-        """Give what has been counted."""
-        senses = tuple(_told(name, tally) for name, tally in sorted(self._tallies.items()))
+        """Return the statistics of all entries so far."""
+        senses = tuple(_statistics(name, tally) for name, tally in sorted(self._tallies.items()))
         return Statistics(self._since, self._until, self._step_ms, senses)
 
     def _tally(self, ref_id: str | None) -> _Tally:
@@ -119,7 +126,7 @@ class Counting:
         return tally
 
 
-def _told(name: str, tally: _Tally) -> SenseStatistics:
+def _statistics(name: str, tally: _Tally) -> SenseStatistics:
     durations = tally.durations
     return SenseStatistics(
         name=name,
@@ -138,7 +145,7 @@ def _told(name: str, tally: _Tally) -> SenseStatistics:
 def _last_error(row: Row) -> LastError:
     number, _source, _type, ref_id, payload, ts = row
     try:
-        told = msgspec.json.decode(payload, type=_ErrorTold)
-    except msgspec.DecodeError:  # a damaged payload is text, too
-        told = _ErrorTold(message=payload)
-    return LastError(number, ts, ref_id, told.kind, told.exception, told.message)
+        error = msgspec.json.decode(payload, type=_ErrorPayload)
+    except msgspec.DecodeError:  # a damaged payload is shown as text
+        error = _ErrorPayload(message=payload)
+    return LastError(number, ts, ref_id, error.kind, error.exception, error.message)

@@ -18,7 +18,8 @@ from bench.results import Curve, Found, Goal, Row
 from bench.samples import Samples, interleaved
 from bench.watching import LogEye, titled, wait_for_file
 from nerve.control.client import ControlClient
-from nerve.control.protocol import ArchiveDone, RunArchive
+from nerve.control.protocol import RunArchive
+from nerve.ipc.progress import Archived
 from nerve.workspace import Workspace
 
 EVENTS_A_SECOND = 5_000
@@ -106,7 +107,7 @@ def archive_old(engine: Engine, rows: int) -> float:
     began = time.monotonic()
     with ControlClient(Workspace(engine.home).control_socket, engine.home) as client:
         client.send(RunArchive(RETENTION_SECONDS, vacuum=False))
-        moved = client.expect(ArchiveDone, LONGEST_SECONDS).rows
+        moved = client.expect(Archived, LONGEST_SECONDS).rows
     seconds = time.monotonic() - began
     if moved != rows:
         raise RuntimeError(f"{moved} of {rows} rows were archived")

@@ -9,7 +9,7 @@ import time
 from contextlib import closing
 from pathlib import Path
 
-from nerve.store import LogWriter
+from nerve.store.table.writer import LogWriter
 
 SENSES = 100
 DAY_MS = 86_400_000

@@ -17,7 +17,8 @@ from bench.measurement import measurement
 from bench.results import Curve, Found, Goal, Row
 from bench.samples import Samples, percentile
 from bench.watching import LogEye, cpu_seconds, titled
-from nerve.store import Filter, LogReader
+from nerve.store.filters import Filter
+from nerve.store.table.reader import LogReader
 
 WARM_UP_BEATS = 2
 """Time that is not measured: after the start all senses are due at once, and each is loaded."""

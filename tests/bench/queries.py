@@ -17,7 +17,9 @@ from bench.lab import Lab
 from bench.measurement import measurement
 from bench.results import Curve, Found, Goal, Row
 from bench.samples import Samples, interleaved
-from nerve.store import Filter, LogReader, LogWriter
+from nerve.store.filters import Filter
+from nerve.store.table.reader import LogReader
+from nerve.store.table.writer import LogWriter
 
 COLUMNS = "SELECT id, source, type, ref_id, payload, ts FROM logs"
 NEWEST = 100

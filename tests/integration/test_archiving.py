@@ -14,7 +14,7 @@ from support.entries import event, started
 
 from nerve.clock import Stamp
 from nerve.events.catalog import from_sense
-from nerve.store import LogWriter
+from nerve.store.table.writer import LogWriter
 
 DAY_MS = 86_400_000
 

@@ -15,7 +15,7 @@ from support.waiting import wait_until
 
 from nerve.clock import Stamp
 from nerve.events import catalog
-from nerve.store import LogWriter
+from nerve.store.table.writer import LogWriter
 
 DAY_MS = 86_400_000
 

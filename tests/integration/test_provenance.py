@@ -8,7 +8,7 @@ from typing import Any
 from support.engine import Engine
 from support.runs import begun, ended, failed, run_id
 
-from nerve.store import LogWriter
+from nerve.store.table.writer import LogWriter
 
 YEARS_AGO = -86_400_000
 CPU, ALERT = run_id("cpu", YEARS_AGO), run_id("alert", YEARS_AGO + 60)

@@ -119,7 +119,7 @@ def test_a_data_folder_that_is_not_writable(engine: Engine) -> None:
 def test_a_writer_that_dies_before_it_can_say_why(engine: Engine) -> None:
     """Without a writer nothing starts; how it ended, and what to do, is all that can be said."""
     engine.config(QUIET)
-    engine.prelude = "import os, nerve.store\nnerve.store.LogWriter.open = lambda *_: os.kill(os.getpid(), 9)"
+    engine.prelude = "import os, nerve.store.table.writer as w\nw.LogWriter.open = lambda *_: os.kill(os.getpid(), 9)"
     assert "the writer ended too early (killed by SIGKILL)" in refused(engine)
 
 

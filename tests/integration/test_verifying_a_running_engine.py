@@ -10,7 +10,9 @@ from support.engine import Engine
 
 from nerve.clock import Stamp
 from nerve.events.catalog import from_sense
-from nerve.store import Filter, FullLog, LogWriter
+from nerve.store.filters import Filter
+from nerve.store.full_log import FullLog
+from nerve.store.table.writer import LogWriter
 
 DAY_MS = 86_400_000
 DAYS, ROWS = 30, 3000

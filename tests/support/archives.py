@@ -1,4 +1,4 @@
-"""Logs a part of which is in the archive, made without an engine."""
+"""Logs with an archive, made without an engine."""
 
 from __future__ import annotations
 
@@ -12,70 +12,66 @@ from typing import Literal
 import msgspec
 
 from nerve.config.logs_section import LogsConfig
+from nerve.eventqueue.messages import Order, Purge
 from nerve.events.model import LogEvent
-from nerve.ipc.progress import ArchiveProgress
-from nerve.store import Archive, LogWriter, ManifestEntry, PurgeOrder
+from nerve.maintenance.archiver import DirectBackend
+from nerve.store.archive.export import Archive
+from nerve.store.archive.manifest import ManifestEntry
+from nerve.store.table.writer import LogWriter
 from nerve.store.utc_days import DAY_MS, day_of, day_start
 
 FIRST_DAY = "2026-11-01"
 NOW = day_start("2026-12-01")
-"""When they are archived: all days from FIRST_DAY on to the end of the month have ended then."""
+"""The time of archiving: all days from FIRST_DAY to the end of the month have ended then."""
 
 
 def at(day: int, ms: int = 0) -> int:
-    """Give the moment so many days and ms after the beginning of FIRST_DAY, in unix ms."""
+    """Return the time `day` days and `ms` ms after the beginning of FIRST_DAY, in unix ms."""
     return day_start(FIRST_DAY) + day * DAY_MS + ms
 
 
 def folder_of(db: Path) -> Path:
-    """Give the folder of the archive of the log at `db`."""
+    """Return the archive folder of the log at `db`."""
     return db.parent / "archive" / "logs"
 
 
-class _Host:
-    """Deletes at once what it is told to; with `purge` False nothing, as if it died each time."""
+class _Backend(DirectBackend):
+    """Executes orders at once; with `purge` False it deletes nothing, as if it died before each deletion."""
 
     def __init__(self, writer: LogWriter, *, purge: bool) -> None:
-        self._writer = writer
+        super().__init__(writer, lambda _progress: None)
         self._purges = purge
 
-    def purge(self, order: PurgeOrder) -> Iterator[int]:
-        """Delete, or die."""
-        if self._purges:
-            yield self._writer.purge_chunk(order.day, order.last_id, 1_000_000, order.open_runs)
-
-    def progressed(self, progress: ArchiveProgress) -> None:
-        """Don't care."""
-
-    def refused(self, reason: str) -> None:
-        """Don't care: what there is to see is in the folder."""
+    def execute(self, order: Order) -> int:
+        """Execute an order, or skip a deletion."""
+        return 0 if isinstance(order, Purge) and not self._purges else super().execute(order)
 
 
 def archive_before(
     db: Path, day: int, *, purge: bool = True, compress: Literal["zstd"] | None = None
 ) -> list[ManifestEntry]:
-    """Archive the days before the given one, as an archiver does whose turn has come; give what it says of the files.
+    """Archive the days before `day` in one run; return the manifest's entries of the files it made.
 
-    Without `purge` it dies each time when it has written a file, and before anything is deleted.
+    Without `purge` nothing is deleted from the table, as if the run died after each file.
     """
     writer = LogWriter.open(db)
     logs = LogsConfig(retention=(NOW - at(day)) / 1000, compress=compress)
     try:
-        archive = Archive(folder_of(db), db, _Host(writer, purge=purge))
-        return [filed.entry for filed in archive.run_once(NOW, logs)]
+        archive = Archive(folder_of(db), db, _Backend(writer, purge=purge), lambda _reason: None)
+        return [exported.entry for exported in archive.run_once(NOW, logs)]
     finally:
         writer.close()
 
 
 def append(db: Path, events: Iterable[LogEvent]) -> None:
-    """Append events by a writer that starts for it and stops after it."""
+    """Append events with a writer that is opened and closed for it."""
     writer = LogWriter.open(db)
     writer.append(list(events), {})
     writer.close()
 
 
 def write_large(db: Path, *, archived_days: int, rows_a_day: int) -> int:
-    """Make, quickly, a log of runs of three entries each, all but the last day of which is archived; give its last id.
+    """Make, quickly, a log of runs of three entries each with all but its last day archived; return its last id.
 
     `rows_a_day` is a multiple of three.
     """
@@ -95,7 +91,7 @@ def write_large(db: Path, *, archived_days: int, rows_a_day: int) -> int:
 
 
 def write_table(db: Path, rows: int) -> None:
-    """Make, quickly, a log of so many entries (a multiple of three), all of FIRST_DAY and in the table."""
+    """Make, quickly, a log of `rows` entries (a multiple of three), all of FIRST_DAY and in the table."""
     LogWriter.open(db).close()
     with closing(sqlite3.connect(db)) as connection, connection:
         connection.executemany("INSERT INTO logs VALUES (?, ?, ?, ?, ?, ?)", _rows(0, rows))
@@ -103,7 +99,7 @@ def write_table(db: Path, rows: int) -> None:
 
 
 def _rows(day: int, rows: int) -> Iterator[tuple[int, str, str, str, str, int]]:
-    """Give the rows of a day, the same number of which each day before it had."""
+    """Return the rows of a day, if each day before it has the same number of rows."""
     first, start, step = day * rows + 1, at(day), DAY_MS // rows
     for n in range(0, rows, 3):
         number, ts = first + n, start + n * step

@@ -18,7 +18,7 @@ from nerve.eventqueue import Lane
 from nerve.events.model import ErrorDetail, LogEvent
 from nerve.ipc.channel import Channel
 from nerve.processes.messages import ArchiveNow, Finish, FromChild, GetReport
-from nerve.store import ArchiveRun
+from nerve.store.table.writer import ArchiveRun
 from nerve.workers.writer import Writer
 from support.eventqueue import MemoryLog, listen, tend
 

@@ -14,13 +14,13 @@ from nerve.clock import SystemClock
 from nerve.config.config import load_config
 from nerve.config.logs_section import LogsConfig
 from nerve.control.client import ControlClient
-from nerve.control.protocol import ArchiveDone, RunArchive
+from nerve.control.protocol import RunArchive
 from nerve.errors import ControlError, NotRunningError
-from nerve.ipc.progress import ArchiveProgress
+from nerve.ipc.progress import Archived, ArchiveProgress
 from nerve.lock import WorkspaceLock
 from nerve.maintenance.archiver import archive_alone
-from nerve.processes.messages import Archived
-from nerve.store import DayPlan, LogReader, plan
+from nerve.store.archive.retention import DayPlan, plan
+from nerve.store.table.reader import LogReader
 from nerve.workspace import Workspace
 
 LONGEST_SECONDS = 24 * 3600.0
@@ -94,8 +94,7 @@ def _reporter(report: Report) -> OnProgress:
 def _archive_by_engine(workspace: Workspace, logs: LogsConfig, vacuum: bool, on_progress: OnProgress) -> Archived:
     with ControlClient(workspace.control_socket, workspace.home) as client:
         client.send(RunArchive(logs.retention, vacuum))
-        done = client.expect(ArchiveDone, LONGEST_SECONDS, on_progress)
-    return Archived(done.files, done.rows, notes=done.notes)
+        return client.expect(Archived, LONGEST_SECONDS, on_progress)
 
 
 def _archive_here(workspace: Workspace, logs: LogsConfig, vacuum: bool, on_progress: OnProgress) -> Archived:

@@ -15,12 +15,12 @@ from typing import TextIO
 
 import click
 
-from nerve import store
 from nerve.cli.console import styled, view_of
 from nerve.cli.formatting import json_line, text_lines
 from nerve.cli.log_access import moment, open_workspace_log, printing, zone_of
 from nerve.events.model import DamagedLog, Log
-from nerve.store import Filter, LogReader, Match, parse_matches
+from nerve.store.filters import Filter, Match, parse_matches
+from nerve.store.query import LogSource
 
 POLL_SECONDS = 0.05
 """Interval at which `-f` polls for new entries."""
@@ -175,7 +175,7 @@ def logs(
             click.echo(styled(_hint(criteria), sys.stderr, dim=True), err=True)
 
 
-def _follow(reader: LogReader | store.FullLog, criteria: Filter, output: Output, listing: Listing) -> None:
+def _follow(reader: LogSource, criteria: Filter, output: Output, listing: Listing) -> None:
     """Show each entry that is committed after `criteria.after_id` once, until the output's reader has gone."""
     last = criteria.after_id or 0
     while output.wait(POLL_SECONDS):
@@ -186,7 +186,7 @@ def _follow(reader: LogReader | store.FullLog, criteria: Filter, output: Output,
             last = newest
 
 
-def _entries(reader: LogReader | store.FullLog, criteria: Filter, limit: int | None) -> Iterable[Log]:
+def _entries(reader: LogSource, criteria: Filter, limit: int | None) -> Iterable[Log]:
     return reader.stream(criteria) if limit is None else reader.query(replace(criteria, limit=min(limit, MAX_ID)))
 
 

@@ -12,8 +12,8 @@ from nerve.cli.formatting import escape
 from nerve.cli.options import counted, workspace_of
 from nerve.cli.progress import show_progress
 from nerve.errors import NerveError
-from nerve.store import LogReader
 from nerve.store.archive.restore import restore_day
+from nerve.store.table.reader import LogReader
 from nerve.store.utc_days import is_day
 from nerve.workspace import Workspace
 

@@ -24,7 +24,8 @@ from nerve.processes import log_relay
 from nerve.processes.child import Boot, Role
 from nerve.processes.services import Roles
 from nerve.reload.revision import Revision, initial_revision
-from nerve.store import Filter, LogReader
+from nerve.store.filters import Filter
+from nerve.store.table.reader import LogReader
 from nerve.workers import archiver, compute, diagnostics, watcher, writer
 from nerve.workspace import Workspace
 

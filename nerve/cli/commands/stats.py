@@ -15,7 +15,9 @@ from nerve.cli.formatting import ALIGNED_WIDTH, escape, print_json, quoted, shor
 from nerve.cli.log_access import moment, open_workspace_log, printing, zone_of
 from nerve.cli.moments import format_moment
 from nerve.clock import SystemClock
-from nerve.store import Counting, Filter, FullLog, LogReader, SenseStatistics, Statistics
+from nerve.store.filters import Filter
+from nerve.store.query import LogSource
+from nerve.store.statistics import Counting, SenseStatistics, Statistics
 from nerve.units import format_duration
 
 BLOCKS = " ▁▂▃▄▅▆▇█"
@@ -62,7 +64,7 @@ def stats(
             _show(statistics, view_of(sys.stdout, zone_of(utc=utc), utc=utc))
 
 
-def _count(log: LogReader | FullLog, criteria: Filter) -> Statistics:
+def _count(log: LogSource, criteria: Filter) -> Statistics:
     ends = replace(criteria, source="reflex", type="run_complete")
     errors = replace(criteria, source="system", type="error")
     counting = Counting(*_period(log, ends))
@@ -71,7 +73,7 @@ def _count(log: LogReader | FullLog, criteria: Filter) -> Statistics:
     return counting.result()
 
 
-def _period(log: LogReader | FullLog, ends: Filter) -> tuple[int, int]:
+def _period(log: LogSource, ends: Filter) -> tuple[int, int]:
     """Return start and end of the period (unix ms): those of the filter, or else of the first and the last run."""
     since, until = ends.since, ends.until
     if since is None:

@@ -14,7 +14,7 @@ from nerve.cli.trace_tree import TreeRenderer, columns_of
 from nerve.clock import SystemClock
 from nerve.errors import NerveError
 from nerve.ids import RUN_ID_DIGITS
-from nerve.store import ArchivedRuns, FullLog, LoggedRuns, RunSource, Trace, TraceLimits, trace_run
+from nerve.store.provenance.trace import RunSource, Trace, TraceLimits, trace_run
 
 CANDIDATES = 5
 """Maximum number of runs that are named if an id is ambiguous."""
@@ -65,7 +65,7 @@ def trace(
     """
     limits = TraceLimits(depth, limit, own=verbose)
     with open_workspace_log(ctx, archived=archived) as log:
-        runs: RunSource = ArchivedRuns(log) if isinstance(log, FullLog) else LoggedRuns(log)
+        runs = log.runs()
         result = trace_run(runs, _resolve(runs, run), limits)
     with printing():
         if as_json:

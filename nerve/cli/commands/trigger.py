@@ -16,7 +16,8 @@ from nerve.control.protocol import Accepted, Finished, TriggerSense
 from nerve.errors import ControlError, ControlTimeoutError, PayloadError
 from nerve.events.model import Log
 from nerve.events.payload import encode_payload
-from nerve.store import Filter, LogReader
+from nerve.store.filters import Filter
+from nerve.store.table.reader import LogReader
 from nerve.units import format_duration
 
 ANSWER_SECONDS = 5.0

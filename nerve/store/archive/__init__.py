@@ -1,1 +1,1 @@
-"""The archive: whole days that have left the table, in files that a manifest names."""
+"""The archive: whole days that were moved from the table to files, which a manifest lists."""

@@ -1,4 +1,4 @@
-"""The bytes of an archive file: lines as they are, or compressed with zstd; the end of its name tells which."""
+"""The bytes of an archive file: plain lines, or lines compressed with zstd; the suffix of its name says which."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from nerve.errors import StoreError
 ZSTD_SUFFIX = ".zst"
 
 _READ_LEAST, _READ_MOST = 128, 64 * 1024
-_EXPANDED_BYTES = 1024 * 1024  # what is read at once should grow to no more: lines that are much alike hardly take room
+_EXPANDED_BYTES = 1024 * 1024  # target size of one read after decompression: repetitive lines expand a lot
 _HASH_BYTES = 1024 * 1024
 
 SYNC_BYTES = 4 * 1024 * 1024
-"""So much is written before it is brought to the disk: with much more at once, others' commits would wait for it."""
+"""Bytes written between two syncs: with many more, commits of other processes would wait for the disk."""
 
 
 class Stored(NamedTuple):
-    """A file as it is on the disk, compressed or not: its size in bytes, and the SHA-256 of them (`sha256sum`)."""
+    """A file as it is on the disk, compressed or not: its size in bytes, and their SHA-256 (as of `sha256sum`)."""
 
     bytes: int
     sha256: str
 
 
 def write_lines(file: BinaryIO, lines: Iterable[bytes], *, compressed: bool) -> Stored:
-    """Write lines, one or many at a time, to a file, and tell what has been stored.
+    """Write lines, one or many at a time, to a file, and return its size and SHA-256.
 
-    On return most of it is on the disk, and the rest is for the caller to bring there.
+    On return most of the file is on the disk; the caller must sync the rest.
     """
     size, unsynced, digest = 0, 0, hashlib.sha256()
     for data in _compressed(lines) if compressed else lines:
@@ -48,7 +48,7 @@ def write_lines(file: BinaryIO, lines: Iterable[bytes], *, compressed: bool) -> 
 
 
 def read_lines(path: Path) -> Iterator[bytes]:
-    """Give the lines of a file, each with its end; StoreError where what is compressed is damaged or cut short."""
+    """Yield the lines of a file, with their ends. Raises StoreError if a compressed file is damaged or truncated."""
     with path.open("rb") as file:
         if path.suffix == ZSTD_SUFFIX:
             yield from _split(_decompressed(file, path))
@@ -57,13 +57,22 @@ def read_lines(path: Path) -> Iterator[bytes]:
 
 
 def measure(path: Path) -> Stored:
-    """Tell what is stored in a file."""
+    """Return the size and SHA-256 of a file."""
     size, digest = 0, hashlib.sha256()
     with path.open("rb") as file:
         while data := file.read(_HASH_BYTES):
             size += len(data)
             digest.update(data)
     return Stored(size, digest.hexdigest())
+
+
+def sync(path: Path) -> None:
+    """Bring a file, or the names in a folder, to the disk."""
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 def _compressed(lines: Iterable[bytes]) -> Iterator[bytes]:
@@ -84,7 +93,7 @@ def _decompressed(file: BinaryIO, path: Path) -> Iterator[bytes]:
         yield expanded
         size = max(size // 2, _READ_LEAST) if len(expanded) > _EXPANDED_BYTES else min(size * 2, _READ_MOST)
     if not frame.eof or frame.unused_data or file.read(1):
-        raise StoreError(f"{path} is damaged: it {'goes on after' if frame.eof else 'stops before'} its end")
+        raise StoreError(f"{path} is damaged: it {'continues after' if frame.eof else 'stops before'} its end")
 
 
 def _split(chunks: Iterable[bytes]) -> Iterator[bytes]:

@@ -1,4 +1,4 @@
-"""The folder of the archive: a file appears in it whole or not at all, and counts once the manifest names it."""
+"""ArchiveDirectory: the archive's files, which appear whole or not at all, and the manifest that lists them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import BinaryIO, Literal
 import msgspec
 
 from nerve.errors import StoreError
-from nerve.store.archive.codec import Stored, measure, read_lines, write_lines
+from nerve.store.archive.codec import Stored, measure, read_lines, sync, write_lines
 from nerve.store.archive.manifest import (
     ArchivedRange,
     FileName,
@@ -28,7 +28,7 @@ _TEMPORARY = ".tmp"
 
 
 class ArchiveDirectory:
-    """The files of the archive and their manifest, while this process holds the folder for itself.
+    """The files of the archive and their manifest; writing needs the lock of `held`.
 
     Raises StoreError for a manifest that can't be read.
     """
@@ -41,10 +41,10 @@ class ArchiveDirectory:
     @classmethod
     @contextmanager
     def held(cls, folder: Path) -> Iterator[ArchiveDirectory]:
-        """Hold the folder (it is made when it isn't there), without what an interrupted archiver has left in it.
+        """Lock the folder, create it if it is missing, and remove temporary files of an interrupted archiver.
 
-        This and every method raise StoreError for what can't be read or written there, and this when another
-        archiver holds the folder.
+        This and every method raise StoreError for a file that can't be read or written; this one also if another
+        archiver holds the lock.
         """
         with disk_failures(folder):
             _make(folder)
@@ -52,52 +52,52 @@ class ArchiveDirectory:
         try:
             with disk_failures(folder):
                 _lock(fd, folder)
-                _tidy(folder)
+                _remove_temporary_files(folder)
             yield cls(folder)
         finally:
             os.close(fd)
 
     def path(self, name: FileName) -> Path:
-        """Give the place of a file."""
+        """Return the path of a file."""
         return self._folder / str(name)
 
     def lines(self, name: FileName) -> Iterator[bytes]:
-        """Give the lines of a file, each with its end, whether it is compressed or not."""
+        """Yield the lines of a file, with their ends, whether it is compressed or not."""
         path = self.path(name)
         with disk_failures(path):
             yield from read_lines(path)
 
     def measure(self, name: FileName) -> Stored:
-        """Tell the size and the digest of a file as it is stored."""
+        """Return the size and SHA-256 of a file as it is on the disk."""
         path = self.path(name)
         with disk_failures(path):
             return measure(path)
 
     def archived(self, day: str, log_id: str) -> tuple[ArchivedRange, ...]:
-        """Say which entries of `day` are archived: those that any of these stretches holds."""
+        """Return the ranges of the entries of `day` that are archived."""
         return archived_ranges(self._entries, day, log_id)
 
     def count(self, log_id: str) -> int:
-        """Give how many files of a log the manifest names."""
+        """Return the number of files of a log in the manifest."""
         return sum(1 for entry in self._entries if entry.log_id == log_id)
 
     def next_name(self, day: str, *, compressed: bool = False) -> FileName:
-        """Name the next file of `day`, so that it is in the way of no file that is there."""
+        """Return a name for the next file of `day` that no existing file has."""
         known = (FileName.parse(entry.file) for entry in self._entries)
         return next_name([*(name for name in known if name), *self.strays()], day, compressed=compressed)
 
     def strays(self) -> list[FileName]:
-        """Name the files that the manifest doesn't: complete, but an archiver was interrupted before it said so."""
+        """Return the files that are not in the manifest: an archiver completed them, and was then interrupted."""
         known = {entry.file for entry in self._entries}
         with disk_failures(self._folder):
             names = (FileName.parse(path.name) for path in self._folder.iterdir() if path.name not in known)
             return sorted(name for name in names if name)
 
     def write(self, name: FileName, lines: Iterable[bytes]) -> Stored:
-        """Make a new file (for its owner alone) of these lines; on return it is on the disk under its name."""
+        """Write these lines to a new file, readable by its owner alone; on return it is on the disk under its name."""
         final = self.path(name)
         if final.exists():
-            raise StoreError(f"{final} is in the way: it is no file of this archive, move it away")
+            raise StoreError(f"{final} exists, and is not a file of this archive: move it away")
         temporary = final.with_name(final.name + _TEMPORARY)
         with disk_failures(final):
             try:
@@ -106,30 +106,30 @@ class ArchiveDirectory:
                     _flush(file)
                 temporary.rename(final)
             except Exception:
-                temporary.unlink(missing_ok=True)  # on a full disk, what it took is wanted back
+                temporary.unlink(missing_ok=True)  # free its space, in case the disk is full
                 raise
-            _sync(self._folder)
+            sync(self._folder)
         return stored
 
     def add(self, entry: ManifestEntry) -> None:
-        """Make a file count as archived: its line in the manifest is on the disk on return."""
+        """Add a file to the manifest; on return its line is on the disk."""
         line = msgspec.json.encode(entry) + b"\n"
         manifest = self._folder / MANIFEST
         with disk_failures(manifest):
             with _created(manifest, os.O_RDWR, "r+b") as file:
-                file.truncate(self._manifest_bytes)  # without what is left of a line that was interrupted
+                file.truncate(self._manifest_bytes)  # removes an incomplete last line
                 file.seek(self._manifest_bytes)
                 file.write(line)
                 _flush(file)
-            _sync(self._folder)
+            sync(self._folder)
         self._entries.append(entry)
         self._manifest_bytes += len(line)
 
 
 def read_manifest(folder: Path) -> list[ManifestEntry]:
-    """Give the entries of the manifest in `folder`, in their order; none when there is no manifest yet.
+    """Return the entries of the manifest in `folder`, in order; none if there is no manifest yet.
 
-    Raises StoreError when it can't be read.
+    Raises StoreError if it can't be read.
     """
     with disk_failures(folder):
         return _read(folder)[0]
@@ -139,7 +139,7 @@ def _make(folder: Path) -> None:
     if not folder.is_dir():
         _make(folder.parent)
         folder.mkdir(mode=0o700, exist_ok=True)
-        _sync(folder.parent)
+        sync(folder.parent)
 
 
 def _created(path: Path, flags: int, mode: Literal["wb", "r+b"]) -> BinaryIO:
@@ -149,15 +149,6 @@ def _created(path: Path, flags: int, mode: Literal["wb", "r+b"]) -> BinaryIO:
 def _flush(file: BinaryIO) -> None:
     file.flush()
     os.fsync(file.fileno())
-
-
-def _sync(folder: Path) -> None:
-    """Bring to the disk which names are in a folder."""
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def _read(folder: Path) -> tuple[list[ManifestEntry], int]:
@@ -174,10 +165,10 @@ def _lock(fd: int, folder: Path) -> None:
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise StoreError(f"another archiver is at work in {folder}: try again when it is done") from None
+        raise StoreError(f"another archiver is running in {folder}: try again when it is done") from None
 
 
-def _tidy(folder: Path) -> None:
+def _remove_temporary_files(folder: Path) -> None:
     for path in folder.iterdir():
         if path.name.endswith(_TEMPORARY) and FileName.parse(path.name.removesuffix(_TEMPORARY)):
             path.unlink()

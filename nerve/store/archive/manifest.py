@@ -1,4 +1,4 @@
-"""The archive's files as its manifest tells of them, one line a file; pure."""
+"""The archive's manifest, one line per file, and the names of files; pure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _FILE = re.compile(r"(?P<day>[0-9]{4}-[0-9]{2}-[0-9]{2})(?:\.(?P<part>[1-9][0-9]
 
 
 class FileName(NamedTuple):
-    """What the name of a file says: its day, the part (0 for the first, which isn't written), and how it is stored."""
+    """The parts of a file name: its day, its part (0, the first, is not written), and whether it is compressed."""
 
     day: str
     part: int
@@ -28,19 +28,19 @@ class FileName(NamedTuple):
 
     @classmethod
     def parse(cls, name: str) -> FileName | None:
-        """Read a name; None when it is no archive file's."""
-        found = _FILE.fullmatch(name)
-        if not found or not is_day(found["day"]):
+        """Parse a name; return None if it is not the name of an archive file."""
+        parts = _FILE.fullmatch(name)
+        if not parts or not is_day(parts["day"]):
             return None
-        return cls(found["day"], int(found["part"] or 0), bool(found["zstd"]))
+        return cls(parts["day"], int(parts["part"] or 0), bool(parts["zstd"]))
 
 
 class ManifestEntry(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One file of the archive: what it holds, and when it was archived (`ts`, unix ms).
+    """One file of the archive: its contents, and when it was archived (`ts`, unix ms).
 
-    `bytes` and `sha256` are those of the file as it is stored, compressed or not, so that `sha256sum` can check it.
-    `log_id` names the log that it comes from: another log has other entries with the same ids. `open_runs` are the runs
-    that were not complete then: their entries of this day are not in this file, but stay in the table until they are.
+    `bytes` and `sha256` are those of the file on the disk, compressed or not, so that `sha256sum` can check it.
+    `log_id` is the log that it comes from: another log has other entries with the same ids. `open_runs` are the runs
+    that were not complete then: their entries of this day are not in this file, and stay in the table until they are.
     """
 
     day: str
@@ -57,20 +57,20 @@ class ManifestEntry(msgspec.Struct, frozen=True, omit_defaults=True):
 
 @dataclass(slots=True)
 class RowCounter:
-    """Counts the entries of a file, as they are written or read."""
+    """Counts the entries of a file while they are written or read."""
 
     rows: int = 0
     first_id: int = 0
     last_id: int = 0
 
     def add(self, ids: Sequence[int]) -> None:
-        """Count the entries with these ids (one at least); all come in the order of their ids."""
+        """Count entries (at least one); ids must be ascending, also from call to call."""
         self.first_id = self.first_id or ids[0]
         self.last_id = ids[-1]
         self.rows += len(ids)
 
     def entry(self, name: FileName, stored: Stored, ts: int, log_id: str, open_runs: Iterable[str]) -> ManifestEntry:
-        """Give the manifest's entry of the file that holds them."""
+        """Return the manifest entry of the file."""
         return ManifestEntry(
             day=name.day,
             file=str(name),
@@ -87,24 +87,24 @@ class RowCounter:
 
 @dataclass(frozen=True, slots=True)
 class ArchivedRange:
-    """The entries of a day that one file vouches for: up to `last_id`, but for those of the runs that were open."""
+    """The entries of a day that were archived with one file: up to `last_id`, except those of runs open at the time."""
 
     last_id: int
     open_runs: frozenset[str] = frozenset()
 
     def holds(self, id: int, ref_id: str | None) -> bool:
-        """Tell whether an entry of the day, with this id and ref_id, is in the archive on that account."""
+        """Return True if the range contains the entry of the day with this id and ref_id."""
         return id <= self.last_id and ref_id not in self.open_runs
 
     def covers(self, other: ArchivedRange) -> bool:
-        """Tell whether it holds whatever the other does."""
+        """Return True if the range contains everything that the other one does."""
         return self.last_id >= other.last_id and self.open_runs <= other.open_runs
 
 
 def parse_manifest(data: bytes) -> tuple[list[ManifestEntry], int]:
-    """Read a manifest; gives its entries, and how many bytes they take.
+    """Parse a manifest; return its entries, and their size in bytes.
 
-    A last line without its end was being written when the power failed: it doesn't count. Raises ValueError, with the
+    A last line without an end is ignored: it was being written when the power failed. Raises ValueError, with the
     number of the line, for any other damage.
     """
     whole = data[: data.rfind(b"\n") + 1]
@@ -118,20 +118,20 @@ def parse_manifest(data: bytes) -> tuple[list[ManifestEntry], int]:
 
 
 def archived_ranges(entries: Iterable[ManifestEntry], day: str, log_id: str) -> tuple[ArchivedRange, ...]:
-    """Say which entries of `day` are archived: those that any of these stretches holds; most often there is one.
+    """Return the ranges of the entries of `day` that are archived; most often there is one.
 
-    Each file took in all that was not archived yet, so what the last files vouch for was, if not in them, in earlier
-    ones.
+    Each file took all entries that were not archived yet. So the entries in the range of a file are in that file or in
+    an earlier one, and a range that a later one covers is left out.
     """
-    found: list[ArchivedRange] = []
+    ranges: list[ArchivedRange] = []
     for entry in entries:
         if entry.day == day and entry.log_id == log_id:
-            stretch = ArchivedRange(entry.last_id, frozenset(entry.open_runs))
-            if not any(earlier.covers(stretch) for earlier in found):
-                found = [*(earlier for earlier in found if not stretch.covers(earlier)), stretch]
-    return tuple(found)
+            archived = ArchivedRange(entry.last_id, frozenset(entry.open_runs))
+            if not any(earlier.covers(archived) for earlier in ranges):
+                ranges = [*(earlier for earlier in ranges if not archived.covers(earlier)), archived]
+    return tuple(ranges)
 
 
 def next_name(taken: Collection[FileName], day: str, *, compressed: bool = False) -> FileName:
-    """Name the next file of `day`: the first, or a further part for entries that came late."""
+    """Return the name of the next file of `day`: the first one, or a further part for late entries."""
     return FileName(day, max((name.part + 1 for name in taken if name.day == day), default=0), compressed)

@@ -1,4 +1,4 @@
-"""The archive, read: its files' entries, as the rows that they were."""
+"""Reading the archive: the entries of its files, as table rows."""
 
 from __future__ import annotations
 
@@ -16,79 +16,79 @@ from nerve.store.utc_days import day_end, day_start
 
 
 class ArchivedFiles:
-    """The files in the archive's folder, which may not be there yet; an archiver may be at work in it.
+    """The files in the archive's folder, which need not exist yet; an archiver may be writing to it.
 
-    `log_id` names the log whose files matter; None stands for all. Every method raises StoreError, with one line, for
-    what can't be read.
+    `log_id` selects the files of one log; None selects all. Every method raises StoreError, with one line, for a file
+    that can't be read.
     """
 
     def __init__(self, folder: Path, log_id: str | None) -> None:
         self._folder = folder
         self._log_id = log_id
-        self._shelf = ArchiveDirectory(folder)
+        self._directory = ArchiveDirectory(folder)
         self._entries: list[ManifestEntry] = []
-        self._print: tuple[int, ...] | None = None
+        self._last_fingerprint: tuple[int, ...] | None = None
 
     def entries(self) -> Sequence[ManifestEntry]:
-        """Give what the manifest holds now; what it held before comes first, in the same order."""
-        found = self._fingerprint()
-        if found != self._print:
+        """Return the current entries of the manifest; earlier results are a prefix of later ones."""
+        fingerprint = self._fingerprint()
+        if fingerprint != self._last_fingerprint:
             entries = read_manifest(self._folder)
             for entry in entries:
                 self._check(entry)
             self._entries = [entry for entry in entries if self._log_id in (None, entry.log_id)]
-            self._print = found
+            self._last_fingerprint = fingerprint
         return self._entries
 
-    def rows(self, entry: ManifestEntry, judge: RowFilter) -> Generator[Row, None, None]:
-        """Give the rows of a file that are wanted, in the order of their id; it is open from the first to the last."""
+    def rows(self, entry: ManifestEntry, row_filter: RowFilter) -> Generator[Row, None, None]:
+        """Yield the rows of a file that match, in the order of their ids; the file is open from first to last."""
         name = name_of(entry)
-        if not self._shelf.path(name).exists():
-            raise StoreError(f"{self._shelf.path(name)} is missing: see `nerve verify`")
-        for number, line in enumerate(self._shelf.lines(name), 1):
-            if not judge.may_want(line):
+        path = self._directory.path(name)
+        if not path.exists():
+            raise StoreError(f"{path} is missing; see `nerve verify`")
+        for number, line in enumerate(self._directory.lines(name), 1):
+            if not row_filter.may_match(line):
                 continue
             try:
                 row = row_of(line)
             except ValueError as why:
-                place = f"{self._shelf.path(name)}, line {number}"
-                raise StoreError(f"{place} is damaged ({why}): see `nerve verify`") from None
-            if judge.wants(row):
+                raise StoreError(f"{path}, line {number} is damaged ({why}); see `nerve verify`") from None
+            if row_filter.matches(row):
                 yield row
 
     def _check(self, entry: ManifestEntry) -> None:
         try:
             name_of(entry)
         except ValueError as why:
-            raise StoreError(f"{self._folder / MANIFEST} {why}: restore it from a backup") from None
+            raise StoreError(f"{self._folder / MANIFEST} {why}; restore it from a backup") from None
 
     def _fingerprint(self) -> tuple[int, ...]:
         try:
             status = (self._folder / MANIFEST).stat()
-        except OSError:  # what is wrong with it is told when it is read
+        except OSError:  # reading it reports the reason
             return ()
         return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def archive_of(db: Path) -> Path:
-    """Give the folder where a workspace keeps the archive of the log at `db`."""
+    """Return the folder in which a workspace keeps the archive of the log at `db`."""
     return db.absolute().parent / "archive" / "logs"
 
 
-def may_hold(entry: ManifestEntry, wanted: Filter) -> bool:
-    """Tell, by its day and its ids alone, whether a file can have anything that `wanted` asks for."""
-    after_id, until_id = wanted.after_id or 0, wanted.until_id
+def may_hold(entry: ManifestEntry, filter: Filter) -> bool:
+    """Return False if, by its day and its ids, a file can't contain a match."""
+    after_id, until_id = filter.after_id or 0, filter.until_id
     return (
-        (wanted.since is None or wanted.since < day_end(entry.day))
-        and (wanted.until is None or wanted.until >= day_start(entry.day))
+        (filter.since is None or filter.since < day_end(entry.day))
+        and (filter.until is None or filter.until >= day_start(entry.day))
         and entry.last_id > after_id
         and (until_id is None or entry.first_id <= until_id)
     )
 
 
 def name_of(entry: ManifestEntry) -> FileName:
-    """Give the name of a file; ValueError when that is none of ours, such as one that leads out of the folder."""
+    """Return the name of a file. Raises ValueError for an invalid one, such as one that leads out of the folder."""
     name = FileName.parse(entry.file)
     if name is None or name.day != entry.day:
-        raise ValueError(f"names {entry.file[:80]!r} for {entry.day[:40]!r}, which is no file of an archive")
+        raise ValueError(f"names {entry.file[:80]!r} for {entry.day[:40]!r}, which is not an archive file")
     return name

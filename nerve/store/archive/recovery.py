@@ -1,4 +1,4 @@
-"""Files that the manifest doesn't know: taken in when they are what an interrupted archiver has completed."""
+"""Examining files that are not in the manifest: those completed by an interrupted archiver are adopted."""
 
 from __future__ import annotations
 
@@ -13,40 +13,44 @@ from nerve.store.jsonl import from_line, to_line
 from nerve.store.utc_days import day_end, day_start
 
 MOST_OPEN_RUNS = 10_000
-"""More runs than this are never open at once: a file that lacks entries of so many was not made of this log."""
+"""More runs are never open at once: a file that lacks entries of more runs was not made from this log."""
 
 _MOVE_AWAY = "the file is left alone: move it away"
 _END = (2**63, b"")
 
 
-class Found(NamedTuple):
-    """What a file holds, and the runs that were open when it was made, so that their entries are not in it."""
+class FileContents(NamedTuple):
+    """The entries of a file, and the runs that were open when it was made, whose entries are not in it."""
 
-    tally: RowCounter
+    counter: RowCounter
     open_runs: frozenset[str]
 
 
-def examine(shelf: ArchiveDirectory, name: FileName, archived: tuple[ArchivedRange, ...], rows: Iterable[Log]) -> Found:
-    """Find out what a file holds that the manifest doesn't know.
+def examine(
+    directory: ArchiveDirectory, name: FileName, archived: tuple[ArchivedRange, ...], rows: Iterable[Log]
+) -> FileContents:
+    """Return the contents of a file that is not in the manifest.
 
-    `rows` are those of its day that are in the table and not archived, with raw payloads and in order of their id.
-    Raises StoreError unless it holds entries of that day that are not archived yet, in order; and each of the rows
-    up to its last one, as it is in the table, but for those of runs of which it has nothing.
+    `rows` are those of its day that are in the table and not archived, with raw payloads, in the order of their ids.
+    Raises StoreError unless the file has entries of that day that are not archived yet, in order, and among them all of
+    the rows up to its last entry, as they are in the table, except those of runs of which it has no entry.
     """
-    tally = RowCounter()
-    for number, line in enumerate(shelf.lines(name), 1):
-        entry = _entry_of(name.day, tally.last_id, line, f"{shelf.path(name)}, line {number}")
-        if any(stretch.holds(entry.id, entry.ref_id) for stretch in archived):
-            raise StoreError(f"{shelf.path(name)}, line {number}: entry {entry.id} is archived already; {_MOVE_AWAY}")
-        tally.add([entry.id])
-    open_runs = _left_out(shelf, name, (row for row in rows if row.id <= tally.last_id))
-    if not tally.rows or open_runs is None or not _has_nothing_of(shelf, name, open_runs):
-        raise StoreError(f"{shelf.path(name)} is not of this archive: it lacks rows that the log has; {_MOVE_AWAY}")
-    return Found(tally, open_runs)
+    counter = RowCounter()
+    for number, line in enumerate(directory.lines(name), 1):
+        entry = _entry_of(name.day, counter.last_id, line, f"{directory.path(name)}, line {number}")
+        if any(earlier.holds(entry.id, entry.ref_id) for earlier in archived):
+            raise StoreError(
+                f"{directory.path(name)}, line {number}: entry {entry.id} is archived already; {_MOVE_AWAY}"
+            )
+        counter.add([entry.id])
+    open_runs = _left_out(directory, name, (row for row in rows if row.id <= counter.last_id))
+    if not counter.rows or open_runs is None or not _has_nothing_of(directory, name, open_runs):
+        raise StoreError(f"{directory.path(name)} is not of this archive: it lacks rows that the log has; {_MOVE_AWAY}")
+    return FileContents(counter, open_runs)
 
 
 def _entry_of(day: str, previous_id: int, line: bytes, place: str) -> Log:
-    """Read a line that must hold an entry of `day`, with an id above `previous_id`."""
+    """Decode a line, which must have an entry of `day` with an id above `previous_id`. Raises StoreError."""
     try:
         entry = from_line(line)
     except ValueError as error:
@@ -56,10 +60,10 @@ def _entry_of(day: str, previous_id: int, line: bytes, place: str) -> Log:
     return entry
 
 
-def _left_out(shelf: ArchiveDirectory, name: FileName, rows: Iterable[Log]) -> frozenset[str] | None:
-    """Give the runs of the rows that are not in the file; None when it can't be that those were open then."""
+def _left_out(directory: ArchiveDirectory, name: FileName, rows: Iterable[Log]) -> frozenset[str] | None:
+    """Return the runs of the rows that are not in the file; None if those can't have been open when it was made."""
     left_out: set[str] = set()
-    lines = _numbered(shelf.lines(name))
+    lines = _numbered(directory.lines(name))
     number, line = next(lines, _END)
     for row in rows:
         while number < row.id:
@@ -77,5 +81,5 @@ def _numbered(lines: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
     return ((from_line(line).id, line) for line in lines)
 
 
-def _has_nothing_of(shelf: ArchiveDirectory, name: FileName, runs: frozenset[str]) -> bool:
-    return not runs or all(from_line(line).ref_id not in runs for line in shelf.lines(name))
+def _has_nothing_of(directory: ArchiveDirectory, name: FileName, runs: frozenset[str]) -> bool:
+    return not runs or all(from_line(line).ref_id not in runs for line in directory.lines(name))

@@ -1,4 +1,4 @@
-"""Restoring an archived day into a database of its own, for analysis; never into the log."""
+"""Restoring an archived day to a separate database, for analysis; never to the log."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import NamedTuple
 import peewee
 
 from nerve.errors import StoreError
+from nerve.store.archive.codec import sync
 from nerve.store.archive.directory import ArchiveDirectory
 from nerve.store.archive.manifest import ManifestEntry
 from nerve.store.archive.reader import ArchivedFiles, name_of
@@ -27,13 +28,13 @@ from nerve.store.table.readonly import ReadOnlyDatabase
 BATCH = 10_000
 
 _MARK = "restored_day"
-"""The key in the table meta that tells a restored day from a log: only such a database is ever replaced."""
+"""Key in the table meta that marks a restored day; only a database with it is replaced."""
 
 _BLANK = (1, "", "", "", "", 0)
 
 
 class Restored(NamedTuple):
-    """What has been restored: entries, from so many files; `left_out` names files of that day from other logs."""
+    """The result of restoring a day: entries, files, and the files of that day left out as they are of other logs."""
 
     rows: int
     files: int
@@ -49,12 +50,12 @@ def restore_day(
     force: bool = False,
     progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> Restored:
-    """Load the files of `day` in the archive's `folder` into a new database at `target`, made like the log's.
+    """Load the files of `day` in the archive's `folder` into a new database at `target`, with the log's schema.
 
-    Each file is checked against the manifest. Where files of several logs have that day, those of the log `log_id` are
-    taken, or else of the log that was archived last. `target` appears whole or not at all. Raises StoreError where the
-    day isn't archived, a file is damaged, or `target` is in use or there already: with `force`, only where it is
-    no restored day.
+    Each file is checked against the manifest first. If files of several logs have that day, those of the log `log_id`
+    are loaded or, if it has none, those of the log that was archived last. `target` appears whole or not at all. Raises
+    StoreError if the day isn't archived, a file is damaged, or `target` is in use, or exists; with `force`, an existing
+    `target` is replaced if it is a restored day.
     """
     files = ArchivedFiles(folder, None)
     chosen, left_out = _choose(files.entries(), day, log_id)
@@ -62,7 +63,7 @@ def restore_day(
     for entry in chosen:
         _check_file(ArchiveDirectory(folder), entry)
     total = sum(entry.rows for entry in chosen)
-    with _appearing(target) as path:
+    with _replacing(target) as path:
         rows = _load(path, chosen, files, lambda done: progress(done, total))
         if rows != total:
             raise StoreError(f"{folder}: {day} has {rows} entries, the manifest says {total}: see `nerve verify`")
@@ -72,12 +73,12 @@ def restore_day(
 def _choose(
     entries: Sequence[ManifestEntry], day: str, log_id: str | None
 ) -> tuple[list[ManifestEntry], list[ManifestEntry]]:
-    """Give the files of `day`: those of one log, and the others."""
+    """Return the files of `day`: those of one log, and the others."""
     of_day = [entry for entry in entries if entry.day == day]
     if not of_day:
         days = sorted({entry.day for entry in entries})
         there = f"it has {len(days)} days from {days[0]} to {days[-1]}" if days else "nothing has been archived yet"
-        raise StoreError(f"{day} (UTC) is not in the archive ({there}); what is not old enough is still in the log")
+        raise StoreError(f"{day} (UTC) is not in the archive ({there}); newer entries are still in the log")
     log = log_id if log_id in {entry.log_id for entry in of_day} else of_day[-1].log_id
     return [e for e in of_day if e.log_id == log], [e for e in of_day if e.log_id != log]
 
@@ -86,11 +87,11 @@ def _check_target(target: Path, *, force: bool) -> None:
     for suffix in ("-wal", "-journal"):
         beside = target.with_name(target.name + suffix)
         if beside.exists():
-            raise StoreError(f"{target} is in use ({beside.name} is there): close it, or restore into another file")
+            raise StoreError(f"{target} is in use ({beside.name} exists): close it, or restore to another file")
     if not target.exists():
         return
     if not force:
-        raise StoreError(f"{target} is there already: restore into another file with -o, or over it with --force")
+        raise StoreError(f"{target} already exists: restore to another file with -o, or replace it with --force")
     if not _is_restored(target):
         raise StoreError(f"{target} is not the database of a restored day: name another file with -o")
 
@@ -106,34 +107,34 @@ def _is_restored(path: Path) -> bool:
         return False
 
 
-def _check_file(shelf: ArchiveDirectory, entry: ManifestEntry) -> None:
+def _check_file(directory: ArchiveDirectory, entry: ManifestEntry) -> None:
     name = name_of(entry)
-    stored = shelf.measure(name)
+    stored = directory.measure(name)
     if stored != (entry.bytes, entry.sha256):
-        raise StoreError(f"{shelf.path(name)} is not what was archived (its SHA-256 differs): see `nerve verify`")
+        raise StoreError(f"{directory.path(name)} is not what was archived (its SHA-256 differs): see `nerve verify`")
 
 
 @contextmanager
-def _appearing(target: Path) -> Iterator[Path]:
-    """Give the path of a new file that becomes `target`, all at once, if the block succeeds."""
+def _replacing(target: Path) -> Iterator[Path]:
+    """Yield the path of a new file that atomically becomes `target` if the block succeeds."""
     path = target.with_name(f"{target.name}.{os.getpid()}.tmp")
     with disk_failures(target):
         target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path.unlink(missing_ok=True)  # of a process that was killed, and had this id
+        path.unlink(missing_ok=True)  # left by a killed process with the same pid
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
     try:
         yield path
         with disk_failures(target):
-            _sync(path)
+            sync(path)
             path.replace(target)
-            _sync(target.parent)
+            sync(target.parent)
     except BaseException:
         path.unlink(missing_ok=True)
         raise
 
 
 def _load(path: Path, entries: Sequence[ManifestEntry], files: ArchivedFiles, progress: Callable[[int], None]) -> int:
-    """Make a log of what is in these files, and count it; in the order of ids, since that is how a table grows best."""
+    """Create a log with the entries of these files and return their number; in the order of ids, as that is fastest."""
     merge, every = Merge[Row](), row_filter_of(Filter())
     db = peewee.SqliteDatabase(str(path), pragmas={"journal_mode": "OFF", "synchronous": "OFF"}, autoconnect=False)
     with sqlite_failures(path), db.connection_context():
@@ -164,11 +165,3 @@ def _insert(db: peewee.SqliteDatabase, rows: Iterator[Row], progress: Callable[[
         done += len(batch)
         progress(done)
     return done
-
-
-def _sync(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

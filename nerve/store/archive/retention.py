@@ -1,4 +1,4 @@
-"""Which days leave the table: those older than the retention, and more of them while the log is too large."""
+"""Which days are archived: those older than the retention, and more while the log is larger than its limit."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from nerve.store.utc_days import FIRST_TS, day_end, day_of, day_start
 
 
 class DueDay(NamedTuple):
-    """A UTC day that is due, and why."""
+    """A UTC day that is due, and the reason."""
 
     day: str
     reason: ArchiveReason
 
 
 class DayPlan(NamedTuple):
-    """A UTC day that is due, why, and how many rows of it would go."""
+    """A UTC day that is due, the reason, and the number of its rows that would be archived."""
 
     day: str
     reason: ArchiveReason
@@ -28,7 +28,7 @@ class DayPlan(NamedTuple):
 
 
 def ended_days(reader: LogReader, now_ms: int, retention_s: float = 0.0) -> Iterator[str]:
-    """Give the UTC days that have rows and ended at least `retention_s` seconds before `now_ms`, in order."""
+    """Yield the UTC days that have rows and ended at least `retention_s` seconds before `now_ms`, in order."""
     cutoff = now_ms - int(retention_s * 1000)
     ts = reader.first_ts(FIRST_TS)
     while ts is not None and ts < cutoff and day_end(day_of(ts)) <= cutoff:
@@ -37,7 +37,7 @@ def ended_days(reader: LogReader, now_ms: int, retention_s: float = 0.0) -> Iter
 
 
 def due_days(reader: LogReader, now_ms: int, logs: LogsConfig) -> Iterator[DueDay]:
-    """Give the days that are due: those older than the retention, then others, each if the log is still too large."""
+    """Yield the days that are due: those older than the retention, then others while the log is still too large."""
     old = list(ended_days(reader, now_ms, logs.retention))
     yield from (DueDay(day, "retention") for day in old)
     for day in ended_days(reader, now_ms):
@@ -48,12 +48,12 @@ def due_days(reader: LogReader, now_ms: int, logs: LogsConfig) -> Iterator[DueDa
 
 
 def oversize(reader: LogReader, logs: LogsConfig) -> int:
-    """Give by how many bytes the log is larger than it may be; 0 when it isn't."""
+    """Return by how many bytes the log exceeds `max_size`; 0 if it doesn't."""
     return 0 if logs.max_size is None else max(0, reader.live_bytes() - logs.max_size)
 
 
 def plan(reader: LogReader, now_ms: int, logs: LogsConfig) -> list[DayPlan]:
-    """Say what an archiver would do now; changes nothing, so how much room a day takes up is an estimate."""
+    """Return the days that an archiver would archive now; changes nothing, so the size of a day is an estimate."""
     open_runs = tuple(reader.open_runs(reader.last_id()))
     old = list(ended_days(reader, now_ms, logs.retention))
     days = [DayPlan(day, "retention", _rows_to_go(reader, day, open_runs)) for day in old]
@@ -69,7 +69,7 @@ def plan(reader: LogReader, now_ms: int, logs: LogsConfig) -> list[DayPlan]:
 
 
 def count_rows(reader: LogReader, day: str, until_id: int | None = None) -> int:
-    """Count the rows of a day that are in the table, with an id up to `until_id`."""
+    """Count the rows of a day in the table with an id up to `until_id`."""
     return reader.count_between(day_start(day), day_end(day) - 1, until_id=until_id)
 
 

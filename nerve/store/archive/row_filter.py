@@ -1,4 +1,4 @@
-"""What a Filter asks of a row, in plain Python: the same as its SQL says, for rows that are in no table."""
+"""RowFilter: a Filter in plain Python, for rows outside the table; equivalent to its SQL."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ _Test = Callable[[Row], bool]
 
 @dataclass(frozen=True, slots=True)
 class RowFilter:
-    """Tells whether a row, or an entry's line in the archive, is wanted: all `tests` of a row hold.
+    """Decides whether a row, or an entry's line in the archive, matches: a row must pass all `tests`.
 
-    Of each group of `marks`, the line of a wanted entry has at least one: most lines needn't be read any further.
+    The line of a match contains at least one mark of each group of `marks`: most other lines need not be parsed.
     """
 
     tests: tuple[_Test, ...]
     marks: tuple[tuple[bytes, ...], ...]
 
-    def may_want(self, line: bytes) -> bool:
-        """Tell whether a line that `to_line` wrote can be one of a wanted entry."""
+    def may_match(self, line: bytes) -> bool:
+        """Return False if a line that `to_line` wrote can't be that of a match."""
         for group in self.marks:
             for mark in group:
                 if mark in line:
@@ -40,8 +40,8 @@ class RowFilter:
                 return False
         return True
 
-    def wants(self, row: Row) -> bool:
-        """Tell whether a row is wanted."""
+    def matches(self, row: Row) -> bool:
+        """Return True if a row matches."""
         # A plain loop: a generator in all() would cost more than most of the tests do.
         for test in self.tests:  # noqa: SIM110 - see above
             if not test(row):
@@ -49,20 +49,20 @@ class RowFilter:
         return True
 
 
-def row_filter_of(wanted: Filter) -> RowFilter:
-    """Make the judge for all that `wanted` asks of a row; its `limit` is no matter of a single row."""
-    demands = sorted(wanted.demands, key=_column)  # those on the payload, which must be decoded, come last
-    tests = [*_ranges(wanted), *map(_test, demands)]
-    marks = [_marks(demand) for demand in demands if demand.op == "=" and demand.field in _KEYS]
-    if wanted.errors:
+def row_filter_of(filter: Filter) -> RowFilter:
+    """Return the RowFilter for all conditions of `filter`; its `limit` does not apply to single rows."""
+    conditions = sorted(filter.conditions, key=_column)  # those on the payload, which must be decoded, come last
+    tests = [*_ranges(filter), *map(_test, conditions)]
+    marks = [_marks(match) for match in conditions if match.op == "=" and match.field in _KEYS]
+    if filter.errors:
         tests.append(_is_error)
         marks.append(_ERROR_MARKS)
     return RowFilter(tuple(tests), tuple(marks))
 
 
-def _marks(demand: Match) -> tuple[bytes, ...]:
-    key, values = _KEYS[demand.field], [_encoded(value) for value in demand.values]
-    if demand.field == "sense":
+def _marks(match: Match) -> tuple[bytes, ...]:
+    key, values = _KEYS[match.field], [_encoded(value) for value in match.values]
+    if match.field == "sense":
         return tuple(key + mark for value in values for mark in (value, value[:-1] + b"/"))
     return tuple(key + value for value in values)
 
@@ -70,24 +70,24 @@ def _marks(demand: Match) -> tuple[bytes, ...]:
 def _encoded(value: str) -> bytes:
     try:
         return msgspec.json.encode(value)
-    except UnicodeEncodeError:  # a lone surrogate, as of an argument that was no UTF-8: no entry has it, says its test
+    except UnicodeEncodeError:  # a lone surrogate, from an argument that was not UTF-8: the test finds it in no entry
         return b""
 
 
-def _column(demand: Match) -> int:
-    return _COLUMNS.get(demand.field, _PAYLOAD)
+def _column(match: Match) -> int:
+    return _COLUMNS.get(match.field, _PAYLOAD)
 
 
-def _test(demand: Match) -> _Test:
-    column, accepts = _column(demand), demand.accepts
+def _test(match: Match) -> _Test:
+    column, accepts = _column(match), match.accepts
     return lambda row: accepts(row[column])
 
 
-def _ranges(wanted: Filter) -> list[_Test]:
+def _ranges(filter: Filter) -> list[_Test]:
     tests: list[_Test] = []
     for column, least, most in (
-        (0, None if wanted.after_id is None else wanted.after_id + 1, wanted.until_id),
-        (5, wanted.since, wanted.until),
+        (0, None if filter.after_id is None else filter.after_id + 1, filter.until_id),
+        (5, filter.since, filter.until),
     ):
         if least is not None:
             tests.append(partial(_at_least, column, least))
@@ -105,7 +105,7 @@ def _at_most(column: int, most: int, row: Row) -> bool:
 
 
 def _is_error(row: Row) -> bool:
-    """Tell what `models.IS_ERROR` tells."""
+    """Return True where `schema.IS_ERROR` is 1."""
     match row[1], row[2]:
         case ("system", "error") | ("logging", "warning" | "error" | "critical"):
             return True

@@ -1,1 +1,1 @@
-"""What the entries tell together: where a run came from, what came of it, and how each sense does."""
+"""Provenance: the causes and effects of runs, from the entries in the log."""

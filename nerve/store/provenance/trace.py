@@ -1,4 +1,4 @@
-"""Where a run came from and what came of it: the causal tree that it belongs to, within bounds."""
+"""trace_run: the causes and effects of a run, as a tree within limits."""
 
 from __future__ import annotations
 
@@ -13,34 +13,37 @@ from nerve.events.model import Log
 from nerve.store.provenance.traced_run import RunEntries, TracedRun, build_tree, read_start
 
 MOST_STEPS = 10_000
-"""So many causes are followed up, and so many runs are counted that are left out: a tree need not have an end."""
+"""Limit on the causes that are followed and on the runs left out that are counted: a chain may be endless."""
 
 
 class RunSource(Protocol):
-    """Where runs are read: the log, or the log with its archive."""
+    """The runs in the log (LoggedRuns), or in the log and its archive (ArchivedRuns)."""
 
     def find(self, name: str, at_most: int) -> list[str]:
-        """Give the ids of up to `at_most` runs that `name` can mean; ValueError for no part of an id."""
+        """Return the ids of up to `at_most` runs that `name` can mean.
+
+        Raises ValueError, with one line, if it can't be a part of a run id.
+        """
 
     def cause_of(self, run_id: str) -> str | None:
-        """Give the run whose signal has fired this one; None where there is none, or where its start is not there."""
+        """Return the run whose signal triggered this one; None if there is none, or if its start is missing."""
 
     def caused_by(self, runs: Sequence[str]) -> list[Log]:
-        """Give the `run_start` of each run that a signal of one of `runs` has fired, in the order of their id."""
+        """Return the `run_start` of each run that a signal of one of `runs` triggered, in the order of their ids."""
 
     def count_below(self, runs: Sequence[str], at_most: int) -> int:
-        """Count `runs` and all that came of them, directly or not; stops at `at_most`."""
+        """Count `runs` and all direct and indirect effects of theirs, up to `at_most`."""
 
     def entries_of(self, runs: Sequence[str], *, own: bool) -> Iterable[Log]:
-        """Give starts, ends and errors of `runs` and, with `own`, all else that they have logged, ascending by id."""
+        """Return starts, ends and errors of `runs` and, with `own`, all their other entries, ascending by id."""
 
     def is_archived(self, run_id: str) -> bool:
-        """Tell whether the entries of a run of that age have moved to the archive."""
+        """Return True if the entries of a run of that age have moved to the archive, and are not read."""
 
 
 @dataclass(frozen=True, slots=True)
 class TraceLimits:
-    """How much is given: levels above and below the run that was asked for, runs, and their own entries or not."""
+    """The size of a tree: levels above and below the requested run, runs, and whether it has their own entries."""
 
     depth: int = 20
     limit: int = 200
@@ -48,10 +51,10 @@ class TraceLimits:
 
 
 class Trace(msgspec.Struct, frozen=True):
-    """The tree that the run `asked` belongs to.
+    """The tree of the run `asked`.
 
-    `root` is the first run as far as the log knows, or, with `is_rooted` false, as far as was looked; `above` counts
-    the runs from there down to the top of `tree`. With `is_counted` false, `more_runs` in the tree count too few.
+    `root` is the first cause in the log or, if `is_rooted` is false, the last one that was followed; `above` counts the
+    runs from there down to the top of `tree`. If `is_counted` is false, the `more_runs` in the tree are too low.
     """
 
     asked: str
@@ -62,29 +65,29 @@ class Trace(msgspec.Struct, frozen=True):
     tree: TracedRun
 
 
-def trace_run(runs: RunSource, asked: str, bounds: TraceLimits) -> Trace:
-    """Follow the causes of a run up to the first one, and from there what came of it."""
+def trace_run(runs: RunSource, asked: str, limits: TraceLimits) -> Trace:
+    """Follow the causes of a run up to the first one, and the effects from there down."""
     line = list(_causes(runs, asked))
-    shown = line[: bounds.depth + 1]
-    plan = _Plan(shown, bounds.limit)
-    plan.grow(runs, [asked], bounds.depth)
-    plan.grow(runs, shown[1:], bounds.depth)
-    told = {run: RunEntries("archived" if runs.is_archived(run) else "missing") for run in plan.children}
-    for entry in runs.entries_of(list(told), own=bounds.own):
-        told[entry.ref_id or ""].take(entry)
-    more = _counted(runs, plan.left_out)
+    shown = line[: limits.depth + 1]
+    plan = _Plan(shown, limits.limit)
+    plan.grow(runs, [asked], limits.depth)
+    plan.grow(runs, shown[1:], limits.depth)
+    entries = {run: RunEntries("archived" if runs.is_archived(run) else "missing") for run in plan.children}
+    for entry in runs.entries_of(list(entries), own=limits.own):
+        entries[entry.ref_id or ""].add(entry)
+    more = _count_left_out(runs, plan.left_out)
     return Trace(
         asked=asked,
         root=line[-1],
         is_rooted=len(line) <= MOST_STEPS,
         is_counted=sum(more.values()) < MOST_STEPS,
         above=len(line) - len(shown),
-        tree=build_tree(shown[-1], plan.children, told, more, asked),
+        tree=build_tree(shown[-1], plan.children, entries, more, asked),
     )
 
 
 def _causes(runs: RunSource, asked: str) -> Iterator[str]:
-    """Give a run, its cause, the cause of that, and so on."""
+    """Yield a run, its cause, the cause of that, and so on."""
     seen: set[str] = set()
     run: str | None = asked
     while run is not None and run not in seen and len(seen) <= MOST_STEPS:
@@ -93,7 +96,7 @@ def _causes(runs: RunSource, asked: str) -> Iterator[str]:
         run = runs.cause_of(run)
 
 
-def _counted(runs: RunSource, left_out: Mapping[str, Sequence[str]]) -> dict[str, int]:
+def _count_left_out(runs: RunSource, left_out: Mapping[str, Sequence[str]]) -> dict[str, int]:
     room, counts = MOST_STEPS, {}
     for cause, left in left_out.items():
         counts[cause] = max(len(left), runs.count_below(left, room))
@@ -102,7 +105,7 @@ def _counted(runs: RunSource, left_out: Mapping[str, Sequence[str]]) -> dict[str
 
 
 class _Plan:
-    """Which runs are given, each with those that it caused, and which are left out."""
+    """The runs in the tree, each with those that it caused, and the runs left out."""
 
     def __init__(self, line: Sequence[str], limit: int) -> None:
         self.children: dict[str, list[str]] = {run: [] for run in line}
@@ -112,7 +115,7 @@ class _Plan:
             self.children[cause].append(run)
 
     def grow(self, runs: RunSource, level: Sequence[str], depth: int) -> None:
-        """Add what came of the runs of `level`, down to `depth` levels below them, as far as there is room."""
+        """Add the effects of the runs in `level`, down to `depth` levels below them, up to the limit."""
         while level:
             added = [self._add(start, fits=depth > 0) for start in runs.caused_by(level)]
             level = [run for run in added if run is not None]

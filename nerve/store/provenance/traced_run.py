@@ -1,4 +1,4 @@
-"""A run as a causal tree shows it, told by the entries that the log has of it; pure, knows no database."""
+"""TracedRun: a run in a causal tree, built from its entries; pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from nerve.events.model import Log
 from nerve.ids import sense_of
 
 MOST_ENTRIES = 20
-"""So many errors of one run, and so many entries of its own, are given."""
+"""Limit on the errors, and on the other entries, that are shown of one run."""
 
 T = TypeVar("T")
 
@@ -20,10 +20,10 @@ T = TypeVar("T")
 class TracedRun(msgspec.Struct, frozen=True):
     """A run in its tree.
 
-    `status` is that of its end, `open` while it has none; where there is neither start nor end, `archived` or
-    `missing`. `lateness_ms` and `duration_ms` are ms, `start_ts` and `end_ts` unix ms. `entries` are its own ones,
-    where they were asked for; `more_entries` counts what was left out of them and of `errors`. `more_runs` counts the
-    runs that came of this one, directly or not, and are left out of `caused`.
+    `status` is that of its end, or `open` while it has none; without a start and an end, `archived` or `missing`.
+    `lateness_ms` and `duration_ms` are in ms, `start_ts` and `end_ts` in unix ms. `entries` are those that the run
+    logged itself, if requested; `more_entries` counts those left out of `entries` and `errors`. `more_runs` counts the
+    direct and indirect effects of this run that are left out of `caused`.
     """
 
     run: str
@@ -48,7 +48,7 @@ class TracedRun(msgspec.Struct, frozen=True):
 
 
 class RecordedStart(msgspec.Struct, frozen=True):
-    """What matters of the payload of a `run_start`."""
+    """The fields of a `run_start` payload that are used."""
 
     trigger: str | None = None
     reflex: str | None = None
@@ -59,7 +59,7 @@ class RecordedStart(msgspec.Struct, frozen=True):
 
 
 class RecordedEnd(msgspec.Struct, frozen=True):
-    """What matters of the payload of a `run_complete`; its status is `unknown` where that can't be read."""
+    """The fields of a `run_complete` payload that are used; the status is `unknown` for an invalid payload."""
 
     status: str = "unknown"
     duration_ms: float | None = None
@@ -67,12 +67,12 @@ class RecordedEnd(msgspec.Struct, frozen=True):
 
 
 def read_start(entry: Log) -> RecordedStart:
-    """Read the payload of a `run_start`; of what is none of ours, it gives the least."""
+    """Decode the payload of a `run_start`; an invalid one yields the defaults."""
     return _read(entry, RecordedStart)
 
 
 def read_end(entry: Log) -> RecordedEnd:
-    """Read the payload of a `run_complete`; of what is none of ours, it gives the least."""
+    """Decode the payload of a `run_complete`; an invalid one yields the defaults."""
     return _read(entry, RecordedEnd)
 
 
@@ -80,7 +80,7 @@ _decode_end = msgspec.json.Decoder(RecordedEnd).decode
 
 
 def decode_end(payload: str) -> RecordedEnd:
-    """Read the payload of a `run_complete` from its JSON text; of what is none of ours, it gives the least."""
+    """Decode the payload of a `run_complete` from JSON text; an invalid one yields the defaults."""
     try:
         return _decode_end(payload)
     except (msgspec.DecodeError, RecursionError):
@@ -89,17 +89,17 @@ def decode_end(payload: str) -> RecordedEnd:
 
 @dataclass(slots=True)
 class RunEntries:
-    """The entries of one run, as far as there is room for them; `unseen` says what it is where there is none."""
+    """The entries of one run, within limits; `without_entries` is its status if it has neither start nor end."""
 
-    unseen: str = "missing"
+    without_entries: str = "missing"
     start: Log | None = None
     end: Log | None = None
     errors: list[Log] = field(default_factory=list)
     own: list[Log] = field(default_factory=list)
     more: int = 0
 
-    def take(self, entry: Log) -> None:
-        """Put an entry to its like."""
+    def add(self, entry: Log) -> None:
+        """Add an entry to those of its kind."""
         match entry.source, entry.type:
             case "reflex", "run_start":
                 self.start = entry
@@ -118,13 +118,17 @@ class RunEntries:
 
 
 def build_tree(
-    top: str, children: Mapping[str, Sequence[str]], told: Mapping[str, RunEntries], more: Mapping[str, int], asked: str
+    top: str,
+    children: Mapping[str, Sequence[str]],
+    entries: Mapping[str, RunEntries],
+    more: Mapping[str, int],
+    asked: str,
 ) -> TracedRun:
-    """Put the runs together, from the last ones up to the `top`."""
+    """Build the tree from its leaves up to `top`; `more` counts the effects of each run that are left out."""
     done: dict[str, TracedRun] = {}
     for run in reversed(list(_downwards(top, children))):
         caused = tuple(done.pop(child) for child in children[run])
-        done[run] = _traced(run, told[run], caused, more.get(run, 0), asked)
+        done[run] = _traced(run, entries[run], caused, more.get(run, 0), asked)
     return done[top]
 
 
@@ -135,9 +139,9 @@ def _downwards(top: str, children: Mapping[str, Sequence[str]]) -> Iterator[str]
         level = [child for run in level for child in children[run]]
 
 
-def _traced(run: str, told: RunEntries, caused: tuple[TracedRun, ...], more_runs: int, asked: str) -> TracedRun:
-    start = read_start(told.start) if told.start else RecordedStart()
-    end = read_end(told.end) if told.end else RecordedEnd("open" if told.start else told.unseen)
+def _traced(run: str, entries: RunEntries, caused: tuple[TracedRun, ...], more_runs: int, asked: str) -> TracedRun:
+    start = read_start(entries.start) if entries.start else RecordedStart()
+    end = read_end(entries.end) if entries.end else RecordedEnd("open" if entries.start else entries.without_entries)
     return TracedRun(
         run=run,
         sense=sense_of(run),
@@ -149,13 +153,13 @@ def _traced(run: str, told: RunEntries, caused: tuple[TracedRun, ...], more_runs
         coalesced=start.coalesced,
         skipped=start.skipped,
         lateness_ms=start.lateness_ms,
-        start_ts=told.start.ts if told.start else None,
-        end_ts=told.end.ts if told.end else None,
+        start_ts=entries.start.ts if entries.start else None,
+        end_ts=entries.end.ts if entries.end else None,
         duration_ms=end.duration_ms,
         signal=end.signal,
-        errors=tuple(told.errors),
-        entries=tuple(told.own),
-        more_entries=told.more,
+        errors=tuple(entries.errors),
+        entries=tuple(entries.own),
+        more_entries=entries.more,
         caused=caused,
         more_runs=more_runs,
     )

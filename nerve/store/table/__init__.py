@@ -1,1 +1,1 @@
-"""The log's table in SQLite: written by one process, read by everyone in short reads."""
+"""The log's table in SQLite: written by one process, and read by others in short transactions."""

@@ -1,4 +1,4 @@
-"""What a Filter asks of a row, as SQL: written for its form alone, with a named parameter for each of its values."""
+"""Filters as SQL conditions: written once for each shape, with a named parameter for each value."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ _COLUMNS: dict[str, peewee.ColumnBase] = {
 _PLAIN = ("source", "type", "ref")
 
 Values = dict[str, object]
-"""The values of named parameters; there may be more of them than a statement names."""
+"""Values of named parameters; a statement need not use all of them."""
 
 
-class IdRange(NamedTuple):
-    """Which bounds a filter has for the moment and the id of a row."""
+class RangeShape(NamedTuple):
+    """Which of the bounds on a row's ts and id a filter has."""
 
     since: bool
     until: bool
@@ -37,87 +37,87 @@ class IdRange(NamedTuple):
     until_id: bool
 
     @classmethod
-    def of(cls, wanted: Filter) -> IdRange:
-        """Tell which ones `wanted` has."""
+    def of(cls, filter: Filter) -> RangeShape:
+        """Return the shape of a filter's bounds."""
         return cls(
-            since=wanted.since is not None,
-            until=wanted.until is not None,
-            after_id=wanted.after_id is not None,
-            until_id=wanted.until_id is not None,
+            since=filter.since is not None,
+            until=filter.until is not None,
+            after_id=filter.after_id is not None,
+            until_id=filter.until_id is not None,
         )
 
-    def times(self, ts: peewee.ColumnBase) -> list[peewee.Node]:
-        """Give what is asked of the moment of a row."""
-        asked: list[peewee.Node] = []
+    def on_ts(self, ts: peewee.ColumnBase) -> list[peewee.Node]:
+        """Return the bounds on the ts of a row, as conditions."""
+        bounds: list[peewee.Node] = []
         if self.since:
-            asked.append(ts >= named("since"))
+            bounds.append(ts >= named("since"))
         if self.until:
-            asked.append(ts <= named("until"))
-        return asked
+            bounds.append(ts <= named("until"))
+        return bounds
 
-    def ids(self, id: peewee.ColumnBase) -> list[peewee.Node]:
-        """Give what is asked of the id of a row."""
-        asked: list[peewee.Node] = []
+    def on_id(self, id: peewee.ColumnBase) -> list[peewee.Node]:
+        """Return the bounds on the id of a row, as conditions."""
+        bounds: list[peewee.Node] = []
         if self.after_id:
-            asked.append(id > named("after_id"))
+            bounds.append(id > named("after_id"))
         if self.until_id:
-            asked.append(id <= named("until_id"))
-        return asked
+            bounds.append(id <= named("until_id"))
+        return bounds
 
 
 class ConditionShape(NamedTuple):
-    """The form of a demand: its field, and how many parameters its values take; 0 where a function is to judge it."""
+    """The shape of a Match: its field, and its number of parameters; 0 if a function in Python evaluates it."""
 
     field: str
     values: int
 
     @classmethod
-    def of(cls, demand: Match) -> ConditionShape:
-        """Give the form of a demand; those on the payload are all alike."""
-        return cls(demand.field if demand.field in _COLUMNS else "payload", len(_plain_values(demand)))
+    def of(cls, match: Match) -> ConditionShape:
+        """Return the shape of a match; all matches on the payload have the same one."""
+        return cls(match.field if match.field in _COLUMNS else "payload", len(_plain_values(match)))
 
 
 def named(parameter: str) -> peewee.SQL:
-    """Give the place of a parameter in a statement that is written once, whatever its value will be."""
+    """Return the placeholder of a named parameter, for statements that are written once for all values."""
     return peewee.SQL(f":{parameter}")
 
 
-def bound_values(wanted: Filter) -> Values:
-    """Give the values of what a filter asks for, and of the limit."""
+def range_values(filter: Filter) -> Values:
+    """Return the parameters of a filter's RangeShape, and the limit."""
     return {
-        "since": wanted.since,
-        "until": wanted.until,
-        "after_id": wanted.after_id,
-        "until_id": wanted.until_id,
-        "limit": wanted.limit,
+        "since": filter.since,
+        "until": filter.until,
+        "after_id": filter.after_id,
+        "until_id": filter.until_id,
+        "limit": filter.limit,
     }
 
 
-def conditions(demands: Sequence[ConditionShape]) -> list[peewee.Node]:
-    """Give what is demanded of a row, in a form that no index serves."""
-    return [_condition(place, demand) for place, demand in enumerate(demands)]
+def conditions(shapes: Sequence[ConditionShape]) -> list[peewee.Node]:
+    """Return conditions of these shapes, in a form that no index is used for."""
+    return [_condition(n, shape) for n, shape in enumerate(shapes)]
 
 
-def demand_values(demands: Iterable[Match]) -> Values:
-    """Give the values of what `conditions` asks for."""
+def condition_values(matches: Iterable[Match]) -> Values:
+    """Return the parameters of `conditions` for these matches."""
     values: Values = {}
-    for place, demand in enumerate(demands):
-        plain = _plain_values(demand)
-        values.update((f"demand{place}_{n}", value) for n, value in enumerate(plain))
+    for n, match in enumerate(matches):
+        plain = _plain_values(match)
+        values.update((f"match{n}_{i}", value) for i, value in enumerate(plain))
         if not plain:
-            values[f"demand{place}"] = msgspec.json.encode(demand).decode()
+            values[f"match{n}"] = msgspec.json.encode(match).decode()
     return values
 
 
-def sense_keys(demand: Match) -> tuple[str, ...]:
-    """Give what `belongs_to` takes for each sense that is demanded: none for what can't be the name of one."""
-    # A run id is the name of the sense, "/" and more; "0" is the character after "/".
-    names = [name for name in demand.values if name == sense_of(name)]
+def sense_keys(match: Match) -> tuple[str, ...]:
+    """Return the three keys that `belongs_to` takes for each sense in `match`; none for an invalid name."""
+    # A run id is the sense's name, "/" and digits; "0" is the character after "/".
+    names = [name for name in match.values if name == sense_of(name)]
     return tuple(key for name in names for key in (name, f"{name}/", f"{name}0"))
 
 
 def belongs_to(ref_id: peewee.ColumnBase, keys: Sequence[peewee.SQL]) -> peewee.Expression:
-    """Ask for what belongs to one of the senses that have these keys: to the two ranges of each."""
+    """Return the condition that a row belongs to one of the senses with these keys: two ranges of ref_id for each."""
     ranges = [
         (ref_id == name) | ((ref_id >= begin) & (ref_id < end))
         for name, begin, end in zip(keys[::3], keys[1::3], keys[2::3], strict=True)
@@ -126,47 +126,47 @@ def belongs_to(ref_id: peewee.ColumnBase, keys: Sequence[peewee.SQL]) -> peewee.
 
 
 def is_error() -> peewee.Node:
-    """Ask for what a person on call wants to see, in a form that no index serves."""
+    """Return the condition of Filter.errors, in a form that no index is used for."""
     return peewee.NodeList((unindexed(IS_ERROR), peewee.SQL("= 1")))
 
 
 def unindexed(node: peewee.Node) -> peewee.ColumnBase:
-    """Write a column so that SQLite doesn't look for an index on it."""
+    """Return a column written so that SQLite uses no index for it."""
     return peewee.NodeList((peewee.SQL("+"), node), glue="")
 
 
 def register_functions(db: sqlite3.Connection) -> None:
-    """Teach a database the function that these conditions call."""
+    """Register the function that these conditions call."""
     db.create_function("nerve_match", 2, _nerve_match, deterministic=True)
 
 
 def readable(text: bytes) -> str:
-    """Give the text of a column; what is no UTF-8 in it, which only a stranger can have written, as escapes."""
+    """Decode a column; bytes that are not UTF-8, which only another program can have written, become escapes."""
     return text.decode("utf-8", "backslashreplace")
 
 
-def _condition(place: int, demand: ConditionShape) -> peewee.Node:
-    column = _COLUMNS.get(demand.field, LogRow.payload)
-    values = [named(f"demand{place}_{n}") for n in range(demand.values)]
+def _condition(n: int, shape: ConditionShape) -> peewee.Node:
+    column = _COLUMNS.get(shape.field, LogRow.payload)
+    values = [named(f"match{n}_{i}") for i in range(shape.values)]
     if values:
-        return belongs_to(unindexed(column), values) if demand.field == "sense" else unindexed(column).in_(values)
-    # As bytes: what a stranger wrote need not be text, and would fail here, before any function could look at it.
-    return fn.nerve_match(named(f"demand{place}"), peewee.Cast(column, "BLOB"))
+        return belongs_to(unindexed(column), values) if shape.field == "sense" else unindexed(column).in_(values)
+    # As bytes: text that is not UTF-8 would make SQLite's driver fail before the function could look at it.
+    return fn.nerve_match(named(f"match{n}"), peewee.Cast(column, "BLOB"))
 
 
-def _plain_values(demand: Match) -> tuple[str, ...]:
-    """Give what SQL itself compares the column with; nothing where that takes a function."""
-    if demand.op != "=":
+def _plain_values(match: Match) -> tuple[str, ...]:
+    """Return the values that SQL itself compares with the column; none if that takes a function."""
+    if match.op != "=":
         return ()
-    if demand.field == "sense":
-        return sense_keys(demand)
-    return demand.values if demand.field in _PLAIN else ()
+    if match.field == "sense":
+        return sense_keys(match)
+    return match.values if match.field in _PLAIN else ()
 
 
-def _nerve_match(demand: str, column: bytes | None) -> bool:
-    return _demand(demand).accepts(None if column is None else readable(column))
+def _nerve_match(match: str, column: bytes | None) -> bool:
+    return _decoded(match).accepts(None if column is None else readable(column))
 
 
 @functools.lru_cache(maxsize=256)
-def _demand(text: str) -> Match:
-    return msgspec.json.decode(text, type=Match)
+def _decoded(match: str) -> Match:
+    return msgspec.json.decode(match, type=Match)

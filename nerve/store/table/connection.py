@@ -1,4 +1,4 @@
-"""The file of the log, opened for writing: how it comes to be, its transactions and its upkeep."""
+"""WritableDatabase: the log's file opened for writing, with its transactions and its maintenance."""
 
 from __future__ import annotations
 
@@ -12,44 +12,49 @@ import peewee
 
 from nerve.errors import DiskError, StoreError
 from nerve.store.error_mapping import disk_failures, sqlite_failures
-from nerve.store.schema import check_schema, create_schema, is_empty
+from nerve.store.migrations import migrate
+from nerve.store.schema import SCHEMA_VERSION, check_tables, create_schema, is_empty, schema_version
 
 BUSY_SECONDS = 5
 CHECKPOINT_WAIT_MS = 500
-"""How long a checkpoint waits for readers to get out of its way; there will be another one."""
+"""How long a checkpoint waits for readers; if they stay, the next checkpoint does its work."""
 
 CHECKPOINT_PAGES = 3_000
-"""How large the WAL grows before a commit empties it: the pages of the indexes are written to the file less often.
+"""Size of the WAL, in pages, at which a commit empties it: a larger one writes the indexes to the file less often.
 
-A reader finds a page as fast among up to 4,000; and with a large commit on top it is not what `nerve.wal` calls large.
+Readers find a page equally fast among up to 4,000. Even with a large commit on top, the WAL stays below the size that
+`nerve.maintenance.checkpoints` calls large.
 """
 
 _PRAGMAS = (
-    ("auto_vacuum", "INCREMENTAL"),  # counts only before the first table is made
+    ("auto_vacuum", "INCREMENTAL"),  # has no effect once the first table exists
     ("journal_mode", "WAL"),
     ("synchronous", "FULL"),
-    ("fullfsync", "ON"),  # or else macOS leaves it to the drive's cache; elsewhere it changes nothing
+    ("fullfsync", "ON"),  # else macOS leaves the data in the drive's cache; no effect on other systems
     ("recursive_triggers", "ON"),
     ("wal_autocheckpoint", CHECKPOINT_PAGES),
-    ("secure_delete", "FAST"),  # some builds of SQLite have it on, and overwrite what is in the archive anyway
+    ("secure_delete", "FAST"),  # some builds of SQLite turn it on, and overwrite rows that the archive has anyway
     ("journal_size_limit", 64 * 1024 * 1024),
     ("temp_store", "MEMORY"),
 )
 
 
 VACUUM_STEPS = 100_000
-"""After so many steps of SQLite's machine each, a rebuild of the file asks whether there is time to go on."""
+"""Steps of SQLite's virtual machine between two calls of `is_over` during a rebuild of the file."""
 
 
 class WritableDatabase:
     """The one read-write connection; it belongs to the process and the thread that opened it.
 
-    Every method may raise StoreError, and DiskError where the disk or another program's lock refuses and trying
-    again may help. A call that raised has changed nothing, and may be made again.
+    Every method may raise StoreError, and DiskError if the disk or a lock of another program prevents it and trying
+    again may help. A call that raised has changed nothing, and may be repeated.
     """
 
     def __init__(self, path: Path) -> None:
-        """Open the database at `path`, and make it (for its owner alone) when it isn't there; its folder must be."""
+        """Open the database at `path`, whose folder must exist.
+
+        A missing file is created, readable by its owner alone; a log with an older schema is migrated.
+        """
         self._path = path.absolute()
         self._db = peewee.SqliteDatabase(str(self._path), timeout=BUSY_SECONDS, autoconnect=False, thread_safe=False)
         _create_file(self._path)
@@ -60,20 +65,20 @@ class WritableDatabase:
             raise
 
     def incremental_vacuum(self, pages: int) -> int:
-        """Give up to `pages` unused pages back to the file system; gives how many went, 0 when none is left."""
+        """Return up to `pages` unused pages to the file system; return their number, 0 when none is left."""
         with sqlite_failures(self._path):
             before = self._free_pages()
-            # It frees one page a step: execute() takes a single step, since no row comes, and a script takes them all.
+            # It frees one page a step: execute() takes a single step, since there are no rows; a script takes all.
             self._connection.executescript(f"PRAGMA incremental_vacuum({pages:d})")
             return before - self._free_pages()
 
     def vacuum(self, is_over: Callable[[], bool] = lambda: False) -> None:
-        """Rebuild the file without its unused space; takes up to twice the file's size while it lasts.
+        """Rebuild the file without its unused space; meanwhile it takes up to twice the file's size on the disk.
 
-        `is_over` is asked every now and then: once it says so, all stays as it was, and StoreError is raised.
+        `is_over` is called during the rebuild: once it returns True, the file stays as it was and StoreError is raised.
         """
         with sqlite_failures(self._path):
-            self._set("temp_store", "FILE")  # the copy that it makes may be larger than the memory
+            self._set("temp_store", "FILE")  # the temporary copy may be larger than the memory
             self._connection.set_progress_handler(is_over, VACUUM_STEPS)
             try:
                 self._connection.execute("VACUUM")
@@ -87,7 +92,7 @@ class WritableDatabase:
         self.checkpoint()
 
     def checkpoint(self, wait_ms: int = CHECKPOINT_WAIT_MS) -> bool:
-        """Move all of the WAL into the database file, and empty it; False if readers were in the way for `wait_ms`."""
+        """Move the WAL into the database file and empty it; return False if readers prevented it for `wait_ms`."""
         with sqlite_failures(self._path):
             self._set("busy_timeout", wait_ms)
             try:
@@ -97,10 +102,10 @@ class WritableDatabase:
         return not busy
 
     def wal_bytes(self) -> int:
-        """Give the size of the WAL, in bytes."""
-        # Only its name is looked at: to open it, and close it again, would drop SQLite's locks.
+        """Return the size of the WAL, in bytes."""
+        # Not opened: closing it again would drop SQLite's locks.
         try:
-            return os.stat(f"{self._path}-wal").st_size  # noqa: PTH116 - asked often, and no Path is needed
+            return os.stat(f"{self._path}-wal").st_size  # noqa: PTH116 - called often, and faster than a Path
         except FileNotFoundError:
             return 0
 
@@ -109,7 +114,7 @@ class WritableDatabase:
         if self._db.is_closed():
             return
         try:
-            with suppress(DiskError):  # what it could not move is as safe in the WAL
+            with suppress(DiskError):  # the WAL keeps everything that could not be moved
                 self.checkpoint()
         finally:
             self._db.close()
@@ -140,26 +145,31 @@ class WritableDatabase:
         return int(pages)
 
     def _prepare(self) -> None:
-        with sqlite_failures(self._path):
+        name = str(self._path)
+        with sqlite_failures(name):
             self._db.connect()
-            fresh = is_empty(self._connection)
-            if not fresh:  # before anything is set: what is not ours stays as it is
-                check_schema(self._connection, str(self._path))
+            version = None
+            if not is_empty(self._connection):  # before any pragma is set: a foreign database stays as it is
+                check_tables(self._connection, name)
+                version = schema_version(self._connection, name)
             for pragma, value in _PRAGMAS:
                 self._set(pragma, value)
             if self._connection.execute("PRAGMA journal_mode").fetchone() != ("wal",):
-                raise StoreError(f"{self._path} can't have a WAL there: keep the workspace on a local disk")
-            if fresh:
+                raise StoreError(f"{name} can't have a WAL there: keep the workspace on a local disk")
+            if version is None:
                 with self._transaction():
                     create_schema(self._db)
+            elif version < SCHEMA_VERSION:
+                with self._transaction() as connection:
+                    migrate(connection, version, name)
 
 
 def _create_file(path: Path) -> None:
-    """Make the file before SQLite does, so that it (and the WAL after it) has the right mode from the start."""
-    # A file that is there is not touched: closing it would drop the locks that this process has on it.
+    """Create the file before SQLite does, so that it, and then the WAL, has the right mode from the start."""
+    # An existing file is not opened: closing it would drop the locks that this process has on it.
     with disk_failures(path):
         try:
             os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
         except FileExistsError:
             if path.is_dir():
-                raise StoreError(f"{path} is a folder: move it away, nerve makes a file there") from None
+                raise StoreError(f"{path} is a folder: move it away, and nerve will create a file there") from None

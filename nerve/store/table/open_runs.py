@@ -1,15 +1,15 @@
-"""Which runs are open: started, and not yet complete."""
+"""OpenRuns: the runs that have started and are not complete; pure."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
 Mark = tuple[int, str, str | None]
-"""What matters of a row of the reflex source: its id, type and ref_id."""
+"""The id, type and ref_id of a row with the source reflex."""
 
 
 class OpenRuns:
-    """The open runs in order of their start; a value, so that a commit that fails leaves the old one in place."""
+    """The open runs in the order of their start; immutable, so that a failed commit leaves the old value in place."""
 
     __slots__ = ("_rows",)
 
@@ -23,7 +23,7 @@ class OpenRuns:
         return len(self._rows)
 
     def after(self, marks: Iterable[Mark]) -> OpenRuns:
-        """Give what is open once these rows, in order of their id, have been written too."""
+        """Return the runs that are open once these rows, in the order of their ids, have been written."""
         rows = dict(self._rows)
         for row_id, event, run in marks:
             if run is None:
@@ -35,5 +35,5 @@ class OpenRuns:
         return OpenRuns(rows)
 
     def settled_below(self, next_id: int) -> int:
-        """Give an id below which no run is open, where `next_id` is the id of the next row to come."""
+        """Return an id below which no run is open; `next_id` is the id of the next row."""
         return next(iter(self._rows.values()), next_id)

@@ -1,10 +1,22 @@
-"""What a Filter finds, as a query: which index finds it, in order, and what else is asked of each row.
+"""The query planner: chooses the index that finds the rows of a Filter, and writes the SQL that uses it.
 
-Left alone, SQLite takes an index and then sorts all that it gave, or scans where an index would do. So what an index
-is to serve (a key) is chosen here, and all else is asked for in a form that no index serves.
+SQLite's own choice is often an index and a sort of everything it finds, or a scan where an index would do. So the
+access path is chosen here: conditions that an index serves are written plainly, all others so that SQLite uses no index
+for them. For example, `Filter(source="sense", since=S, limit=10)`, in a log with two types of that source:
 
-Peewee writes the SQL once for each QueryShape, because writing takes longer than SQLite needs to answer most queries;
-the values are bound afterwards, by name.
+    stats        pairs = (sense, alert), (sense, reading); period = ids 90,001 to 95,000, 1,900 entries
+    access path  the index on (source, type), once for each pair: both branches come in the order of their ids
+    SQL          SELECT ... WHERE source = :key0 AND type = :key1 AND id > :after_id AND id <= :until_id
+                   AND +ts >= :since
+                 UNION ALL
+                 SELECT ... WHERE source = :key2 AND type = :key3 AND ... (as above)
+                 ORDER BY id DESC LIMIT :limit
+
+SQLite merges the branches, and stops after 10 rows. Had the 1,900 entries been spread over 10,000 ids, the index on ts
+would be used instead, and the ids sorted.
+
+Peewee writes the SQL once for each QueryShape, because that takes longer than SQLite needs to answer most queries; the
+values are bound afterwards, by name.
 """
 
 from __future__ import annotations
@@ -20,45 +32,45 @@ from nerve.store.filters import Filter, Match
 from nerve.store.schema import IS_ERROR, LogRow, named_sql
 from nerve.store.table.conditions import (
     ConditionShape,
-    IdRange,
+    RangeShape,
     Values,
     belongs_to,
-    bound_values,
+    condition_values,
     conditions,
-    demand_values,
     is_error,
     named,
+    range_values,
     sense_keys,
     unindexed,
 )
 from nerve.store.table.table_stats import Period, TableStats
 
 MOST_PAIRS = 32
-"""So many (source, type) pairs are each looked up, and merged; for more, all rows are gone through."""
+"""Limit on (source, type) pairs that are looked up one by one and merged; with more, the table is scanned by id."""
 
 SPARSE = 4
-"""A period whose entries lie scattered among SPARSE times as many ids is looked up by ts, and sorted."""
+"""A period with fewer than one entry in SPARSE ids is looked up by ts, and sorted."""
 
 ENTRY = (LogRow.id, LogRow.source, LogRow.type, LogRow.ref_id, LogRow.payload, LogRow.ts)
 
 Index = Literal["id", "ref_id", "errors", "sense", "ts", "pairs"]
 
 IndexKey = tuple[peewee.Node, ...]
-"""What an index finds."""
+"""Conditions that one lookup in an index serves."""
 
-_ALL: IndexKey = (peewee.SQL("1"),)  # every row, in the order of its id
+_ALL_ROWS: IndexKey = (peewee.SQL("1"),)
 _SHAPES = 512
 
 
 class Statement(NamedTuple):
-    """SQL, and the values of the parameters that it names."""
+    """SQL, and the values of its named parameters."""
 
     sql: str
     values: Values
 
 
 class AccessPath(NamedTuple):
-    """How the rows are found: by an index, what is looked up there, and which demands that has seen to."""
+    """How rows are found: an index, the keys to look up in it, and the conditions that this has served."""
 
     by: Index
     keys: tuple[str, ...] = ()
@@ -66,99 +78,96 @@ class AccessPath(NamedTuple):
 
 
 class QueryShape(NamedTuple):
-    """All that the SQL for a question depends on; where only the number of values matters, that is what is here."""
+    """Everything that the SQL of a query depends on: no values, only their number."""
 
     by: Index
     keys: int
-    demands: tuple[ConditionShape, ...]
+    conditions: tuple[ConditionShape, ...]
     errors: bool
-    bounds: IdRange
+    bounds: RangeShape
     is_limited: bool
     newest_first: bool
 
     @property
     def is_by_id(self) -> bool:
-        """Whether the index goes on with the id.
+        """True if the rows of one key are in the order of their ids in the index.
 
-        One that doesn't would be left for the table, were it known that a range of ids, or their order, can be had
-        there.
+        In other indexes, the id must be written so that SQLite uses no index for it: to get the range of ids, or their
+        order, it would scan the table instead.
         """
         return self.by not in ("sense", "ts")
 
     @property
     def is_in_order(self) -> bool:
-        """Whether the index gives the rows in the order of their id, so that none is looked at in vain."""
+        """True if the access path yields the rows in the order of their ids, so that none is read needlessly."""
         return self.is_by_id and (self.by != "ref_id" or self.keys == 1)
 
 
-_Writer = Callable[[QueryShape], str]
+_SqlOf = Callable[[QueryShape], str]
 
 
-def select_ids(wanted: Filter, known: TableStats, *, newest: bool) -> Statement | None:
-    """Select the ids of the `limit` newest (or oldest) entries that `wanted` finds; None where there can be none."""
-    return _selected(_ids_sql, wanted, known, newest=newest)
+def select_ids(filter: Filter, stats: TableStats, *, newest: bool) -> Statement | None:
+    """Return the query for the ids of the `limit` newest (or oldest) matches; None if there can be none."""
+    return _planned(_ids_sql, filter, stats, newest=newest)
 
 
-def select_entries(wanted: Filter, known: TableStats) -> Statement | None:
-    """Select the `limit` newest entries that `wanted` finds, from the newest on; None where there can be none."""
-    return _selected(_entries_sql, wanted, known, newest=True)
+def select_entries(filter: Filter, stats: TableStats) -> Statement | None:
+    """Return the query for the `limit` newest matches, newest first; None if there can be none."""
+    return _planned(_entries_sql, filter, stats, newest=True)
 
 
-def select_recent(wanted: Filter, after_id: int) -> Statement:
-    """Select the same, going through all that come after `after_id`."""
-    recent = replace(wanted, after_id=max(after_id, wanted.after_id or 0))
+def select_recent(filter: Filter, after_id: int) -> Statement:
+    """Return the same query, as a scan of all rows after `after_id`."""
+    recent = replace(filter, after_id=max(after_id, filter.after_id or 0))
     return _statement(_entries_sql, recent, AccessPath("id"), newest=True)
 
 
-def is_ordered(wanted: Filter) -> bool:
-    """Tell whether an index gives what `wanted` finds in the order of its id, with nothing to be counted first."""
-    timeless = wanted.since is None and wanted.until is None
-    return wanted.exact("ref") is not None or (timeless and wanted.exact("sense") is None)
+def is_ordered(filter: Filter) -> bool:
+    """Return True if an index yields the matches in the order of their ids, and the plan needs no statistics."""
+    timeless = filter.since is None and filter.until is None
+    return filter.exact("ref") is not None or (timeless and filter.exact("sense") is None)
 
 
-def choose_access_path(wanted: Filter, known: TableStats) -> AccessPath | None:
-    """Choose what an index is to find; None where that can't be anything."""
-    if ref := wanted.exact("ref"):
+def choose_access_path(filter: Filter, stats: TableStats) -> AccessPath | None:
+    """Choose the index for a filter; None if no row can match."""
+    if ref := filter.exact("ref"):
         return AccessPath("ref_id", ref.values, (ref,))
-    if wanted.errors:
+    if filter.errors:
         return AccessPath("errors")
-    if sense := wanted.exact("sense"):
+    if sense := filter.exact("sense"):
         keys = sense_keys(sense)
         return AccessPath("sense", keys, (sense,)) if keys else None
-    if known.period and known.period.last_id - known.period.first_id >= SPARSE * known.period.count:
+    if stats.period and stats.period.last_id - stats.period.first_id >= SPARSE * stats.period.count:
         return AccessPath("ts")
-    if known.pairs is not None and len(known.pairs) <= MOST_PAIRS:
-        named_fields = tuple(demand for demand in wanted.demands if demand.field in ("source", "type"))
-        return (
-            AccessPath("pairs", tuple(key for pair in known.pairs for key in pair), named_fields)
-            if known.pairs
-            else None
-        )
+    if stats.pairs is not None and len(stats.pairs) <= MOST_PAIRS:
+        served = tuple(match for match in filter.conditions if match.field in ("source", "type"))
+        keys = tuple(key for pair in stats.pairs for key in pair)
+        return AccessPath("pairs", keys, served) if keys else None
     return AccessPath("id")
 
 
-def _selected(sql: _Writer, wanted: Filter, known: TableStats, *, newest: bool) -> Statement | None:
-    way = choose_access_path(wanted, known)
-    if way is None or (known.period and not known.period.count):
+def _planned(sql: _SqlOf, filter: Filter, stats: TableStats, *, newest: bool) -> Statement | None:
+    path = choose_access_path(filter, stats)
+    if path is None or (stats.period and not stats.period.count):
         return None
-    return _statement(sql, _within(wanted, known.period) if known.period else wanted, way, newest=newest)
+    return _statement(sql, _within(filter, stats.period) if stats.period else filter, path, newest=newest)
 
 
-def _statement(sql: _Writer, wanted: Filter, way: AccessPath, *, newest: bool) -> Statement:
-    rest = [demand for demand in wanted.demands if demand not in way.served]
+def _statement(sql: _SqlOf, filter: Filter, path: AccessPath, *, newest: bool) -> Statement:
+    rest = [match for match in filter.conditions if match not in path.served]
     shape = QueryShape(
-        by=way.by,
-        keys=len(way.keys),
-        demands=tuple([ConditionShape.of(demand) for demand in rest]),
-        errors=wanted.errors,
-        bounds=IdRange.of(wanted),
-        is_limited=wanted.limit is not None,
+        by=path.by,
+        keys=len(path.keys),
+        conditions=tuple([ConditionShape.of(match) for match in rest]),
+        errors=filter.errors,
+        bounds=RangeShape.of(filter),
+        is_limited=filter.limit is not None,
         newest_first=newest,
     )
-    values = bound_values(wanted)
-    for n, key in enumerate(way.keys):
+    values = range_values(filter)
+    for n, key in enumerate(path.keys):
         values[f"key{n}"] = key
-    return Statement(sql(shape), values | demand_values(rest) if rest else values)
+    return Statement(sql(shape), values | condition_values(rest) if rest else values)
 
 
 @functools.lru_cache(_SHAPES)
@@ -170,18 +179,18 @@ def _ids_sql(shape: QueryShape) -> str:
 def _entries_sql(shape: QueryShape) -> str:
     if shape.is_in_order:
         return named_sql(_select(shape, ENTRY))
-    # What must be sorted first are ids alone: of most rows, nothing else will be looked at.
+    # Only ids are sorted: most of these rows are not read any further.
     ids = _select(shape, (LogRow.id,))
     return named_sql(LogRow.select(*ENTRY).where(LogRow.id.in_(ids)).order_by(_direction("id", shape)))
 
 
 def _select(shape: QueryShape, columns: tuple[peewee.Field, ...]) -> peewee.SelectBase:
-    rest = shape.bounds.ids(LogRow.id if shape.is_by_id else unindexed(LogRow.id)) + conditions(shape.demands)
+    rest = shape.bounds.on_id(LogRow.id if shape.is_by_id else unindexed(LogRow.id)) + conditions(shape.conditions)
     if shape.errors and shape.by != "errors":
         rest.append(is_error())
     if shape.by != "ts":
-        rest += shape.bounds.times(unindexed(LogRow.ts))
-    first, *others = (LogRow.select(*columns).where(*key, *rest) for key in _keys(shape))
+        rest += shape.bounds.on_ts(unindexed(LogRow.ts))
+    first, *others = (LogRow.select(*columns).where(*key, *rest) for key in _index_keys(shape))
     merged: peewee.SelectBase = first
     for branch in others:
         merged = merged.union_all(branch)
@@ -189,8 +198,8 @@ def _select(shape: QueryShape, columns: tuple[peewee.Field, ...]) -> peewee.Sele
     return ordered.limit(named("limit")) if shape.is_limited else ordered
 
 
-def _keys(shape: QueryShape) -> list[IndexKey]:
-    """Give the keys whose rows, merged in the order of their id, are what the index finds."""
+def _index_keys(shape: QueryShape) -> list[IndexKey]:
+    """Return the lookups of an access path; their rows, merged in the order of their ids, are those it finds."""
     keys = [named(f"key{n}") for n in range(shape.keys)]
     match shape.by:
         case "ref_id":
@@ -200,21 +209,20 @@ def _keys(shape: QueryShape) -> list[IndexKey]:
         case "sense":
             return [(belongs_to(LogRow.ref_id, keys),)]
         case "ts":
-            return [tuple(shape.bounds.times(LogRow.ts))]
+            return [tuple(shape.bounds.on_ts(LogRow.ts))]
         case "pairs":
-            return [
-                (LogRow.source == source, LogRow.type == kind)
-                for source, kind in zip(keys[::2], keys[1::2], strict=True)
-            ]
+            pairs = zip(keys[::2], keys[1::2], strict=True)
+            return [(LogRow.source == source, LogRow.type == kind) for source, kind in pairs]
         case "id":
-            return [_ALL]
+            return [_ALL_ROWS]
 
 
 def _direction(column: str, shape: QueryShape) -> peewee.SQL:
     return peewee.SQL(f"{column} {'DESC' if shape.newest_first else 'ASC'}")
 
 
-def _within(wanted: Filter, period: Period) -> Filter:
-    after_id = max(period.first_id - 1, wanted.after_id or 0)
-    until_id = period.last_id if wanted.until_id is None else min(period.last_id, wanted.until_id)
-    return replace(wanted, after_id=after_id, until_id=until_id)
+def _within(filter: Filter, period: Period) -> Filter:
+    """Return the filter with the ids of its period as bounds."""
+    after_id = max(period.first_id - 1, filter.after_id or 0)
+    until_id = period.last_id if filter.until_id is None else min(period.last_id, filter.until_id)
+    return replace(filter, after_id=after_id, until_id=until_id)

@@ -1,4 +1,4 @@
-"""A read-only connection to the log, which leaves no trace: it makes no file, and changes none."""
+"""ReadOnlyDatabase: a read-only connection to the log, which creates no file and changes none."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from nerve.store.table.conditions import register_functions
 BUSY_SECONDS = 5
 
 T = TypeVar("T")
-_Print = tuple[int, ...]
+_Fingerprint = tuple[int, ...]
 
 
 class ReadOnlyDatabase:
     """Runs reads, each on one consistent state of the log; belongs to the process and the thread that opened it.
 
-    While a writer has the log open, there is a WAL, and a read goes through SQLite's locks. While nobody has, SQLite
-    would make a WAL, and leave it behind: so the file is then read as one that can't change (which works on
-    a read-only disk too), and a read during which it did change is made again.
+    While a writer has the log open, there is a WAL, and reads use SQLite's locks. Otherwise SQLite would create a WAL
+    and leave it behind: so the file is then read as an immutable one (which works on a read-only disk too), and a read
+    during which it changed is repeated.
     """
 
     def __init__(self, path: str | Path) -> None:
-        """Open the log at `path`; StoreError when there is none. The first read tells whether it is one of ours."""
-        # Texts, not Paths: to make some, and their URI, would be a tenth of what it takes to answer a small question.
+        """Open the log at `path`. Raises StoreError if there is no file; the first read checks that it is a log."""
+        # Strings, not Paths: creating those would take a tenth of the time of a small query.
         self._path = os.fspath(path)
         if not os.path.isabs(self._path):  # noqa: PTH117
             self._path = os.path.join(os.getcwd(), self._path)  # noqa: PTH109, PTH118
@@ -41,9 +41,9 @@ class ReadOnlyDatabase:
         self._connect()
 
     def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Run `work` in one read transaction; it may run more than once, and must fetch what it selects.
+        """Run `work` in one read transaction and return its result; it must fetch all rows, and may run more than once.
 
-        StoreError, before it runs, for what is no log, or none that this nerve can read.
+        Raises StoreError before it runs if the file is not a log, or has a schema that this nerve can't read.
         """
         while True:
             try:
@@ -65,43 +65,43 @@ class ReadOnlyDatabase:
     def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
         self._db.execute("BEGIN")
         try:
-            if not self._is_checked:  # in this transaction, so that it is of the same state, and costs one look
+            if not self._is_checked:  # in this transaction: it reads the same state, and costs no other one
                 check_version(self._db, self._path)
                 self._is_checked = True
             return work(self._db)
         except sqlite3.OperationalError:
-            check_tables(self._db, self._path)  # where one is missing, that is what to say
+            check_tables(self._db, self._path)  # if one is missing, this is the better message
             raise
         finally:
-            self._db.commit()  # nothing has been written, whatever has failed
+            self._db.commit()  # nothing has been written, even if `work` failed
 
     def _connect(self) -> None:
-        """Connect; of a file that can't change, remember what tells whether it has changed all the same."""
-        self._print = self._print_while_still()
-        uri = self._uri if self._print is None else f"{self._uri}&immutable=1"
+        """Connect; if the file is read as immutable, remember its fingerprint to detect changes."""
+        self._immutable = self._fingerprint_without_wal()
+        uri = self._uri if self._immutable is None else f"{self._uri}&immutable=1"
         try:
             self._db = sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None)
         except sqlite3.Error as error:
-            self._fingerprint()  # where there is no file, that is what to say
+            self._fingerprint()  # if there is no file, this raises a better message
             raise explain_sqlite(error, self._path) from error
         register_functions(self._db)
         self._is_checked = False
 
-    def _print_while_still(self) -> _Print | None:
-        """Give what tells whether the file has changed; None while it may at any time, since there is a WAL."""
+    def _fingerprint_without_wal(self) -> _Fingerprint | None:
+        """Return the file's fingerprint, or None if there is a WAL and so the file may change at any time."""
         if self._has_wal():
             return None
         fingerprint = self._fingerprint()
-        # Looked for again: of a file that a writer was just changing, the print would not tell what came after it.
+        # Checked again: a writer may have opened the file before its fingerprint was taken.
         return None if self._has_wal() else fingerprint
 
     def _has_changed(self) -> bool:
-        return self._print is not None and (self._has_wal() or self._print != self._fingerprint())
+        return self._immutable is not None and (self._has_wal() or self._immutable != self._fingerprint())
 
     def _has_wal(self) -> bool:
         return os.path.exists(self._wal)  # noqa: PTH110
 
-    def _fingerprint(self) -> _Print:
+    def _fingerprint(self) -> _Fingerprint:
         try:
             status = os.stat(self._path)  # noqa: PTH116
         except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""What the log holds, as far as the best way to a filter's entries depends on it; looked up in indexes alone."""
+"""TableStats: facts about the table that decide on the access path of a query, looked up in indexes alone."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from peewee import fn
 
 from nerve.store.filters import Filter, Match
 from nerve.store.schema import LogRow, named_sql
-from nerve.store.table.conditions import IdRange, bound_values, named, unindexed
+from nerve.store.table.conditions import RangeShape, named, range_values, unindexed
 
 IndexSkip = Literal["first", "next type", "next source"]
 
@@ -22,7 +22,7 @@ _ENDS: tuple[Literal["min", "max"], ...] = ("min", "max")
 
 
 class Pair(NamedTuple):
-    """A source, and a type that it has."""
+    """A source and one of its types."""
 
     source: str
     type: str
@@ -30,7 +30,7 @@ class Pair(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Period:
-    """The entries from a filter's `since` to its `until`: their least and greatest id, and how many they are."""
+    """The entries from a filter's `since` to its `until`: their least and greatest id, and their number."""
 
     first_id: int
     last_id: int
@@ -39,70 +39,70 @@ class Period:
 
 @dataclass(frozen=True, slots=True)
 class TableStats:
-    """The pairs to look among, and the period to look in; None for what makes no difference."""
+    """The pairs that a filter can match, and the extent of its period; None where it makes no difference."""
 
     pairs: tuple[Pair, ...] | None = None
     period: Period | None = None
 
 
-def table_stats(db: sqlite3.Connection, wanted: Filter) -> TableStats:
-    """Look up what there is to know for what is wanted."""
-    if wanted.exact("ref"):
+def table_stats(db: sqlite3.Connection, filter: Filter) -> TableStats:
+    """Look up the statistics that the plan for a filter depends on."""
+    if filter.exact("ref"):
         return TableStats()
-    named = [demand for demand in wanted.demands if demand.field in ("source", "type")]
-    by_pair = bool(named) and not wanted.errors and not wanted.exact("sense")
-    return TableStats(_pairs(db, wanted, named) if by_pair else None, _period(db, wanted))
+    on_pair = [match for match in filter.conditions if match.field in ("source", "type")]
+    by_pair = bool(on_pair) and not filter.errors and not filter.exact("sense")
+    return TableStats(_pairs(db, filter, on_pair) if by_pair else None, _period(db, filter))
 
 
 def existing_pairs(db: sqlite3.Connection) -> Iterator[Pair]:
-    """Give each pair that the log holds, in order, hopping through the index from one to the next."""
-    pair = _hop(db, "first", Pair("", ""))
+    """Yield each pair in the table, in order, by a skip scan of the index on (source, type)."""
+    pair = _skip(db, "first", Pair("", ""))
     while pair:
         yield pair
-        # Two hops, since SQLite would go through all rows of this pair to one with (source, type) > pair.
-        pair = _hop(db, "next type", pair) or _hop(db, "next source", pair)
+        # Two steps, because for one with (source, type) > pair SQLite would scan all rows of this pair.
+        pair = _skip(db, "next type", pair) or _skip(db, "next source", pair)
 
 
-def _hop(db: sqlite3.Connection, to: IndexSkip, pair: Pair) -> Pair | None:
-    found = db.execute(_hop_sql(to), pair._asdict()).fetchall()
-    return Pair(*found[0]) if found else None
+def _skip(db: sqlite3.Connection, to: IndexSkip, pair: Pair) -> Pair | None:
+    rows = db.execute(_skip_sql(to), pair._asdict()).fetchall()
+    return Pair(*rows[0]) if rows else None
 
 
-def _pairs(db: sqlite3.Connection, wanted: Filter, named: Sequence[Match]) -> tuple[Pair, ...]:
-    """Give the pairs that are meant: of those that are spelt out, or else of those that exist."""
-    sources, types = wanted.exact("source"), wanted.exact("type")
+def _pairs(db: sqlite3.Connection, filter: Filter, on_pair: Sequence[Match]) -> tuple[Pair, ...]:
+    """Return the pairs that match: of those that the filter lists or, if it lists none, of those that exist."""
+    sources, types = filter.exact("source"), filter.exact("type")
     candidates: Iterable[Pair] = existing_pairs(db)
     if sources and types:
         candidates = dict.fromkeys(Pair(*both) for both in product(sources.values, types.values))
-    return tuple(pair for pair in candidates if all(_accepts(demand, pair) for demand in named))
+    return tuple(pair for pair in candidates if all(_accepts(match, pair) for match in on_pair))
 
 
-def _accepts(demand: Match, pair: Pair) -> bool:
-    return demand.accepts(pair.source if demand.field == "source" else pair.type)
+def _accepts(match: Match, pair: Pair) -> bool:
+    return match.accepts(pair.source if match.field == "source" else pair.type)
 
 
-def _period(db: sqlite3.Connection, wanted: Filter) -> Period | None:
-    if wanted.until is None and (wanted.since is None or wanted.after_id is not None):
-        return None  # no period, or only what is new
+def _period(db: sqlite3.Connection, filter: Filter) -> Period | None:
+    if filter.until is None and (filter.since is None or filter.after_id is not None):
+        return None  # no period, or only new entries
     oldest, newest = (db.execute(_ts_sql(end)).fetchall()[0][0] for end in _ENDS)
-    if oldest is None or _covers(wanted, oldest, newest):
+    if oldest is None or _covers(filter, oldest, newest):
         return None
-    first_id, last_id, count = db.execute(_extent_sql(IdRange.of(wanted)), bound_values(wanted)).fetchall()[0]
+    first_id, last_id, count = db.execute(_extent_sql(RangeShape.of(filter)), range_values(filter)).fetchall()[0]
     return Period(first_id or 0, last_id or 0, count)
 
 
-def _covers(wanted: Filter, oldest: int, newest: int) -> bool:
-    return (wanted.since is None or wanted.since <= oldest) and (wanted.until is None or newest <= wanted.until)
+def _covers(filter: Filter, oldest: int, newest: int) -> bool:
+    return (filter.since is None or filter.since <= oldest) and (filter.until is None or newest <= filter.until)
 
 
 @lru_cache
-def _extent_sql(bounds: IdRange) -> str:
-    numbers = LogRow.select(fn.min(LogRow.id), fn.max(LogRow.id), fn.count(LogRow.id))
-    return named_sql(numbers.where(*bounds.times(LogRow.ts), *bounds.ids(unindexed(LogRow.id))))
+def _extent_sql(bounds: RangeShape) -> str:
+    extent = LogRow.select(fn.min(LogRow.id), fn.max(LogRow.id), fn.count(LogRow.id))
+    return named_sql(extent.where(*bounds.on_ts(LogRow.ts), *bounds.on_id(unindexed(LogRow.id))))
 
 
 @lru_cache
-def _hop_sql(to: IndexSkip) -> str:
+def _skip_sql(to: IndexSkip) -> str:
     source = named("source")
     match to:
         case "first":

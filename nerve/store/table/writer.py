@@ -1,10 +1,11 @@
-"""LogWriter: appends to the log; lives in the writer, or in a command while no engine runs."""
+"""LogWriter: appends to the log; lives in the writer process, or in a command while no engine runs."""
 
 from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 import peewee
@@ -20,33 +21,36 @@ from nerve.store.table.connection import WritableDatabase
 from nerve.store.table.open_runs import OpenRuns
 from nerve.store.utc_days import day_end, day_start, is_day
 
+if TYPE_CHECKING:
+    from nerve.eventqueue.messages import Conclude
+
 INSERT_SIZES = (250, 10, 1)
-"""Rows of one INSERT, the most first: a statement costs more than a row, the more so with a trigger on the table."""
+"""Rows per INSERT, largest first: a statement costs more than a row, especially with a trigger on the table."""
 
 _FIELDS = (LogRow.source, LogRow.type, LogRow.ref_id, LogRow.payload, LogRow.ts)
 _LISTED = peewee.SQL("(SELECT value FROM json_each(?))", ["[]"])
-"""Ids as one parameter, a list in JSON: a statement for each row would take twice the time."""
+"""Ids as one parameter, a JSON list: a statement for each row would take twice the time."""
 
 _BLANK = ("", "", "", "", 0)
 _LANE = "lane:"
 ARCHIVE_RUN = "archive_run"
-"""What the archiver's last run is remembered under, in the table meta."""
+"""Key of the archiver's last run, in the table meta."""
 
 RECORDED_FILES = "recorded_files"
-"""Under this, for how many files of the archive the log has the entry that says so."""
+"""Key of the number of archive files that the log has an entry for, in the table meta."""
 
 _LOST = ErrorDetail(kind="lost", message="the engine died while this run was open")
 
 
 class _Lane(msgspec.Struct, frozen=True):
-    """Where a producer stands: its last committed batch, and when that was (unix ms)."""
+    """The position of a producer: its last committed batch, and the time of the commit (unix ms)."""
 
     seq: int
     ts: int
 
 
 class ArchiveRun(msgspec.Struct, frozen=True):
-    """A run of the archiver: when it ended (unix ms), the files that it made, and the rows that went into them."""
+    """A run of the archiver as the table meta has it: its end (unix ms), the files it made, and their rows."""
 
     ts: int
     files: int
@@ -54,7 +58,7 @@ class ArchiveRun(msgspec.Struct, frozen=True):
 
 
 class LogWriter(WritableDatabase):
-    """Appends events, remembers where their producers stand and which runs are open, and deletes what is archived."""
+    """Appends events, keeps the positions of their producers and the open runs, and deletes archived rows."""
 
     def __init__(self, path: Path, clock: Clock) -> None:
         super().__init__(path)
@@ -75,42 +79,42 @@ class LogWriter(WritableDatabase):
 
     @classmethod
     def open(cls, path: Path, clock: Clock | None = None) -> LogWriter:
-        """Open the log at `path`, and make it (for its owner alone) when it isn't there; its folder must be."""
+        """Open the log at `path`, whose folder must exist; a missing file is created, readable by its owner alone."""
         return cls(path, clock or SystemClock())
 
     @property
     def committed(self) -> int:
-        """How many rows this object has appended."""
+        """The number of rows that this object has appended."""
         return self._committed
 
     def append(self, events: Sequence[LogEvent], positions: Mapping[str, int]) -> None:
-        """Commit events in their order, and with them where their producers then stand: all of it, or nothing."""
+        """Commit events in their order together with the new positions of their producers: all of it, or nothing."""
         now = self._clock.stamp().ts
         lanes = {_LANE + producer: _text(_Lane(seq, now)) for producer, seq in positions.items()}
         if events or lanes:
             self._write(events, lanes)
 
     def position(self, producer: str) -> int:
-        """Give the last committed batch of a producer; 0 for one that is not known."""
+        """Return the last committed batch of a producer; 0 for an unknown one."""
         with sqlite_failures(self._path):
             value = get_meta(self._connection, _LANE + producer)
         return 0 if value is None else self._lane(value).seq
 
     def forget(self, producer: str) -> None:
-        """Forget a producer that will not come back."""
+        """Delete the position of a producer that will not reconnect."""
         self._forget_lanes([_LANE + producer])
 
     def producers(self) -> list[str]:
-        """Give the producers whose position is known."""
+        """Return the producers that have a position."""
         with sqlite_failures(self._path):
             lanes = fetch(self._connection, MetaRow.select(MetaRow.key).where(MetaRow.key.startswith(_LANE)))
         return [key.removeprefix(_LANE) for (key,) in lanes]
 
     def begin_boot(self, boot_id: str, now: Stamp) -> int:
-        """Complete, as lost, the runs that an earlier boot has left open; gives how many those were.
+        """Complete the runs that an earlier boot left open as lost; return their number.
 
-        The producers of that boot are gone, and forgotten. Nothing is written for the boot that the log knows
-        already, whose writer was only restarted.
+        The positions of that boot's producers are deleted. Nothing is written if the log knows the boot already: then
+        only its writer was restarted.
         """
         with sqlite_failures(self._path):
             if get_meta(self._connection, "boot_id") == boot_id:
@@ -121,10 +125,10 @@ class LogWriter(WritableDatabase):
         return len(lost)
 
     def purge_chunk(self, day: str, last_id: int, limit: int = 1000, open_runs: Sequence[str] = ()) -> int:
-        """Delete up to `limit` rows of the UTC day `day` with id <= `last_id`: rows that are in the archive.
+        """Delete up to `limit` rows of the UTC day `day` with id <= `last_id`, all of which must be in the archive.
 
-        Those of `open_runs` stay. Gives how many went; fewer than `limit` means that none is left. They go in the order
-        of their ts, which an index serves: a chunk costs the same however large the day is.
+        Those of `open_runs` stay. Returns the number of deleted rows; fewer than `limit` means that none is left. Rows
+        are deleted in the order of ts, through its index, so that a chunk costs the same in a day of any size.
         """
         start, end = _bounds(day)
         rows = LogRow.select(LogRow.id).where(LogRow.ts >= start, LogRow.ts < end, LogRow.id <= last_id)
@@ -138,17 +142,17 @@ class LogWriter(WritableDatabase):
         return len(ids)
 
     def record_file(self, event: LogEvent, number: int) -> None:
-        """Append what is to be said of the archive's file with this number, unless that has been done.
+        """Append the event of the archive's file with this number, unless the log has it.
 
-        They are numbered from 1 on, and told in that order: so each is told once, however often an archiver dies.
+        Files are numbered from 1 and recorded in that order, so that each is recorded once even if an archiver dies.
         """
         if number > self._number(RECORDED_FILES, 0):
             self._write([event], {RECORDED_FILES: str(number)})
 
-    def note_archive_run(self, run: ArchiveRun) -> None:
+    def note_archive_run(self, run: Conclude) -> None:
         """Remember the archiver's last run."""
         with self._transaction() as connection:
-            connection.execute(self._remember, (ARCHIVE_RUN, _text(run)))
+            connection.execute(self._remember, (ARCHIVE_RUN, _text(ArchiveRun(run.ts, run.files, run.rows))))
 
     def _write(self, events: Sequence[LogEvent], facts: Mapping[str, str]) -> None:
         open_runs, settled_below = self._open_runs, self._settled_below
@@ -165,7 +169,7 @@ class LogWriter(WritableDatabase):
         self._committed += len(events)
 
     def _insert(self, connection: sqlite3.Connection, events: Sequence[LogEvent]) -> int:
-        """Insert events and give the id of the first; the others follow, since nobody else inserts."""
+        """Insert events and return the id of the first one; the ids of the others follow, as nothing else inserts."""
         start = 0
         for size, insert in self._inserts:
             end = len(events) - (len(events) - start) % size
@@ -214,7 +218,7 @@ def _lost(now: Stamp, run: str) -> tuple[LogEvent, LogEvent]:
 
 def _bounds(day: str) -> tuple[int, int]:
     if not is_day(day):
-        raise StoreError(f"{day[:40]!r} is no day: write it as 2026-11-23")
+        raise StoreError(f"{day[:40]!r} is not a valid day: write it as 2026-11-23")
     return day_start(day), day_end(day)
 
 

@@ -1,1 +1,1 @@
-"""Whether the log has every entry: what is damaged, and where."""
+"""Verification: whether the log has every entry, and which part is damaged."""

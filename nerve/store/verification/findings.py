@@ -1,4 +1,4 @@
-"""What a verification finds: damage, each with its place, in bounded number; pure."""
+"""Findings: the damage that a verification finds, each with its location, in limited number; pure."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Literal
 import msgspec
 
 SHOWN = 100
-"""So much damage of a kind is told one by one; the rest is counted."""
+"""Limit on the damage of one kind that is listed; the rest is counted."""
 
 Kind = Literal["database", "schema", "entry", "gap", "double", "run", "file", "manifest", "watermark"]
 
 
 class Damage(msgspec.Struct, frozen=True):
-    """One thing that is not as it must be: where (a file and its line, an entry, a run ...), and what."""
+    """One defect: its location (a file and line, an entry, a run ...), and a description."""
 
     kind: Kind
     where: str
@@ -25,11 +25,11 @@ class Damage(msgspec.Struct, frozen=True):
 
 
 class VerificationReport(msgspec.Struct, frozen=True):
-    """What has been verified, and the damage in it; `left_out` counts, by kind, what is not told one by one.
+    """The result of a verification; `left_out` counts, by kind, the damage that is not listed.
 
-    `entries` is the greatest id that was given when the verification began: so many entries there must be. `table` and
-    `archive` count those that were found there, which may be in both; `files` and `runs` what was looked at. `notes`
-    says what is no damage, but worth knowing.
+    `entries` is the greatest id when the verification began, and so the number of entries that must exist. `table` and
+    `archive` count the entries found there, which may be in both; `files` and `runs` count those that were checked.
+    `notes` are remarks that are not damage.
     """
 
     ok: bool
@@ -45,7 +45,7 @@ class VerificationReport(msgspec.Struct, frozen=True):
 
 
 class Findings:
-    """Collects damage as it is found."""
+    """Collects damage during a verification."""
 
     def __init__(self) -> None:
         self.damage: list[Damage] = []
@@ -53,11 +53,11 @@ class Findings:
         self._counts: Counter[Kind] = Counter()
 
     def add(self, kind: Kind, where: str, what: str) -> None:
-        """Note damage; of what there is too much, only how much."""
+        """Add damage; beyond the limit of its kind, it is only counted."""
         self._counts[kind] += 1
         if self._counts[kind] <= SHOWN:
             self.damage.append(Damage(kind, where, what))
 
     def left_out(self) -> dict[str, int]:
-        """Count what is not in `damage`, by kind."""
+        """Return the number of defects that are not in `damage`, by kind."""
         return {kind: count - SHOWN for kind, count in self._counts.items() if count > SHOWN}

@@ -1,7 +1,7 @@
-"""Verifying a log: its database, its archive, and that together they have every entry, while an engine may be at work.
+"""Verifying a log: its database, its archive, and that the two have every entry; an engine may be running.
 
-All entries are read once, in the order of their id and in short reads, as WholeLog reads them: so memory doesn't grow
-with the log, the writer is held up by nothing but SQLite's own check, and what the archiver moves is not missed.
+All entries are read once, in the order of their ids and in short reads, as FullLog reads them: so memory doesn't grow
+with the log, only SQLite's own check holds the writer up, and entries that the archiver moves meanwhile are not missed.
 """
 
 from __future__ import annotations
@@ -28,18 +28,20 @@ from nerve.store.verification.ledger import Ledger, Seen
 from nerve.store.verification.watermark import Marks, check_watermark
 
 PAGE = 1000
-TOLD_EVERY = 10_000
+PROGRESS_ENTRIES = 10_000
+"""Entries between two progress reports."""
+
 TICK_STEPS = 1_000_000
-"""So many steps does SQLite take between two ticks of its check: some tens a second."""
+"""Steps of SQLite's virtual machine between two progress reports of its check: some tens a second."""
 
 Progress = Callable[[str, int, int], None]
-"""Hears what is being gone through, how far it is, and of how much (0 where nobody knows)."""
+"""Called with the part being verified, the work done, and the total (0 if unknown)."""
 
 
 def verify(db: Path, progress: Progress, *, archive: Path | None = None, quick: bool = False) -> VerificationReport:
-    """Verify the log at `db` with its archive; `quick` leaves out whether the indexes agree with the table.
+    """Verify the log at `db` with its archive; `quick` skips the check of the indexes against the table.
 
-    Raises StoreError only for what is no log, or can't be opened at all: all else that is wrong is in the report.
+    Raises StoreError only for a file that is not a log of this version, or can't be opened: other damage is reported.
     """
     database = ReadOnlyDatabase(db)
     try:
@@ -51,14 +53,14 @@ def verify(db: Path, progress: Progress, *, archive: Path | None = None, quick: 
 
 
 class _State(NamedTuple):
-    """The log when the verification began: the last id that was given, and below which id no run was to be open."""
+    """The log when the verification began: its greatest id, and the id below which no run should be open."""
 
     last_id: int
     settled_below: str | None
 
 
 class _Verification:
-    """One verification, and how far it is."""
+    """One verification and its progress."""
 
     def __init__(self, database: ReadOnlyDatabase, folder: Path, progress: Progress) -> None:
         self._db = database
@@ -71,24 +73,24 @@ class _Verification:
         self._in_table = self._in_archive = 0
 
     def check_database(self, pragma: str) -> None:
-        """Have SQLite check the file, and see whether the log is as append-only as it was made."""
+        """Have SQLite check the file, and check the triggers and indexes."""
         self._progress("database", 0, 0)
         try:
-            for said in self._db.read(partial(_ask_sqlite, pragma=pragma, tick=self._tick)):
-                if said != "ok":
-                    self._findings.add("database", "logs.db", said)
+            for result in self._db.read(partial(_sqlite_check, pragma=pragma, tick=self._tick)):
+                if result != "ok":
+                    self._findings.add("database", "logs.db", result)
         except StoreError as why:
             if _is_interruption(why):
                 raise KeyboardInterrupt from why
             self._findings.add("database", "logs.db", _reason(why))
         for part in self._db.read(altered_parts):
-            self._findings.add("schema", "logs.db", f"its {part} is missing, or not as nerve made it")
+            self._findings.add("schema", "logs.db", f"its {part} is missing, or was altered")
 
     def _tick(self) -> None:
         self._progress("database", 0, 0)
 
     def check_entries(self) -> VerificationReport:
-        """Go through all entries, wherever they are, and tell what has been found."""
+        """Read all entries in the table and the archive, and return the report."""
         state = self._db.read(_state)
         archive, merge = self._archive(), Merge[Seen]()
         try:
@@ -98,7 +100,7 @@ class _Verification:
         whole = self._table_is_readable and archive is not None and archive.readable
         if whole:
             self._ledger.end(state.last_id)
-            if not self._ledger.has_gaps:  # or else a run may only seem to be open
+            if not self._ledger.has_gaps:  # else a run may only seem to be open
                 self._check_open_runs(state.settled_below)
         if archive is not None:
             self._check_watermark(archive, self._ledger if whole else None)
@@ -113,20 +115,20 @@ class _Verification:
 
     def _read_all(self, last: int, archive: ArchiveCheck | None, merge: Merge[Seen]) -> None:
         for rows, until_id in self._pages(last):
-            # After each page, as WholeLog does: what it lacks is in a file that the manifest names by now.
+            # After each page, as in FullLog: entries missing from it are in a file that the manifest lists now.
             for first_id, check in archive.arrivals() if archive else ():
                 merge.add(first_id, check.seen())
             merge.add(0, self._of_table(rows))
             for seen in merge.until(until_id):
-                self._take(seen, last)
+                self._add(seen, last)
         for _ in merge.until(sys.maxsize):
-            pass  # it has come since the verification began: only its file is checked
+            pass  # newer than the verification: only its file is checked
         for other in archive.others if archive else ():
             for _ in other.seen():
                 pass
 
     def _pages(self, last: int) -> Iterator[tuple[list[ByteRow], int]]:
-        """Give the rows of the table, and up to which id that was all of them."""
+        """Yield pages of the table's rows, each with the id up to which it is complete."""
         position, more = 0, True
         while more:
             try:
@@ -144,24 +146,24 @@ class _Verification:
                 msgspec.json.decode(row.payload)
                 yield Seen(row.id, None, row.decoded())
             except (ValueError, RecursionError) as why:
-                self._findings.add("entry", f"entry {row.id}", f"it can't be decoded: {why}")
+                self._findings.add("entry", f"entry {row.id}", f"can't be decoded: {why}")
                 yield Seen(row.id, None, row.decoded(errors="replace"))
 
-    def _take(self, seen: Seen, last: int) -> None:
+    def _add(self, seen: Seen, last: int) -> None:
         if seen.origin is None:
             self._in_table += 1
-        elif seen.origin.counts:
+        elif seen.origin.is_listed:
             self._in_archive += 1
         if self._table_is_readable and seen.id <= last:
-            self._ledger.take(seen)
-        if not (self._in_table + self._in_archive) % TOLD_EVERY:
+            self._ledger.add(seen)
+        if not (self._in_table + self._in_archive) % PROGRESS_ENTRIES:
             self._progress("entries", min(seen.id, last), last)
 
     def _check_open_runs(self, settled_below: str | None) -> None:
-        """See whether a restart would find the runs that are open, to complete them."""
+        """Check that a restart would find the open runs, to complete them."""
         for run, start in self._ledger.open_runs.items():
             if not (settled_below or "1").isdecimal() or int(settled_below or 1) > start:
-                what = f"open since entry {start}, which settled_below in the table meta ({settled_below}) leaves out"
+                what = f"open since entry {start}, but settled_below in the table meta ({settled_below}) is greater"
                 self._findings.add("run", run, what)
 
     def _check_watermark(self, archive: ArchiveCheck, ledger: Ledger | None) -> None:
@@ -170,7 +172,7 @@ class _Verification:
 
     def _report(self, last: int, archive: ArchiveCheck | None) -> VerificationReport:
         notes = [
-            f"{name} is not in the manifest yet: an archiver has been interrupted, and the next will see to it"
+            f"{name} is not in the manifest yet: an archiver was interrupted, and the next one will add it"
             for name in (archive.strays() if archive else [])
         ]
         return VerificationReport(
@@ -187,11 +189,11 @@ class _Verification:
         )
 
 
-def _ask_sqlite(db: sqlite3.Connection, pragma: str, tick: Callable[[], None]) -> list[str]:
-    """Have SQLite check the file, and call `tick` now and then; what that raises interrupts it."""
+def _sqlite_check(db: sqlite3.Connection, pragma: str, tick: Callable[[], None]) -> list[str]:
+    """Return the results of SQLite's check of the file; `tick` is called during it, and ends it by an exception."""
     db.set_progress_handler(tick, TICK_STEPS)
     try:
-        return [said for (said,) in fetch(db, peewee.SQL(f"PRAGMA {pragma}"))]
+        return [result for (result,) in fetch(db, peewee.SQL(f"PRAGMA {pragma}"))]
     finally:
         db.set_progress_handler(None, 0)
 
@@ -202,7 +204,7 @@ def _is_interruption(error: StoreError) -> bool:
 
 
 def _reason(error: StoreError) -> str:
-    """Give what SQLite says: what to do about it is to verify the log."""
+    """Return SQLite's message alone: without the advice to verify the log."""
     return str(error.__cause__ or error)
 
 

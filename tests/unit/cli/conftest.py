@@ -21,7 +21,7 @@ from nerve.control.server import ControlServer
 from nerve.events.model import LogEvent
 from nerve.ipc.event_loop import Loop
 from nerve.ipc.sockets import socket_listening_at
-from nerve.store import LogWriter
+from nerve.store.table.writer import LogWriter
 from nerve.workspace import Workspace
 
 TURN_SECONDS = 0.01

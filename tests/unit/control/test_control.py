@@ -17,7 +17,6 @@ from nerve.control.protocol import (
     PROTOCOL,
     Accepted,
     Answer,
-    ArchiveDone,
     Envelope,
     GetStatus,
     Refused,
@@ -30,7 +29,7 @@ from nerve.errors import ControlError, ControlTimeoutError, NotRunningError
 from nerve.ipc import sockets
 from nerve.ipc.channel import pack
 from nerve.ipc.event_loop import Loop
-from nerve.ipc.progress import ArchiveProgress
+from nerve.ipc.progress import Archived, ArchiveProgress
 from nerve.ipc.sockets import socket_listening_at
 
 
@@ -121,9 +120,9 @@ def test_progress_is_passed_on_until_the_reply_comes(served: Served) -> None:
         answer = served.answers.pop()
         for _ in range(3):
             answer(progress)
-        answer(ArchiveDone(1, 2))
+        answer(Archived(1, 2))
         received: list[ArchiveProgress] = []
-        assert client.expect(ArchiveDone, 1, received.append) == ArchiveDone(1, 2)
+        assert client.expect(Archived, 1, received.append) == Archived(1, 2)
         assert received == [progress] * 3
         for _ in range(100_000):
             answer(progress)

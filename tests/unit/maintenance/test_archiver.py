@@ -1,4 +1,4 @@
-"""One run of the archiver: what is recorded, and what a person hears."""
+"""One run of the archiver: the events it records, and the problems it reports."""
 
 from __future__ import annotations
 
@@ -9,17 +9,20 @@ from typing import Any
 
 import msgspec
 import pytest
+from support.clock import FakeClock
 from support.entries import event
 
-from nerve.clock import Stamp, SystemClock
+from nerve.clock import SystemClock
 from nerve.config.logs_section import LogsConfig
 from nerve.errors import NoRoomError, StoreError
+from nerve.eventqueue.messages import Order, Purge, Record, Vacuum
 from nerve.events.model import LogEvent
+from nerve.ipc.progress import Archived, ArchiveProgress
 from nerve.lock import WorkspaceLock
-from nerve.maintenance import archiver as archiving
-from nerve.maintenance.archiver import Archiving, SoleOwner, archive_alone, archived_up_to, last_run
-from nerve.processes.messages import Archived
-from nerve.store import ArchiveRun, LogReader, LogWriter, PurgeOrder
+from nerve.maintenance import archiver as archiver_module
+from nerve.maintenance.archiver import Archiver, DirectBackend, archive_alone, archived_up_to, last_run
+from nerve.store.table.reader import LogReader
+from nerve.store.table.writer import ArchiveRun, LogWriter
 from nerve.store.utc_days import DAY_MS, day_start
 from nerve.workspace import Workspace
 
@@ -28,20 +31,8 @@ NOW = day_start("2026-11-23") + 5
 LOGS = LogsConfig(retention=DAY_MS / 1000)
 
 
-class Today:
-    """A clock that stands still."""
-
-    def now(self) -> float:
-        """Monotonic seconds."""
-        return 0.0
-
-    def stamp(self) -> Stamp:
-        """The moment."""
-        return Stamp(NOW, 0)
-
-
-class Owner(SoleOwner):
-    """Owns the log, and notes what it is asked for."""
+class Backend(DirectBackend):
+    """Writes the log, and keeps what it was asked for."""
 
     def __init__(self, writer: LogWriter) -> None:
         super().__init__(writer, lambda _progress: None)
@@ -49,26 +40,26 @@ class Owner(SoleOwner):
         self.vacuums = 0
 
     def record(self, event: LogEvent) -> None:
-        """Note an event."""
+        """Keep an event."""
         self.recorded.append(event)
 
-    def record_file(self, event: LogEvent, number: int) -> None:
-        """Note it, and have it done."""
-        self.recorded.append(event)
-        super().record_file(event, number)
-
-    def vacuum(self) -> None:
-        """Count it."""
-        self.vacuums += 1
+    def execute(self, order: Order) -> int:
+        """Execute an order, but only count rebuilds; keep the event of a file."""
+        if isinstance(order, Vacuum):
+            self.vacuums += 1
+            return 0
+        if isinstance(order, Record):
+            self.recorded.append(order.event)
+        return super().execute(order)
 
     def payloads(self, type: str) -> list[Any]:
-        """Give what was recorded of a type."""
+        """Return the payloads of the events of a type."""
         return [msgspec.json.decode(event.payload) for event in self.recorded if event.type == type]
 
 
 @pytest.fixture
 def workspace(tmp_path: Path) -> Workspace:
-    """Give a workspace with its folders."""
+    """A workspace with its folders."""
     found = Workspace(tmp_path)
     found.prepare()
     return found
@@ -76,32 +67,32 @@ def workspace(tmp_path: Path) -> Workspace:
 
 @pytest.fixture
 def writer(workspace: Workspace) -> Iterator[LogWriter]:
-    """Give the writer of its log."""
+    """The writer of its log."""
     with closing(LogWriter.open(workspace.logs_db)) as opened:
         yield opened
 
 
 @pytest.fixture
-def owner(writer: LogWriter) -> Owner:
-    """Give the log's owner."""
-    return Owner(writer)
+def backend(writer: LogWriter) -> Backend:
+    """A backend that writes the log."""
+    return Backend(writer)
 
 
 @pytest.fixture
-def archiver(workspace: Workspace, owner: Owner) -> Archiving:
-    """Give what does the runs."""
-    return Archiving(workspace, owner, Today())
+def archiver(workspace: Workspace, backend: Backend) -> Archiver:
+    """The archiver of the workspace."""
+    return Archiver(workspace, backend, FakeClock(wall_ms=NOW))
 
 
-def test_a_run_records_its_files_and_is_remembered(
-    workspace: Workspace, writer: LogWriter, owner: Owner, archiver: Archiving
+def test_run_records_its_files_and_is_remembered(
+    workspace: Workspace, writer: LogWriter, backend: Backend, archiver: Archiver
 ) -> None:
-    """Each file with its reason; who starts anew finds the last run and the watermark in the log."""
+    """Each file is recorded with its reason; the last run and the watermark can be read from the log."""
     writer.append([event(ts=OLD), event(ts=OLD), event(ts=NOW)], {})
     with LogReader(workspace.logs_db) as reader:
         assert (last_run(reader), archived_up_to(reader)) == (None, None)
         assert archiver.run(LOGS, vacuum=False) == Archived(1, 2)
-        [recorded] = owner.payloads("archive")
+        [recorded] = backend.payloads("archive")
         assert (recorded["rows"], recorded["file"], recorded["reason"]) == (2, "2026-11-20.jsonl", "retention")
         assert last_run(reader) == ArchiveRun(NOW, 1, 2)
         assert archived_up_to(reader) == "2026-11-20"
@@ -109,17 +100,17 @@ def test_a_run_records_its_files_and_is_remembered(
         assert last_run(reader) == ArchiveRun(NOW, 0, 0)
 
 
-def test_a_damaged_memory_of_the_last_run_is_told(workspace: Workspace, writer: LogWriter) -> None:
-    """With what it is."""
+def test_damaged_record_of_the_last_run_raises_store_error(workspace: Workspace, writer: LogWriter) -> None:
+    """The message has the damaged value."""
     writer._connection.execute("INSERT INTO meta VALUES ('archive_run', 'oops')")
     with LogReader(workspace.logs_db) as reader, pytest.raises(StoreError, match=r"damaged archive_run .* 'oops'"):
         last_run(reader)
 
 
-def test_a_file_that_is_none_of_the_archive_is_recorded_once(
-    workspace: Workspace, writer: LogWriter, owner: Owner, archiver: Archiving
+def test_foreign_file_in_the_folder_is_recorded_once(
+    workspace: Workspace, writer: LogWriter, backend: Backend, archiver: Archiver
 ) -> None:
-    """A person hears of it as long as it is there; when it has gone and come back, it is recorded again."""
+    """Every run reports it; it is recorded again only after it has been away."""
     stray = workspace.archive_dir / "2026-11-20.jsonl"
     for there, recorded in ((True, 1), (True, 1), (False, 1), (True, 2)):
         stray.unlink(missing_ok=True)
@@ -129,70 +120,73 @@ def test_a_file_that_is_none_of_the_archive_is_recorded_once(
         assert outcome.error is None
         assert len(outcome.notes) == there
         assert archiver.problems == outcome.notes
-        assert len(owner.payloads("error")) == recorded
-    assert owner.payloads("error")[0]["kind"] == "archive"
+        assert len(backend.payloads("error")) == recorded
+    assert backend.payloads("error")[0]["kind"] == "archive"
     assert "2026-11-20.jsonl, line 1: damaged" in archiver.problems[0]
 
 
-def test_a_log_beyond_its_size_is_archived_early_and_it_is_said(
-    workspace: Workspace, writer: LogWriter, owner: Owner, archiver: Archiving
+def test_oversized_log_is_archived_early_and_reported(
+    workspace: Workspace, writer: LogWriter, backend: Backend, archiver: Archiver
 ) -> None:
-    """Also that no more can be done today, which is recorded once."""
+    """A log that stays too large, as today's entries can't be archived, is reported each time and recorded once."""
     yesterday, today = NOW - DAY_MS, NOW - 1
     writer.append([event(payload="x" * 1000, ts=ts) for ts in (yesterday, today) for _ in range(300)], {})
     logs = LogsConfig(retention=9 * DAY_MS / 1000, max_size=100_000)
     outcome = archiver.run(logs, vacuum=False)
     early, too_large = outcome.notes
-    assert early.endswith("before the retention was over, as the log was larger than logs.max_size: 2026-11-22")
-    assert too_large.startswith("the log is larger than logs.max_size (97.7KB): what is left is of today")
-    assert owner.payloads("archive")[0]["reason"] == "max_size"
+    assert early.endswith("before the retention was over, because the log was larger than logs.max_size: 2026-11-22")
+    assert too_large.startswith("the log is larger than logs.max_size (97.7KB): the rest is of today")
+    assert backend.payloads("archive")[0]["reason"] == "max_size"
     assert archiver.run(logs, vacuum=False).notes == (too_large,)
-    assert [error["kind"] for error in owner.payloads("error")] == ["disk"]
+    assert [error["kind"] for error in backend.payloads("error")] == ["disk"]
 
 
-def test_a_rebuild_that_has_no_room_is_skipped_and_recorded(
-    owner: Owner, archiver: Archiving, monkeypatch: pytest.MonkeyPatch
+def test_vacuum_without_disk_space_is_skipped_and_recorded(
+    backend: Backend, archiver: Archiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The rest of the run is done; with room, the rebuild is."""
+    """The rest of the run succeeds; with enough space, the file is rebuilt."""
 
     def refuse(size: int, _folder: Path) -> None:
         raise NoRoomError(f"no room for {size > 0}")
 
     assert archiver.run(LOGS, vacuum=True) == Archived(0, 0)
-    assert owner.vacuums == 1
-    monkeypatch.setattr(archiving, "check_room", refuse)
+    assert backend.vacuums == 1
+    monkeypatch.setattr(archiver_module, "check_room", refuse)
     assert archiver.run(LOGS, vacuum=True) == Archived(0, 0, notes=("no room for True",))
-    assert owner.vacuums == 1
-    assert owner.payloads("error") == [{"kind": "disk", "message": "no room for True"}]
+    assert backend.vacuums == 1
+    assert backend.payloads("error") == [{"kind": "disk", "message": "no room for True"}]
 
 
-def test_a_run_that_fails_says_how_far_it_came(
-    writer: LogWriter, owner: Owner, archiver: Archiving, monkeypatch: pytest.MonkeyPatch
+def test_failed_run_returns_its_progress_and_error(
+    writer: LogWriter, backend: Backend, archiver: Archiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The failure is recorded each time, and the next run goes on from there."""
+    """The failure is recorded each time, and the next run continues from there."""
+    execute = backend.execute
 
-    def refuse(_order: PurgeOrder) -> Iterator[int]:
-        raise StoreError("the writer went away")
+    def refuse_purge(order: Order) -> int:
+        if isinstance(order, Purge):
+            raise StoreError("the writer went away")
+        return execute(order)
 
     writer.append([event(ts=OLD)], {})
     with monkeypatch.context() as patch:
-        patch.setattr(owner, "purge", refuse)
+        patch.setattr(backend, "execute", refuse_purge)
         assert archiver.run(LOGS, vacuum=False) == Archived(1, 1, "the writer went away")
         assert archiver.run(LOGS, vacuum=False) == Archived(0, 0, "the writer went away")
-    assert len(owner.payloads("error")) == 2
+    assert len(backend.payloads("error")) == 2
     assert archiver.problems == ("the writer went away",)
     assert archiver.run(LOGS, vacuum=False) == Archived(0, 0)
     assert archiver.problems == ()
 
 
-def test_without_an_engine_it_is_all_done_at_once(workspace: Workspace) -> None:
-    """Files, deletion, the space given back, and the rebuild."""
+def test_archive_alone_does_everything_at_once(workspace: Workspace) -> None:
+    """One call writes files, deletes rows and returns unused space; with `vacuum` it rebuilds the file."""
     with closing(LogWriter.open(workspace.logs_db)) as writer:
         writer.append([event(payload="x" * 2000, ts=OLD) for _ in range(300)], {})
     before = workspace.logs_db.stat().st_size
-    heard = []
+    reports: list[ArchiveProgress] = []
     with WorkspaceLock.acquire(workspace, wait=1.0, clock=SystemClock()):
-        assert archive_alone(workspace, LOGS, heard.append, vacuum=False) == Archived(1, 300)
+        assert archive_alone(workspace, LOGS, reports.append, vacuum=False) == Archived(1, 300)
         assert workspace.logs_db.stat().st_size < before / 2
-        assert archive_alone(workspace, LOGS, heard.append, vacuum=True) == Archived(0, 0)
-    assert heard[-1].deleted == 300
+        assert archive_alone(workspace, LOGS, reports.append, vacuum=True) == Archived(0, 0)
+    assert reports[-1].deleted == 300

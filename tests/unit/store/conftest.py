@@ -1,4 +1,4 @@
-"""A log of its own for each test."""
+"""Fixtures: a log for each test."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from nerve.store.table.writer import LogWriter
 
 @pytest.fixture
 def db(tmp_path: Path) -> Path:
-    """Give the path of a log that isn't there yet."""
+    """The path of a log that does not exist yet."""
     return tmp_path / "logs.db"
 
 
 @pytest.fixture
 def writer(db: Path) -> Iterator[LogWriter]:
-    """Give the writer of an empty log; it is closed afterwards."""
+    """The writer of an empty log; it is closed afterwards."""
     opened = LogWriter.open(db)
     yield opened
     opened.close()

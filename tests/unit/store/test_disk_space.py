@@ -1,4 +1,4 @@
-"""Whether there is room to rebuild a database."""
+"""Checking the disks for room to rebuild a database."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MB = 1024 * 1024
 
 @pytest.fixture
 def disks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
-    """Give the free space of two disks, `a` and `b`, to be set."""
+    """The free space of two disks, `a` and `b`, for the test to set."""
     free: dict[str, int] = {}
     stat = Path.stat
 
@@ -31,28 +31,28 @@ def disks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     return free
 
 
-def test_one_disk_must_have_room_for_both_copies(tmp_path: Path, disks: dict[str, int]) -> None:
-    """The one among the temporary files, and the one in the WAL."""
+def test_one_disk_needs_room_for_both_copies(tmp_path: Path, disks: dict[str, int]) -> None:
+    """These are the temporary file and the WAL."""
     environ = {"TMPDIR": str(tmp_path / "a")}
     disks["a"] = 20 * MB + MARGIN_BYTES
     check_room(10 * MB, tmp_path / "a", environ)
     disks["a"] -= 1
-    with pytest.raises(NoRoomError, match=r"it takes 36MB in .*/a, and 36(\.0)?MB are free there; free some space"):
+    with pytest.raises(NoRoomError, match=r"it needs 36MB in .*/a, and only 36(\.0)?MB are free there; free"):
         check_room(10 * MB, tmp_path / "a", environ)
 
 
-def test_two_disks_must_have_room_for_one_each(tmp_path: Path, disks: dict[str, int]) -> None:
-    """The one that has too little is named."""
+def test_two_disks_need_room_for_one_copy_each(tmp_path: Path, disks: dict[str, int]) -> None:
+    """The message has the disk that is too full."""
     environ = {"TMPDIR": str(tmp_path / "b")}
     disks["a"] = disks["b"] = 10 * MB + MARGIN_BYTES
     check_room(10 * MB, tmp_path / "a", environ)
     disks["b"] = 5 * MB
-    with pytest.raises(NoRoomError, match=r"it takes 26MB in .*/b, and 5MB are free there"):
+    with pytest.raises(NoRoomError, match=r"it needs 26MB in .*/b, and only 5MB are free there"):
         check_room(10 * MB, tmp_path / "a", environ)
 
 
-def test_temporary_files_are_where_sqlite_makes_them(tmp_path: Path) -> None:
-    """The first folder of its list that can be used."""
+def test_temporary_folder_is_the_one_of_sqlite(tmp_path: Path) -> None:
+    """It is the first usable folder of its list."""
     first, second = tmp_path / "first", tmp_path / "second"
     second.mkdir()
     both = {"SQLITE_TMPDIR": str(first), "TMPDIR": str(second)}

@@ -1,4 +1,4 @@
-"""Percentiles of durations are exact."""
+"""Durations: exact percentiles."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ durations = st.floats(0, 2.0**52) | st.integers(0, 40).map(float)
 
 
 @given(st.lists(durations, min_size=1), st.sampled_from([0, 1, 50, 90, 95, 99, 99.9, 100]))
-def test_a_percentile_is_the_value_of_its_rank(values: list[float], percent: float) -> None:
-    """It is what sorting all of them gives."""
+def test_percentile_is_the_value_of_its_rank(values: list[float], percent: float) -> None:
+    """It is the same as by sorting all of them."""
     kept = Durations()
     for value in values:
         kept.add(value)
@@ -22,6 +22,6 @@ def test_a_percentile_is_the_value_of_its_rank(values: list[float], percent: flo
     assert kept.count == len(values)
 
 
-def test_of_none_there_is_no_percentile() -> None:
-    """None says so."""
+def test_percentile_of_no_durations_is_none() -> None:
+    """There is no default."""
     assert Durations().percentile(50) is None

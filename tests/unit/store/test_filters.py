@@ -1,4 +1,4 @@
-"""What people type to say which entries they want."""
+"""Filter, Match, and the syntax of matches."""
 
 from __future__ import annotations
 
@@ -24,34 +24,34 @@ from nerve.store.filters import Filter, Match, parse_match, parse_matches, paylo
         ("payload.text~=line one\nline two", ("payload.text", "~=", "line one\nline two")),
     ],
 )
-def test_a_match_is_read(text: str, parts: tuple[str, str, str]) -> None:
-    """The first operator outside of quotes parts the field from the value."""
+def test_match_is_parsed(text: str, parts: tuple[str, str, str]) -> None:
+    """The first operator outside of quotes separates the field from the value."""
     assert parse_match(text) == parts
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "message"),
     [
-        ("disk-usage", "'disk-usage' matches nothing: write FIELD=VALUE, FIELD!=VALUE or FIELD~=REGEX"),
-        ("", "'' matches nothing"),
-        ("=x", "'=x' matches nothing"),
-        ("status!=ok", "'status' is no field: name source, type, ref, sense, payload or payload.PATH"),
-        ("payload..a=1", "'payload..a' is no field"),
-        ("payload.=1", "'payload.' is no field"),
-        ("payloads=1", "'payloads' is no field"),
-        ('payload."a=1', "matches nothing"),
-        ("payload.exception~=Time(out", "payload.exception~=Time(out: that is no regular expression: missing )"),
+        ("disk-usage", "'disk-usage' is not a filter: write FIELD=VALUE, FIELD!=VALUE or FIELD~=REGEX"),
+        ("", "'' is not a filter"),
+        ("=x", "'=x' is not a filter"),
+        ("status!=ok", "unknown field 'status': use source, type, ref, sense, payload or payload.PATH"),
+        ("payload..a=1", "unknown field 'payload..a'"),
+        ("payload.=1", "unknown field 'payload.'"),
+        ("payloads=1", "unknown field 'payloads'"),
+        ('payload."a=1', "is not a filter"),
+        ("payload.exception~=Time(out", "payload.exception~=Time(out: invalid regular expression: missing )"),
     ],
 )
-def test_what_is_no_match_is_refused_in_one_line(text: str, says: str) -> None:
-    """The line shows what was typed, and what can be."""
-    with pytest.raises(ValueError, match=re.escape(says)) as told:
+def test_invalid_match_raises_value_error(text: str, message: str) -> None:
+    """The message is one line with the text and the valid syntax."""
+    with pytest.raises(ValueError, match=re.escape(message)) as caught:
         parse_match(text)
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(caught.value)
 
 
-def test_the_same_field_with_equals_twice_means_either() -> None:
-    """Only `=` is merged: everything else must hold."""
+def test_repeated_equality_means_either_value() -> None:
+    """Only `=` is merged: all other conditions must hold."""
     texts = ["type=a", "payload.n=1", "type!=c", "type=b", "type!=d"]
     assert parse_matches(texts) == (
         Match("type", "=", ("a", "b")),
@@ -74,8 +74,8 @@ def test_the_same_field_with_equals_twice_means_either() -> None:
         ("payload.ключ", ("ключ",)),
     ],
 )
-def test_a_path_is_cut_into_its_steps(path: str, steps: tuple[str, ...]) -> None:
-    """Dots part steps; a quoted one may hold anything."""
+def test_path_is_split_into_steps(path: str, steps: tuple[str, ...]) -> None:
+    """Dots separate steps; a quoted step may contain any characters."""
     assert Match(path, "=", ("x",)).path == steps
 
 
@@ -119,15 +119,15 @@ DOCUMENT = json.dumps(
         ("a.b", None),
     ],
 )
-def test_the_text_of_a_value_is_its_json(path: str, text: str | None) -> None:
-    """Of a text it is the text itself; numbers index lists; what isn't there has none."""
+def test_payload_text_is_json_or_the_text_itself(path: str, text: str | None) -> None:
+    """Numbers index lists; a missing value is None."""
     steps = Match(f"payload.{path}", "=", ()).path
     assert steps is not None
     assert payload_text(DOCUMENT, steps) == text
 
 
-def test_what_is_no_json_has_no_text() -> None:
-    """A damaged payload is like one without the value."""
+def test_payload_text_of_invalid_json_is_none() -> None:
+    """A damaged payload is treated like one without the value."""
     assert payload_text("{", ()) is None
 
 
@@ -154,31 +154,31 @@ def test_what_is_no_json_has_no_text() -> None:
         (Match("payload", "~=", ("k.*v",)), '{"k": "v"}', True),
     ],
 )
-def test_what_is_missing_equals_nothing_and_always_differs(match: Match, column: str | None, accepted: bool) -> None:
-    """The whole truth about the three operators."""
+def test_match_accepts_a_column(match: Match, column: str | None, accepted: bool) -> None:
+    """This covers all three operators; a missing value equals nothing, and differs from everything."""
     assert match.accepts(column) is accepted
 
 
-def test_an_unknown_operator_is_refused() -> None:
-    """A Match can't be made wrong."""
-    with pytest.raises(ValueError, match="'<' compares nothing"):
+def test_unknown_operator_raises_value_error() -> None:
+    """A Match is checked when it is created."""
+    with pytest.raises(ValueError, match="unknown operator '<'"):
         Match("type", "<", ("a",))  # type: ignore[arg-type]
 
 
-def test_a_negative_limit_is_refused() -> None:
-    """It says what a limit can be."""
+def test_negative_limit_raises_value_error() -> None:
+    """The message has the valid values."""
     with pytest.raises(ValueError, match="limit is -1: it must be 0 or more"):
         Filter(limit=-1)
 
 
-def test_a_filter_asks_in_one_language() -> None:
-    """Its simple fields are Matches like those that were typed."""
-    wanted = Filter(source="a", ref_id="r", sense="s", matches=(Match("type", "!=", ("t",)),))
-    assert wanted.demands == (
+def test_conditions_of_a_filter_are_matches() -> None:
+    """Its simple fields become Matches."""
+    entries = Filter(source="a", ref_id="r", sense="s", matches=(Match("type", "!=", ("t",)),))
+    assert entries.conditions == (
         Match("source", "=", ("a",)),
         Match("ref", "=", ("r",)),
         Match("sense", "=", ("s",)),
         Match("type", "!=", ("t",)),
     )
-    assert wanted.exact("type") is None
-    assert wanted.exact("ref") == Match("ref", "=", ("r",))
+    assert entries.exact("type") is None
+    assert entries.exact("ref") == Match("ref", "=", ("r",))

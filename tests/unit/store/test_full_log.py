@@ -1,4 +1,4 @@
-"""Table and archive as one log: the same answers, wherever an entry is, and while it moves."""
+"""FullLog: table and archive as one log, also while entries move."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from nerve.store.archive.row_filter import RowFilter
 from nerve.store.filters import Filter, Match
 from nerve.store.full_log import FullLog, Newest
 from nerve.store.query import query_logs
-from nerve.store.table import querying
+from nerve.store.table import reader
 from nerve.store.table.reader import LogReader
 from nerve.store.table.writer import LogWriter
 
@@ -63,7 +63,7 @@ EVENTS = st.builds(
 
 
 def maybe(values: list[Any]) -> st.SearchStrategy[Any]:
-    """Leave a filter out more often than not."""
+    """Return a strategy for an optional value, mostly None."""
     return st.one_of(st.none(), st.none(), st.sampled_from(values))
 
 
@@ -93,10 +93,10 @@ FILTERS = st.builds(
 
 
 def scatter(folder: Path, batches: list[tuple[list[LogEvent], int]], *, torn: bool) -> tuple[Path, Path]:
-    """Write batches of events, and after each archive the days before a given one; also write all to one table.
+    """Write batches of events, archiving the days before a given one after each; write all of them to one table, too.
 
-    Late entries, and days of several files, compressed and not, come of themselves. `torn`: the last archiver dies
-    before it deletes.
+    This makes late entries, and days of several files, compressed and not. With `torn` the last run of the archiver
+    dies before it deletes.
     """
     moved, whole = folder / "moved.db", folder / "whole.db"
     for n, (events, day) in enumerate(batches, 1):
@@ -113,29 +113,29 @@ def scatter(folder: Path, batches: list[tuple[list[LogEvent], int]], *, torn: bo
     filters=st.lists(FILTERS, min_size=20, max_size=20),
     page=st.sampled_from([1, 3, 1000]),
 )
-def test_it_answers_as_one_table_would(
+def test_any_filter_finds_what_one_table_would(
     batches: list[tuple[list[LogEvent], int]], torn: bool, filters: list[Filter], page: int
 ) -> None:
-    """For any entries, wherever they are (in both places, too), any filter finds what SQL finds in one table."""
+    """Entries are in the table, in the archive, or in both."""
     with tempfile.TemporaryDirectory() as made, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(querying, "BATCH", 2 * page)
-        patch.setattr(querying, "PAGE", page)
+        patch.setattr(reader, "BATCH", 2 * page)
+        patch.setattr(reader, "PAGE", page)
         moved, whole = scatter(Path(made), batches, torn=torn)
         with FullLog(moved) as log, LogReader(whole) as table:
-            for wanted in [Filter(), *filters]:
-                expected = table.query(wanted)
-                assert log.query(wanted) == expected
-                assert list(log.stream(wanted)) == expected
+            for one in [Filter(), *filters]:
+                expected = table.query(one)
+                assert log.query(one) == expected
+                assert list(log.stream(one)) == expected
 
 
 def ids(entries: list[Log]) -> list[int]:
-    """Give the ids of entries."""
+    """Return the ids of entries."""
     return [entry.id for entry in entries]
 
 
 @pytest.fixture
 def log(db: Path) -> Path:
-    """Give a log of 50 entries, ten a day, of which the first three days are in the archive."""
+    """A log of 50 entries, ten per day, with the first three days in the archive."""
     append(db, [event(payload={"n": n}, ts=at(n // 10, n)) for n in range(50)])
     archive_before(db, 3)
     return db
@@ -143,65 +143,65 @@ def log(db: Path) -> Path:
 
 @pytest.fixture
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Note which files of the archive are opened."""
+    """The archive files that are opened."""
     files: list[str] = []
     rows = ArchivedFiles.rows
 
-    def noted(self: ArchivedFiles, entry: ManifestEntry, judge: RowFilter) -> Any:
+    def keep_and_read(self: ArchivedFiles, entry: ManifestEntry, row_filter: RowFilter) -> Any:
         files.append(entry.file)
-        yield from rows(self, entry, judge)
+        yield from rows(self, entry, row_filter)
 
-    monkeypatch.setattr(ArchivedFiles, "rows", noted)
+    monkeypatch.setattr(ArchivedFiles, "rows", keep_and_read)
     return files
 
 
-class TestAsking:
+class TestQuery:
     """query_logs with `archived`."""
 
-    def test_the_archive_is_looked_through_when_asked_for(self, log: Path) -> None:
-        """And only then."""
+    def test_archive_is_searched_on_request(self, log: Path) -> None:
+        """By default it is not."""
         assert ids(query_logs(log)) == list(range(31, 51))
         assert ids(query_logs(log, archived=True)) == list(range(1, 51))
         assert query_logs(log, archived=True, since=at(1), limit=1, until=at(2, -1)) == [
             Log(20, "sense", "reading", "cpu/1", {"n": 19}, at(1, 19))
         ]
 
-    def test_what_no_entry_can_have_is_told_as_ever(self, log: Path) -> None:
-        """Such as a part of a character."""
+    def test_invalid_text_is_handled_as_without_the_archive(self, log: Path) -> None:
+        """An example is half of a character."""
         for archived in (False, True):
             assert query_logs(log, source="\ud800", archived=archived) == []
             with pytest.raises(StoreError, match="can't hold a value"):
                 query_logs(log, ref_id="\ud800", archived=archived)
 
-    def test_a_log_without_an_archive_is_no_different(self, db: Path) -> None:
-        """The folder need not be there."""
+    def test_missing_archive_is_empty(self, db: Path) -> None:
+        """Its folder is not created."""
         append(db, [event()])
         assert ids(query_logs(db, archived=True)) == [1]
         assert not (db.parent / "archive").exists()
 
-    def test_the_archive_of_another_log_is_left_out(self, log: Path) -> None:
-        """A log that was made anew gives the same ids to other entries."""
+    def test_archive_of_another_log_is_ignored(self, log: Path) -> None:
+        """A recreated log has other entries with the same ids."""
         log.unlink()
         append(log, [event("new")])
         assert [entry.type for entry in query_logs(log, archived=True)] == ["new"]
 
 
-class TestWork:
-    """No more is read than the answer needs."""
+class TestFilesRead:
+    """Only necessary files are read."""
 
-    def test_only_the_days_asked_for_are_opened(self, log: Path, opened: list[str]) -> None:
-        """By `since` and `until`, each inclusive."""
+    def test_only_files_of_the_period_are_opened(self, log: Path, opened: list[str]) -> None:
+        """`since` and `until` are inclusive."""
         query_logs(log, archived=True, since=at(1), until=at(2))
         assert opened == ["2026-11-02.jsonl", "2026-11-03.jsonl"]
 
-    def test_only_the_ids_asked_for_are_opened(self, log: Path, opened: list[str]) -> None:
-        """As the manifest tells of them."""
+    def test_only_files_with_the_ids_are_opened(self, log: Path, opened: list[str]) -> None:
+        """The manifest has the range of each file."""
         with FullLog(log) as whole:
             assert ids(whole.query(Filter(after_id=20, until_id=25))) == [21, 22, 23, 24, 25]
         assert opened == ["2026-11-03.jsonl"]
 
-    def test_a_file_is_opened_when_its_first_entry_is_due(self, log: Path, opened: list[str]) -> None:
-        """Not before, and one after the other."""
+    def test_file_is_opened_when_its_first_entry_is_next(self, log: Path, opened: list[str]) -> None:
+        """Files are opened one after the other."""
         with FullLog(log) as whole:
             entries = whole.stream(Filter())
             seen = [(next(entries).id, len(opened)) for _ in range(25)]
@@ -210,15 +210,15 @@ class TestWork:
     @pytest.mark.parametrize(
         ("limit", "files"), [(0, []), (20, []), (21, [3]), (30, [3]), (31, [3, 2]), (99, [3, 2, 1])]
     )
-    def test_the_newest_are_looked_for_from_the_end(
+    def test_newest_entries_are_searched_from_the_end(
         self, log: Path, opened: list[str], limit: int, files: list[int]
     ) -> None:
-        """Files are read backwards, until there are enough."""
+        """Files are read backwards until the limit is reached."""
         assert ids(query_logs(log, archived=True, limit=limit)) == list(range(51 - min(limit, 50), 51))
         assert opened == [f"2026-11-0{day}.jsonl" for day in files]
 
-    def test_late_entries_count_as_new(self, log: Path, opened: list[str]) -> None:
-        """The newest entries may be in the archive, and older ones in the table."""
+    def test_late_entries_are_the_newest(self, log: Path, opened: list[str]) -> None:
+        """The newest entries may be in the archive, with older ones in the table."""
         append(log, [event("late", ts=at(0))])
         archive_before(log, 3)
         assert ids(query_logs(log, archived=True, limit=2)) == [50, 51]
@@ -226,11 +226,11 @@ class TestWork:
 
 
 class TestMoving:
-    """An archive that grows while it is read loses and doubles nothing."""
+    """Entries that move to the archive during a read are neither lost nor duplicated."""
 
     @pytest.fixture(params=["with an engine", "without"], autouse=True)
     def engine(self, request: pytest.FixtureRequest, log: Path) -> Iterator[None]:
-        """While a writer is there, all goes through its WAL; else the file is found changed, and read anew."""
+        """Run each test with a writer, so that reads use its WAL, and without, so that changed files are reopened."""
         writer = LogWriter.open(log) if request.param == "with an engine" else None
         yield
         if writer:
@@ -241,22 +241,22 @@ class TestMoving:
     def test_entries_that_move_while_a_stream_pauses(
         self, log: Path, monkeypatch: pytest.MonkeyPatch, read_before: int, purge: bool
     ) -> None:
-        """Wherever the stream is, in the archive or in the table."""
-        monkeypatch.setattr(querying, "PAGE", 4)
-        monkeypatch.setattr(querying, "BATCH", 8)
+        """The stream may be in the archive or in the table then."""
+        monkeypatch.setattr(reader, "PAGE", 4)
+        monkeypatch.setattr(reader, "BATCH", 8)
         with FullLog(log) as whole:
             entries = whole.stream(Filter())
             seen = [next(entries).id for _ in range(read_before)]
             append(log, [event("late", ts=at(0)), event("new", ts=at(4))])
             archive_before(log, 5, purge=purge)
             seen += [entry.id for entry in entries]
-        # Without a first page nothing had been asked of the log yet: it is what it is by then.
+        # Before its first page, a stream has not read the log: it also has the new entries.
         assert seen == list(range(1, 51 if read_before else 53))
 
-    def test_entries_that_move_between_the_table_s_and_the_manifest_s_read(
+    def test_entries_that_move_between_the_reads_of_table_and_manifest(
         self, log: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """The order of the two is what makes it right."""
+        """The table must be read first."""
         read = ArchivedFiles.entries
 
         def late(self: ArchivedFiles) -> Any:
@@ -268,12 +268,12 @@ class TestMoving:
         assert ids(query_logs(log, archived=True, limit=35)) == list(range(16, 51))
 
     def test_entries_that_move_before_the_newest_are_read(self, log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        """What is known of the files by then is too old."""
+        """The manifest must be read after the table."""
         newest = LogReader.newest
 
-        def late(self: LogReader, wanted: Filter) -> Any:
+        def late(self: LogReader, filter: Filter) -> Any:
             archive_before(log, 5)
-            return newest(self, wanted)
+            return newest(self, filter)
 
         monkeypatch.setattr(LogReader, "newest", late)
         assert ids(query_logs(log, archived=True, limit=35)) == list(range(16, 51))
@@ -281,8 +281,8 @@ class TestMoving:
     def test_entries_that_have_moved_before_their_page_is_read(
         self, log: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Their ids had been looked up in the table, and then they are in it no more."""
-        rows = querying.queries.rows
+        """Their ids were found in the table, but their rows are not there any more."""
+        rows = reader.queries.rows
 
         def late(*args: Any, **names: Any) -> Any:
             if days:
@@ -291,52 +291,52 @@ class TestMoving:
 
         days = [5]
 
-        monkeypatch.setattr(querying.queries, "rows", late)
+        monkeypatch.setattr(reader.queries, "rows", late)
         assert ids(query_logs(log, archived=True)) == list(range(1, 51))
 
 
 class TestDamage:
-    """What can't be read is told in one line, with its place."""
+    """Damage is reported in one line, with its location."""
 
     @pytest.fixture
     def file(self, log: Path) -> Path:
-        """Give a file of the archive."""
+        """A file of the archive."""
         return log.parent / "archive" / "logs" / "2026-11-02.jsonl"
 
-    def test_a_damaged_line(self, log: Path, file: Path) -> None:
-        """File and line are named; what comes before it is given."""
+    def test_damaged_line(self, log: Path, file: Path) -> None:
+        """File and line are named; the entries before it are yielded."""
         lines = file.read_bytes().splitlines(keepends=True)
         file.write_bytes(b"".join([*lines[:4], b"{oops\n", *lines[5:]]))
         with FullLog(log) as whole:
             entries = whole.stream(Filter())
             assert [next(entries).id for _ in range(14)][-1] == 14
-            with pytest.raises(StoreError, match=r"2026-11-02.jsonl, line 5 is damaged \(.*\): see `nerve verify`"):
+            with pytest.raises(StoreError, match=r"2026-11-02.jsonl, line 5 is damaged \(.*\); see `nerve verify`"):
                 next(entries)
 
-    def test_a_missing_file(self, log: Path, file: Path) -> None:
-        """Nobody is told that there is nothing."""
+    def test_missing_file(self, log: Path, file: Path) -> None:
+        """It raises an error if it is needed, and no entries are left out silently."""
         file.unlink()
-        with pytest.raises(StoreError, match=r"2026-11-02.jsonl is missing: see `nerve verify`"):
+        with pytest.raises(StoreError, match=r"2026-11-02.jsonl is missing; see `nerve verify`"):
             query_logs(log, archived=True)
         assert ids(query_logs(log, archived=True, since=at(2), limit=25)) == list(range(26, 51))
 
-    def test_a_manifest_that_leads_elsewhere(self, log: Path) -> None:
-        """No file outside of the archive's folder is ever opened."""
+    def test_manifest_with_a_path_outside_the_folder(self, log: Path) -> None:
+        """No file outside of the archive's folder is opened."""
         manifest = log.parent / "archive" / "logs" / MANIFEST
         manifest.write_bytes(manifest.read_bytes().replace(b'"2026-11-02.jsonl"', b'"../../logs.db"'))
         with pytest.raises(StoreError, match=r"manifest.jsonl names '../../logs.db' for '2026-11-02'"):
             query_logs(log, archived=True)
 
-    def test_no_file_stays_open(self, log: Path) -> None:
-        """However a stream ends: warnings, such as of a file that nobody has closed, are errors here."""
+    def test_abandoned_stream_closes_its_file(self, log: Path) -> None:
+        """ResourceWarnings are errors in tests."""
         with FullLog(log) as whole:
             entries = whole.stream(Filter())
             next(entries)
             del entries
 
 
-def test_the_newest_rows_are_kept_once_each() -> None:
-    """In whatever order they are added, and however often."""
+def test_newest_keeps_each_row_once() -> None:
+    """Rows may be added in any order, and repeatedly."""
     rows: list[Any] = [(n, "row") for n in range(10)]
     newest = Newest(3, [rows[4], rows[2]])
     for n in (9, 1, 4, 4, 8, 0, 9, 3):
@@ -345,8 +345,8 @@ def test_the_newest_rows_are_kept_once_each() -> None:
     assert newest.floor == 4
 
 
-def test_a_file_is_passed_over_only_when_it_can_t_matter() -> None:
-    """To the millisecond, and to the id."""
+def test_may_hold_is_exact() -> None:
+    """The bounds are exact to the millisecond, and to the id."""
     entry = ManifestEntry("2026-11-02", "2026-11-02.jsonl", 2, 5, 9, "", 0, 0, "")
     kept = [{}, {"since": at(2, -1)}, {"until": at(1)}, {"after_id": 8}, {"until_id": 5}]
     passed = [{"since": at(2)}, {"until": at(1, -1)}, {"after_id": 9}, {"until_id": 4}]

@@ -1,4 +1,4 @@
-"""The tables protect themselves, whoever opens the file."""
+"""The schema: triggers and types protect the log from every program."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ REWRITES = [
 
 @pytest.fixture
 def three(db: Path, writer: LogWriter) -> Path:
-    """Give a log with the ids 1 to 3."""
+    """A log with the ids 1 to 3."""
     writer.append([event(), event(), event()], {})
     return db
 
 
 @pytest.mark.parametrize("statement", REWRITES)
-def test_any_program_that_rewrites_the_log_is_refused(three: Path, statement: str) -> None:
-    """UPDATE, DELETE, REPLACE and UPSERT fail with a message that says why, and leave every row as it was."""
+def test_rewriting_the_log_is_refused_for_any_program(three: Path, statement: str) -> None:
+    """UPDATE, DELETE, REPLACE and UPSERT fail with a message that says why, and change no row."""
     before = sql(three, "SELECT * FROM logs")
     for recursive in ("OFF", "ON"):
         with closing(sqlite3.connect(three)) as connection:
@@ -46,15 +46,15 @@ def test_any_program_that_rewrites_the_log_is_refused(three: Path, statement: st
     assert sql(three, "SELECT * FROM logs") == before
 
 
-def test_an_append_is_what_remains_possible(three: Path) -> None:
-    """An INSERT of a new entry goes through, with the next id."""
+def test_insert_of_a_new_row_is_allowed(three: Path) -> None:
+    """It gets the next id."""
     sql(three, "INSERT INTO logs (source, type, payload, ts) VALUES ('sense', 'x', '1', 1)")
     assert sql(three, "SELECT max(id), count(*) FROM logs") == [(4, 4)]
 
 
 @pytest.mark.parametrize("id", [-1, 0])
-def test_an_id_that_the_replace_trigger_could_not_tell_is_refused(three: Path, id: int) -> None:
-    """The trigger sees -1 where no id was given: a row that really has it can't exist."""
+def test_id_below_1_is_refused(three: Path, id: int) -> None:
+    """In the trigger, -1 stands for an id that was not given: so no row may have it."""
     with pytest.raises(sqlite3.IntegrityError, match="id > 0"):
         sql(three, f"REPLACE INTO logs VALUES ({id}, {ROW})")
 
@@ -66,7 +66,7 @@ def test_an_id_that_the_replace_trigger_could_not_tell_is_refused(three: Path, i
 def test_only_rows_below_both_watermarks_can_be_deleted(
     db: Path, writer: LogWriter, watermark_ts: int, watermark_id: int, left: list[int]
 ) -> None:
-    """A row goes when its ts is below the one and its id not above the other; all others stay."""
+    """A row can be deleted if its ts is below watermark_ts, and its id is not above watermark_id."""
     writer.append([event(ts=100), event(ts=150), event(ts=300)], {})
     sql(db, "INSERT INTO meta VALUES ('watermark_ts', ?), ('watermark_id', ?)", [str(watermark_ts), str(watermark_id)])
     for number in (1, 2, 3):
@@ -77,29 +77,29 @@ def test_only_rows_below_both_watermarks_can_be_deleted(
     assert sql(db, "SELECT id FROM logs") == [(number,) for number in left]
 
 
-def test_ids_are_never_given_twice(db: Path, writer: LogWriter) -> None:
-    """Even after every row has been deleted, the next id is a new one."""
+def test_ids_are_not_reused(db: Path, writer: LogWriter) -> None:
+    """The next id is new even after every row has been deleted."""
     writer.append([event(ts=1), event(ts=2)], {})
     assert writer.purge_chunk("1970-01-01", last_id=2) == 2
     writer.append([event()], {})
     assert sql(db, "SELECT id FROM logs") == [(3,)]
 
 
-def test_columns_hold_their_type_only(three: Path) -> None:
-    """The tables are strict: a text is no timestamp."""
+def test_columns_accept_only_their_type(three: Path) -> None:
+    """The tables are strict."""
     with pytest.raises(sqlite3.IntegrityError, match="cannot store TEXT value in INTEGER column"):
         sql(three, "INSERT INTO logs (source, type, payload, ts) VALUES ('a', 'b', '1', 'soon')")
 
 
 @pytest.mark.parametrize("type", ["run_start", "run_complete"])
-def test_a_payload_that_is_no_json_does_not_stop_the_indexes(db: Path, writer: LogWriter, type: str) -> None:
-    """The indexes that look into a payload take what isn't JSON for one without the value."""
+def test_invalid_json_is_accepted_by_the_expression_indexes(db: Path, writer: LogWriter, type: str) -> None:
+    """A payload that is not JSON has no cause and no status."""
     writer.append([event(type, source="reflex")], {})
     sql(db, "INSERT INTO logs (source, type, payload, ts) VALUES ('reflex', ?, '{', 1)", [type])
     assert sql(db, "SELECT count(*) FROM logs") == [(2,)]
 
 
-def test_the_file_gives_unused_space_back(db: Path, writer: LogWriter) -> None:
-    """The file was made with auto_vacuum=INCREMENTAL, which can't be turned on later."""
+def test_file_is_created_with_incremental_auto_vacuum(db: Path, writer: LogWriter) -> None:
+    """It can't be turned on later."""
     assert sql(db, "PRAGMA auto_vacuum") == [(2,)]
     assert sql(db, "SELECT value FROM meta WHERE key = 'schema_version'") == [("1",)]

@@ -1,4 +1,4 @@
-"""How the senses do, counted from the log."""
+"""Statistics of senses, counted from the log."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ def counted(db: Path, since: int = START, until: int = START + STEPS * SECOND - 
 
 
 def only(found: Statistics) -> SenseStatistics:
-    """Give the one sense that there is."""
+    """Return the only sense."""
     [one] = found.senses
     return one
 
 
 def test_runs_are_counted_by_status(db: Path, writer: LogWriter) -> None:
-    """What is neither ok nor cancelled is a failure; runs that have not ended don't count."""
+    """A run that is neither ok nor cancelled is a failure; runs that have not ended don't count."""
     statuses: list[Status] = ["ok", "ok", "error", "timeout", "cancelled", "error"]
     runs = [run_id("cpu", n) for n in range(7)]
     writer.append([begun(run) for run in runs] + [ended(*pair) for pair in zip(runs, statuses, strict=False)], {})
@@ -44,8 +44,8 @@ def test_runs_are_counted_by_status(db: Path, writer: LogWriter) -> None:
     assert one.statuses == {"cancelled": 1, "error": 2, "ok": 2, "timeout": 1}
 
 
-def test_durations_are_those_of_runs_that_have_one(db: Path, writer: LogWriter) -> None:
-    """A lost run has none, and a sense without any has no percentiles."""
+def test_runs_without_a_duration_are_left_out_of_percentiles(db: Path, writer: LogWriter) -> None:
+    """A lost run has no duration; a sense with lost runs only has no percentiles."""
     writer.append([ended(run_id("cpu", n), ms=float(n)) for n in range(1, 101)], {})
     writer.append([ended(run_id("cpu", 101), "lost", ms=None), ended(run_id("gone", 1), "lost", ms=None)], {})
     cpu, gone = counted(db).senses
@@ -53,8 +53,8 @@ def test_durations_are_those_of_runs_that_have_one(db: Path, writer: LogWriter) 
     assert (gone.p50_ms, gone.p95_ms, gone.max_ms) == (None, None, None)
 
 
-def test_the_time_is_cut_into_equal_parts(db: Path, writer: LogWriter) -> None:
-    """Each run counts where it ended; what lies outside counts at the edge."""
+def test_period_is_divided_into_equal_parts(db: Path, writer: LogWriter) -> None:
+    """A run counts where it ended, and outside of the period at its edge."""
     moments = [0, 0, 5, STEPS - 1, STEPS + 50, -50]
     writer.append([ended(run_id("cpu", n), "error" if n == 5 else "ok", n=n) for n in moments], {})
     found = counted(db)
@@ -64,29 +64,29 @@ def test_the_time_is_cut_into_equal_parts(db: Path, writer: LogWriter) -> None:
     assert [step for step, n in enumerate(one.failures_over_time) if n] == [5]
 
 
-def test_no_time_at_all_is_one_part(db: Path, writer: LogWriter) -> None:
-    """A single run ends somewhere."""
+def test_period_of_one_moment_is_one_part(db: Path, writer: LogWriter) -> None:
+    """A single run ends in it."""
     writer.append([ended(run_id("cpu", 0))], {})
     assert only(counted(db, START, START)).runs_over_time[-1] == 1
 
 
-def test_the_last_error_is_that_of_the_sense(db: Path, writer: LogWriter) -> None:
-    """Errors of its runs and those that bear its name; not those of a process."""
+def test_last_error_is_of_the_sense(db: Path, writer: LogWriter) -> None:
+    """It is an error of its runs, or one with its name; errors of processes are ignored."""
     run = run_id("cpu", 1)
     writer.append([failed(run, "first"), ended(run, "error")], {})
-    assert only(counted(db)).last_error.message == "first"  # type: ignore[union-attr]  # it has one
-    named = catalog.error(Stamp(START, 0), "cpu", ErrorDetail("sense_load", "it is no Python"))
+    assert only(counted(db)).last_error.message == "first"  # type: ignore[union-attr]  # it is not None
+    named = catalog.error(Stamp(START, 0), "cpu", ErrorDetail("sense_load", "invalid syntax"))
     process = catalog.error(Stamp(START, 0), "writer", ErrorDetail("process_died", "it was killed"))
     writer.append([named, process], {})
     error = only(counted(db)).last_error
     assert error is not None
     assert (error.id, error.ref_id, error.kind, error.exception) == (3, "cpu", "sense_load", None)
-    assert error.message == "it is no Python"
+    assert error.message == "invalid syntax"
 
 
 @pytest.mark.parametrize("payload", ["{oops", "[]", "7", '{"status": 3, "message": []}'])
-def test_what_is_damaged_is_counted_as_far_as_it_can_be(db: Path, writer: LogWriter, payload: str) -> None:
-    """A status that can't be read is `unknown`, and a failure; an error that can't be read is its text."""
+def test_damaged_payloads_are_counted(db: Path, writer: LogWriter, payload: str) -> None:
+    """An invalid status is `unknown`, and a failure; an invalid error is shown as text."""
     writer.append([event("x", ref_id="cpu")], {})
     insert = "INSERT INTO logs (source, type, ref_id, payload, ts) VALUES (?, ?, 'cpu/1', ?, 1)"
     sql(db, insert, ["reflex", "run_complete", payload])
@@ -97,6 +97,6 @@ def test_what_is_damaged_is_counted_as_far_as_it_can_be(db: Path, writer: LogWri
     assert one.last_error.message == payload
 
 
-def test_an_empty_log_has_no_senses(db: Path, writer: LogWriter) -> None:
-    """Nothing is nothing."""
+def test_empty_log_has_no_senses(db: Path, writer: LogWriter) -> None:
+    """The period makes no difference."""
     assert counted(db).senses == ()

@@ -1,4 +1,4 @@
-"""The archiver's loop over a real log, with the test as its kernel and its writer."""
+"""The ArchiverWorker's loop over a real log; the test is its kernel and its writer."""
 
 from __future__ import annotations
 
@@ -11,17 +11,16 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from support.clock import FakeClock
 from support.entries import event
 
-from nerve.clock import Stamp
 from nerve.config.logs_section import LogsConfig
 from nerve.eventqueue import Conclude, Done, Order, PendingOrder, Purge, Vacuum
 from nerve.events.model import LogEvent
 from nerve.ipc.channel import Channel
-from nerve.ipc.progress import ArchiveProgress
+from nerve.ipc.progress import Archived, ArchiveProgress
 from nerve.maintenance.orders import OrderExecutor
 from nerve.processes.messages import (
-    Archived,
     ArchiveNow,
     ArchiverReport,
     Finish,
@@ -32,10 +31,10 @@ from nerve.processes.messages import (
     SetLogsConfig,
     ToChild,
 )
-from nerve.store import LogWriter
+from nerve.store.archive import export
 from nerve.store.archive.export import ROWS_AT_ONCE
+from nerve.store.table.writer import LogWriter
 from nerve.store.utc_days import DAY_MS, day_start
-from nerve.workers import archiver as archiver_module
 from nerve.workers.archiver import ORDER_ATTEMPTS, PROGRESS_SECONDS, ArchiverWorker
 from nerve.workspace import Workspace
 
@@ -44,38 +43,21 @@ OLD = day_start("2026-11-20")
 LOGS = LogsConfig(retention=DAY_MS / 1000, archive_interval=3600.0)
 
 
-class ManualClock:
-    """A clock that goes on when the test says so, or by `tick` each time that it is asked."""
-
-    def __init__(self) -> None:
-        self.time = 1000.0
-        self.tick = 0.0
-
-    def now(self) -> float:
-        """Monotonic seconds."""
-        self.time += self.tick
-        return self.time
-
-    def stamp(self) -> Stamp:
-        """The moment."""
-        return Stamp(START, round(self.time * 1e9))
-
-
 class WriterQueue:
-    """The event queue to a writer that carries out orders at once."""
+    """The event queue of a writer that executes orders at once."""
 
-    def __init__(self, writer: LogWriter, clock: ManualClock) -> None:
+    def __init__(self, writer: LogWriter, clock: FakeClock) -> None:
         self.writer = writer
         self.orders: list[Order] = []
         self.deaths = 0
-        self._upkeep = OrderExecutor(writer, clock, lambda: False)
+        self._executor = OrderExecutor(writer, clock, lambda: False)
 
     def send(self, events: Sequence[LogEvent]) -> None:
-        """Append."""
+        """Append events."""
         self.writer.append(events, {})
 
     def ask(self, order: Order, _timeout: float) -> Done | None:
-        """Carry an order out, unless the writer has just died."""
+        """Execute an order, unless the writer has just died."""
         self.orders.append(order)
         if self.deaths:
             self.deaths -= 1
@@ -86,17 +68,17 @@ class WriterQueue:
         return done
 
     def _step(self, request: PendingOrder) -> Done | None:
-        return self._upkeep.step(request)
+        return self._executor.step(request)
 
 
 class Stage:
-    """An archiver whose loop is turned by hand."""
+    """An archiver whose loop is run by the test, step by step."""
 
     def __init__(self, home: Path, stack: ExitStack) -> None:
         workspace = Workspace(home)
         workspace.prepare()
         self.archive_dir = workspace.archive_dir
-        self.clock: Any = ManualClock()
+        self.clock = FakeClock(wall_ms=START)
         self.writer = stack.enter_context(closing(LogWriter.open(workspace.logs_db)))
         self.queue: Any = WriterQueue(self.writer, self.clock)
         ours, theirs = socket.socketpair()
@@ -110,101 +92,101 @@ class Stage:
         """Append rows of an old day."""
         self.writer.append([event(ref_id=None, ts=ts) for _ in range(rows)], {})
 
-    def tell(self, *messages: Any) -> None:
-        """Send messages, and let the archiver hear them and work."""
+    def send(self, *messages: Any) -> None:
+        """Send messages, and let the archiver receive them and work."""
         for message in messages:
             self.kernel.send(message)
-        self.archiver._hear(0.0)
+        self.archiver._receive(0.0)
         self.archiver._work()
 
     def report(self) -> ArchiverReport:
-        """Ask how it is."""
-        self.tell(GetReport())
-        (report,) = [said for said in self.kernel.receive() if isinstance(said, ArchiverReport)]
+        """Return the archiver's report."""
+        self.send(GetReport())
+        (report,) = [message for message in self.kernel.receive() if isinstance(message, ArchiverReport)]
         return report
 
     def files(self) -> list[str]:
-        """Name the archive's files."""
+        """Return the names of the archive's files."""
         return sorted(path.name for path in self.archive_dir.glob("2*"))
 
 
 @pytest.fixture
 def stage(tmp_path: Path) -> Iterator[Stage]:
-    """Give an archiver that has done its first run, of nothing."""
+    """An archiver that has done its first run, with nothing to do."""
     with ExitStack() as stack:
         stage = Stage(tmp_path, stack)
-        stage.tell()
+        stage.send()
         yield stage
 
 
-def test_it_runs_at_each_interval_and_when_asked(stage: Stage) -> None:
-    """What it is asked for does not change when the next one is due; who asked hears the outcome."""
+def test_archiver_runs_at_each_interval_and_on_request(stage: Stage) -> None:
+    """A requested run reports its outcome, and doesn't change when the next one is due."""
     stage.log(3)
-    stage.tell()
+    stage.send()
     assert stage.files() == []
-    stage.tell(ArchiveNow(30 * 86400.0, vacuum=False), ArchiveNow(LOGS.retention, vacuum=True))
+    stage.send(ArchiveNow(30 * 86400.0, vacuum=False), ArchiveNow(LOGS.retention, vacuum=True))
     assert stage.kernel.receive() == [Archived(0, 0), Archived(1, 3)]
     assert isinstance(stage.queue.orders[-1], Vacuum)
     stage.log(2)
     stage.clock.time += LOGS.archive_interval
-    stage.tell()
+    stage.send()
     assert stage.files() == ["2026-11-20.1.jsonl", "2026-11-20.jsonl"]
-    assert not [said for said in stage.kernel.receive() if isinstance(said, Archived)]
+    assert not [message for message in stage.kernel.receive() if isinstance(message, Archived)]
 
 
-def test_new_settings_are_taken_and_the_next_run_is_planned_anew(stage: Stage) -> None:
-    """As if it had been them all along: what is overdue by now is done at once."""
+def test_new_settings_reschedule_the_next_run(stage: Stage) -> None:
+    """The new interval counts from the last run: a run that is overdue then starts at once."""
     stage.log(3)
     stage.clock.time += 100
-    stage.tell(SetLogsConfig(LogsConfig(archive_interval=7200.0, compress="zstd")))
-    assert stage.report().next_ts == START + 7_100_000
-    stage.tell(SetLogsConfig(replace(LOGS, archive_interval=60.0, compress="zstd")))
+    stage.send(SetLogsConfig(LogsConfig(archive_interval=7200.0, compress="zstd")))
+    assert stage.report().next_ts == START + 7_200_000
+    stage.send(SetLogsConfig(replace(LOGS, archive_interval=60.0, compress="zstd")))
     assert stage.files() == ["2026-11-20.jsonl.zst"]
-    assert stage.report().next_ts == START + 60_000
+    assert stage.report().next_ts == START + 160_000
 
 
-def test_a_new_bound_of_the_size_is_taken(stage: Stage) -> None:
-    """And it is told as long as it is exceeded."""
+def test_new_max_size_is_applied(stage: Stage) -> None:
+    """A log that exceeds it is reported."""
     stage.log(3, ts=START)
-    stage.tell(SetLogsConfig(replace(LOGS, archive_interval=1.0, max_size=5000)))
+    stage.send(SetLogsConfig(replace(LOGS, archive_interval=1.0, max_size=5000)))
     stage.clock.time += 1
-    stage.tell()
+    stage.send()
     (problem,) = stage.report().problems
     assert "larger than logs.max_size (4.9KB)" in problem
 
 
-def test_a_restarted_archiver_knows_the_last_run(stage: Stage) -> None:
-    """It is in the log."""
+def test_report_has_the_last_run_from_the_log(stage: Stage) -> None:
+    """So does the report of an archiver that was restarted."""
     stage.log(3)
-    stage.tell(ArchiveNow(LOGS.retention, vacuum=False))
+    stage.send(ArchiveNow(LOGS.retention, vacuum=False))
     stage.kernel.receive()
     report = stage.report()
     assert (report.last_ts, report.archived_up_to, report.next_ts) == (START, "2026-11-20", START + 3_600_000)
 
 
-def test_the_kernel_is_heard_in_the_middle_of_a_run(stage: Stage) -> None:
-    """It is told how far the run is, gets its report, and what it asks for besides comes next."""
+def test_messages_are_received_during_a_run(stage: Stage) -> None:
+    """The kernel gets progress and its report meanwhile; a run that it requests is done next."""
     stage.log(3 * ROWS_AT_ONCE)
     stage.clock.tick = PROGRESS_SECONDS
     stage.kernel.send(ArchiveNow(LOGS.retention, vacuum=False))
-    stage.archiver._hear(0.0)
+    stage.archiver._receive(0.0)
     stage.kernel.send(GetReport())
     stage.kernel.send(ArchiveNow(LOGS.retention, vacuum=False))
     stage.archiver._work()
-    said = stage.kernel.receive()
-    kinds = [type(message) for message in said]
+    messages = stage.kernel.receive()
+    kinds = [type(message) for message in messages]
     assert kinds.count(ArchiverReport) == 1
     assert kinds.index(ArchiverReport) < kinds.index(Archived)
-    assert [message for message in said if isinstance(message, Archived)] == [
+    assert [message for message in messages if isinstance(message, Archived)] == [
         Archived(1, 3 * ROWS_AT_ONCE),
         Archived(0, 0),
     ]
-    assert [message.archived for message in said if isinstance(message, ArchiveProgress)][:2] == [0, ROWS_AT_ONCE]
+    assert [message.archived for message in messages if isinstance(message, ArchiveProgress)][:2] == [0, ROWS_AT_ONCE]
 
 
 @pytest.mark.parametrize("end", [lambda kernel: kernel.send(Finish()), lambda kernel: kernel.close()])
-def test_a_run_ends_in_the_middle_when_the_engine_does(stage: Stage, end: Callable[[Channel[Any]], None]) -> None:
-    """Nothing half done is left, and nothing is deleted."""
+def test_run_stops_when_the_engine_ends(stage: Stage, end: Callable[[Channel[Any]], None]) -> None:
+    """No incomplete file is left, and no row is deleted."""
     stage.log(3 * ROWS_AT_ONCE)
     stage.clock.time += LOGS.archive_interval
     stage.clock.tick = PROGRESS_SECONDS
@@ -215,39 +197,39 @@ def test_a_run_ends_in_the_middle_when_the_engine_does(stage: Stage, end: Callab
     assert not [order for order in stage.queue.orders if isinstance(order, Purge)]
 
 
-def test_rows_are_deleted_some_at_an_order(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A long purge leaves time to hear the kernel; the last order is the one that finds fewer."""
-    monkeypatch.setattr(archiver_module, "ORDER_ROWS", 100)
+def test_purge_is_split_into_orders(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between two orders the kernel's messages are received; the last order deletes fewer rows than PURGE_ROWS."""
+    monkeypatch.setattr(export, "PURGE_ROWS", 100)
     stage.log(250)
-    stage.tell(ArchiveNow(LOGS.retention, vacuum=False))
+    stage.send(ArchiveNow(LOGS.retention, vacuum=False))
     purges = [order for order in stage.queue.orders if isinstance(order, Purge)]
     assert [(order.day, order.last_id, order.most) for order in purges] == [("2026-11-20", 250, 100)] * 3
     assert isinstance(stage.queue.orders[-1], Conclude)
 
 
-def test_an_order_is_given_again_when_the_writer_has_died(stage: Stage) -> None:
-    """Some times; then the run fails, and the next one makes up for it."""
+def test_order_is_sent_again_when_the_writer_died(stage: Stage) -> None:
+    """After ORDER_ATTEMPTS the run fails, and the next one does the rest."""
     stage.log(3)
     stage.queue.deaths = ORDER_ATTEMPTS - 1
-    stage.tell(ArchiveNow(LOGS.retention, vacuum=False))
+    stage.send(ArchiveNow(LOGS.retention, vacuum=False))
     stage.log(2)
     stage.queue.deaths = ORDER_ATTEMPTS
-    stage.tell(ArchiveNow(LOGS.retention, vacuum=False), ArchiveNow(LOGS.retention, vacuum=False))
+    stage.send(ArchiveNow(LOGS.retention, vacuum=False), ArchiveNow(LOGS.retention, vacuum=False))
     first, failed, last = stage.kernel.receive()
     assert (first, last) == (Archived(1, 3), Archived(1, 2))
     assert isinstance(failed, Archived)
     assert failed.error is not None
-    assert "the writer went away again and again" in failed.error
+    assert "the writer restarted repeatedly during an order" in failed.error
 
 
-def test_a_message_that_is_not_for_it_is_only_noted(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
-    """The archiver goes on."""
-    stage.tell(Rescan(1))
+def test_unexpected_message_is_logged_and_ignored(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
+    """The archiver keeps running."""
+    stage.send(Rescan(1))
     assert "the kernel sent the archiver a Rescan" in caplog.text
 
 
-def test_it_says_that_it_serves_and_ends_when_told_to(stage: Stage) -> None:
-    """In between it sleeps until it is due, or hears something."""
+def test_serve_reports_ready_and_ends_on_finish(stage: Stage) -> None:
+    """Nothing else is sent."""
     stage.kernel.send(Finish())
     stage.archiver.serve()
     assert stage.kernel.receive() == [Ready()]

@@ -12,11 +12,11 @@ from support.commands import Command
 from support.entries import event
 
 from nerve.cli.commands.archive import _reporter
-from nerve.control.protocol import ArchiveDone, Refused, RunArchive
+from nerve.control.protocol import Refused, RunArchive
 from nerve.errors import NoRoomError
-from nerve.ipc.progress import ArchiveProgress
+from nerve.ipc.progress import Archived, ArchiveProgress
 from nerve.maintenance import archiver as archiving
-from nerve.store import LogWriter
+from nerve.store.table.writer import LogWriter
 from nerve.store.utc_days import DAY_MS, day_of
 from nerve.workspace import Workspace
 
@@ -69,7 +69,7 @@ def test_notes_of_the_archiver_are_printed_to_stderr(
     assert result.code == 0
     stray, early, large, skipped = result.err.splitlines()
     assert "2020-01-01.jsonl, line 1: damaged" in stray
-    assert early.endswith(f"as the log was larger than logs.max_size: {DAYS[2]}")
+    assert early.endswith(f"because the log was larger than logs.max_size: {DAYS[2]}")
     assert large.startswith("nerve: the log is larger than logs.max_size (1KB)")
     assert skipped == "nerve: the rebuild of the database was skipped: no room"
 
@@ -77,7 +77,7 @@ def test_notes_of_the_archiver_are_printed_to_stderr(
 def test_a_running_engine_does_the_archiving(workspace: Workspace, engine: Any, command: Command) -> None:
     """The output is the same as without an engine; if the engine refuses, the command fails."""
     workspace.config_path.write_text("logs: {retention: 7d}\n")
-    engine.replies = [ArchiveDone(2, 30, ("a day went early",)), Refused("the archiver is not running")]
+    engine.replies = [Archived(2, 30, None, ("a day went early",)), Refused("the archiver is not running")]
     result = command("archive", "--vacuum")
     assert result == (
         f"nerve: archived 30 entries into 2 files in {workspace.archive_dir}\n",

@@ -15,7 +15,7 @@ from support.commands import NERVE, Command, CommandResult
 from support.entries import completed, event, sql, started
 from support.waiting import wait_until
 
-from nerve.store import query_logs
+from nerve.store.query import query_logs
 
 
 @pytest.fixture
@@ -48,9 +48,9 @@ class TestVerify:
         )
         result = invoke("verify")
         assert result.out.splitlines() == [
-            "file: 2026-11-02.jsonl: missing, though the manifest names it",
+            "file: 2026-11-02.jsonl: missing, though the manifest lists it",
             "gap: entry 2: missing: neither in the table nor in the archive",
-            r"run: \x1b[2J: entry 5 completes it, though it was not open then",
+            r"run: \x1b[2J: entry 5 completes it, though it was not open",
         ]
         assert (
             result.err == "nerve: 3 problems found: restore the files named above from a backup, and check the disk\n"

@@ -12,10 +12,11 @@ import pytest
 from support.commands import Command, Write
 from support.listings import STORY, ids, numbered, start
 
-from nerve.cli.commands import logs as command
 from nerve.cli.commands.logs import Output
 from nerve.events.model import Log
-from nerve.store import Filter, FullLog
+from nerve.store.filters import Filter
+from nerve.store.full_log import FullLog
+from nerve.store.table.reader import LogReader
 
 
 class Script:
@@ -93,7 +94,7 @@ def test_ctrl_c_ends_following_with_success(logs: Command, write: Write, monkeyp
 def test_ctrl_c_in_a_listing_is_a_failure(logs: Command, write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
     """The listing is incomplete."""
     write(*numbered(1))
-    monkeypatch.setattr(command.LogReader, "stream", lambda *_arguments: interrupt())
+    monkeypatch.setattr(LogReader, "stream", lambda *_arguments: interrupt())
     assert logs().code == 1
 
 

@@ -1,4 +1,4 @@
-"""Wherever the archiver dies, every row ends up exactly once in the archive or in the table."""
+"""Crashes of the archiver: every row ends up exactly once, in the archive or in the table."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from typing import Any, Literal
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.clock import FakeClock
 from support.entries import completed, event, sql, started
 
-from nerve.clock import Stamp
 from nerve.config.logs_section import LogsConfig
 from nerve.events.model import Log, LogEvent
-from nerve.maintenance import archiver as archiving
-from nerve.maintenance.archiver import Archiving, SoleOwner
-from nerve.store.archive import filing as archive_module
+from nerve.maintenance import archiver as archiver_module
+from nerve.maintenance.archiver import Archiver, DirectBackend
+from nerve.store.archive import export as archive_module
 from nerve.store.archive.directory import MANIFEST, ArchiveDirectory, read_manifest
 from nerve.store.archive.export import Archive
 from nerve.store.archive.manifest import FileName
@@ -49,16 +49,16 @@ LOG_STEPS = ("record_file", "purge_chunk", "note_archive_run", "incremental_vacu
 
 
 class Killed(BaseException):
-    """The process is gone: nothing that only handles exceptions runs any more."""
+    """The process is killed: a BaseException, so that no handler for exceptions runs."""
 
 
 def raise_killed() -> None:
-    """Die as far as that can be done without a process of one's own."""
+    """Simulate a kill in this process."""
     raise Killed
 
 
 def kill_self() -> None:
-    """Die."""
+    """Kill this process."""
     os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -81,7 +81,7 @@ class Bomb:
         patch.setattr(LogWriter, "_raise_watermark", self._guarded(LogWriter._raise_watermark))
 
     def set(self, at: int | None, when: When = "before") -> None:
-        """Go off at the step with this number, from 1 on; never, for None."""
+        """Kill at the step with this number, from 1 on; never, for None."""
         self.steps, self._at, self._when = 0, at, when
 
     def _guarded(self, step: Callable[..., Any], middle: Callable[..., None] | None = None) -> Callable[..., Any]:
@@ -99,14 +99,14 @@ class Bomb:
         return stepping
 
     def _tear(self, descriptor: int) -> None:
-        """Leave a file without its last bytes, as a failure of the power may."""
+        """Cut the last bytes off a file, as a power failure may."""
         with suppress(OSError):  # a folder has none
             size = os.fstat(descriptor).st_size
             os.ftruncate(descriptor, max(0, size - 9))
             self._kill()
 
     def _cut_into(self, writer: LogWriter, *_args: object) -> None:
-        """Have SQLite itself interrupted while it does the step."""
+        """Kill while SQLite does the step."""
 
         def kill() -> int:
             self._kill()
@@ -115,20 +115,8 @@ class Bomb:
         writer._connection.set_progress_handler(kill, 150)
 
 
-class Today:
-    """A clock that stands still."""
-
-    def now(self) -> float:
-        """Monotonic seconds."""
-        return 0.0
-
-    def stamp(self) -> Stamp:
-        """The moment."""
-        return Stamp(NOW, 0)
-
-
-class House:
-    """A log and its archive, and what is known of both."""
+class Home:
+    """A log and its archive, with all entries that were written."""
 
     def __init__(self, home: Path) -> None:
         self.workspace = Workspace(home)
@@ -146,31 +134,33 @@ class House:
             self.written += [entry for entry in entries if entry.type != "archive"]
 
     def archive(self, logs: LogsConfig = LOGS) -> None:
-        """Let an archiver do all its work."""
+        """Do one run of the archiver."""
         with closing(LogWriter.open(self.db)) as writer:
-            done = Archiving(self.workspace, SoleOwner(writer, lambda _progress: None), Today()).run(logs, vacuum=False)
+            done = Archiver(self.workspace, DirectBackend(writer, lambda _progress: None), FakeClock(wall_ms=NOW)).run(
+                logs, vacuum=False
+            )
         assert (done.error, done.notes) == (None, ())
 
-    def archive_until_a_file_is_there(self) -> None:
-        """Let an archiver die when the manifest has its first file, and the log doesn't know."""
-        owner: Any = SimpleNamespace(progressed=lambda _progress: None)
-        next(Archive(self.folder, self.db, owner).run_once(NOW, LOGS))
+    def archive_until_first_file(self) -> None:
+        """Stop the archiver when the manifest has its first file, and the log has no entry for it."""
+        backend: Any = SimpleNamespace(progressed=lambda _progress: None)
+        next(Archive(self.folder, self.db, backend, print).run_once(NOW, LOGS))
 
     def archived(self) -> Iterator[bytes]:
-        """Give the lines of every file in the manifest, which must be as that says."""
-        shelf = ArchiveDirectory(self.folder)
+        """Yield the lines of every file in the manifest, and check that they match it."""
+        directory = ArchiveDirectory(self.folder)
         for entry in read_manifest(self.folder):
             content = (self.folder / entry.file).read_bytes()
             name = FileName.parse(entry.file)
             assert name is not None
-            lines = list(shelf.lines(name))
+            lines = list(directory.lines(name))
             ids = [from_line(line).id for line in lines]
             assert (entry.bytes, entry.sha256) == (len(content), hashlib.sha256(content).hexdigest())
             assert (entry.rows, entry.first_id, entry.last_id) == (len(lines), ids[0], ids[-1])
             yield from lines
 
     def assert_nothing_is_lost(self) -> None:
-        """Assert that each entry is in the archive or in the table, or still in both; and in neither twice."""
+        """Assert that each entry is in the archive or in the table, or in both, and in neither twice."""
         archived = Counter(self.archived())
         assert not archived or max(archived.values()) == 1
         table = {row[0] for row in sql(self.db, "SELECT id FROM logs")}
@@ -179,12 +169,12 @@ class House:
         assert self.recorded() in (files, files[:-1])
 
     def recorded(self) -> list[str]:
-        """Name the files of which the log says that they have come into the archive, in that order."""
+        """Return the files that the log has an entry for, in order."""
         name = "json_extract(payload, '$.file')"
         return [row[0] for row in sql(self.db, f"SELECT {name} FROM logs WHERE type = 'archive' ORDER BY id")]
 
     def assert_all_is_done(self) -> None:
-        """Assert that what was due is in the archive alone, what wasn't in the table alone, and nothing lies about."""
+        """Assert that due entries are only in the archive, all others only in the table, and no other files exist."""
         ended = {entry.ref_id for entry in self.written if entry.type == "run_complete"}
         still_open = {entry.ref_id for entry in self.written if entry.type == "run_start"} - ended
         due = [entry for entry in self.written if entry.ts < NOW - DAY_MS and entry.ref_id not in still_open]
@@ -197,30 +187,30 @@ class House:
 
 
 def rows(moments: list[int], size: int = 0) -> list[LogEvent]:
-    """Make an event for each moment (unix ms), with a payload of about `size` bytes."""
+    """Return an event for each time (unix ms), with a payload of about `size` bytes."""
     return [event(f"t{n}", ref_id=None, payload=[n, ts, "x" * size], ts=ts) for n, ts in enumerate(moments)]
 
 
 @pytest.fixture
-def prepared(tmp_path: Path) -> House:
-    """Give a house that has it all.
+def prepared(tmp_path: Path) -> Home:
+    """A log with every case.
 
-    There is a day that is archived already, with a run left open that is complete by now; late rows of that day;
-    another day that is due, with a run that is open still; and today's rows.
+    A day that is archived, except for a run that was open and is complete now; late rows of that day; another day that
+    is due, with a run that is still open; and rows of today.
     """
-    house = House(tmp_path / "prepared")
-    house.db.parent.mkdir(parents=True)
-    house.write([*rows([1, DAY_MS - 1, NOW], 3000), started("cpu/1", ts=7), event(ref_id="cpu/1", ts=8)])
-    house.archive()
+    log = Home(tmp_path / "prepared")
+    log.db.parent.mkdir(parents=True)
+    log.write([*rows([1, DAY_MS - 1, NOW], 3000), started("cpu/1", ts=7), event(ref_id="cpu/1", ts=8)])
+    log.archive()
     day = 3 * DAY_MS
-    house.write([completed("cpu/1", ts=day), started("cpu/2", ts=day), *rows([5, day, 4, day + 7, NOW - 3], 3000)])
-    house.write([event(ref_id="cpu/2", ts=day + 9), *rows([day], 3000)])
-    return house
+    log.write([completed("cpu/1", ts=day), started("cpu/2", ts=day), *rows([5, day, 4, day + 7, NOW - 3], 3000)])
+    log.write([event(ref_id="cpu/2", ts=day + 9), *rows([day], 3000)])
+    return log
 
 
 @pytest.fixture
-def reset(prepared: House, tmp_path: Path) -> Callable[[], None]:
-    """Give what makes the prepared house as it was."""
+def reset(prepared: Home, tmp_path: Path) -> Callable[[], None]:
+    """A function that restores the prepared log."""
     home, pristine = prepared.db.parent, tmp_path / "pristine"
     shutil.copytree(home, pristine)
 
@@ -232,7 +222,7 @@ def reset(prepared: House, tmp_path: Path) -> Callable[[], None]:
 
 
 def is_killed(work: Callable[[], None], at: int, when: When) -> bool:
-    """Let a child do the work with a bomb in it; tells whether that went off. It must have succeeded, else."""
+    """Do the work in a child with a bomb; return True if it was killed. Otherwise the work must have succeeded."""
     child = os.fork()
     if not child:
         try:
@@ -250,12 +240,12 @@ def is_killed(work: Callable[[], None], at: int, when: When) -> bool:
 
 @pytest.mark.parametrize("logs", [LOGS, ZSTD], ids=["plain", "zstd"])
 @pytest.mark.parametrize("when", ["before", "in the middle", "after"])
-def test_a_kill_at_any_step_loses_and_doubles_nothing(
-    prepared: House, reset: Callable[[], None], when: When, logs: LogsConfig, monkeypatch: pytest.MonkeyPatch
+def test_kill_at_any_step_loses_and_duplicates_nothing(
+    prepared: Home, reset: Callable[[], None], when: When, logs: LogsConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """SIGKILL at each step of a run: the next run completes what was begun, and a second one has nothing to do."""
-    monkeypatch.setattr(archiving, "PURGE_ROWS", 2)
-    monkeypatch.setattr(archiving, "VACUUM_PAGES", 1)
+    """After SIGKILL at each step of a run, the next run completes the work, and one more has nothing to do."""
+    monkeypatch.setattr(archive_module, "PURGE_ROWS", 2)
+    monkeypatch.setattr(archiver_module, "VACUUM_PAGES", 1)
     for at in count(1):
         reset()
         if not is_killed(lambda: prepared.archive(logs), at, when):
@@ -271,38 +261,38 @@ def test_a_kill_at_any_step_loses_and_doubles_nothing(
     assert read_manifest(prepared.folder) == before
 
 
-def test_a_manifest_torn_at_any_byte_is_made_good(prepared: House, reset: Callable[[], None]) -> None:
-    """The power fails while its line is being written: the file is found, and the line written again."""
+def test_manifest_truncated_at_any_byte_is_repaired(prepared: Home, reset: Callable[[], None]) -> None:
+    """If the power fails while a line is written, the file is found, and the line is written again."""
     manifest = prepared.folder / MANIFEST
     before = manifest.read_bytes()
-    prepared.archive_until_a_file_is_there()
+    prepared.archive_until_first_file()
     line = manifest.read_bytes()[len(before) :]
     assert b"1970-01-01.1.jsonl" in line
     for cut in (0, 1, len(line) // 2, len(line) - 1):
         reset()
-        prepared.archive_until_a_file_is_there()
+        prepared.archive_until_first_file()
         manifest.write_bytes(before + line[:cut])
         prepared.assert_nothing_is_lost()
         prepared.archive()
         prepared.assert_all_is_done()
 
 
-def test_a_file_that_the_log_was_not_told_of_is_told_of_once(prepared: House) -> None:
-    """The archiver dies between the manifest's line and the entry; the next run makes up for it, and none after it."""
-    prepared.archive_until_a_file_is_there()
+def test_unrecorded_file_is_recorded_once(prepared: Home) -> None:
+    """An archiver died between the manifest and the entry; the next run adds the entry, and later ones do not."""
+    prepared.archive_until_first_file()
     files = [entry.file for entry in read_manifest(prepared.folder)]
     assert prepared.recorded() == files[:-1]
     prepared.archive()
     prepared.archive()
     prepared.assert_all_is_done()
     reason = "json_extract(payload, '$.reason')"
-    told = sql(prepared.db, f"SELECT {reason} FROM logs WHERE type = 'archive' ORDER BY id")
-    assert told == [("retention",), ("interrupted",), ("retention",)]
+    reasons = sql(prepared.db, f"SELECT {reason} FROM logs WHERE type = 'archive' ORDER BY id")
+    assert reasons == [("retention",), ("interrupted",), ("retention",)]
 
 
-def test_the_watermark_never_moves_back(prepared: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever day a chunk is of, and also when late rows of an earlier day go after those of a later one."""
-    monkeypatch.setattr(archiving, "PURGE_ROWS", 1)
+def test_watermark_never_decreases(prepared: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """This holds for chunks of any day, also when late rows of an earlier day are deleted last."""
+    monkeypatch.setattr(archive_module, "PURGE_ROWS", 1)
     seen: list[tuple[int, int]] = []
     raised = LogWriter._raise_watermark
 
@@ -329,14 +319,14 @@ KILLS = st.one_of(st.none(), st.tuples(st.integers(1, 80), st.sampled_from(["bef
 
 
 class Runs:
-    """Makes events of acts: `a` starts a run, and then adds to it until it has been ended; none is before its start."""
+    """Turns acts into events: `a` starts a run, and then adds entries until `end a`; none is before its start."""
 
     def __init__(self) -> None:
         self._ids = count(1)
         self._open: dict[str, tuple[str, int]] = {}
 
     def event(self, moment: int, act: str) -> LogEvent:
-        """Make the event of an act; one that has no run to be of is that of none."""
+        """Return the event of an act; an end without a run is an entry without a run."""
         name = act.removeprefix("end ")
         if name in self._open:
             run, start = self._open[name]
@@ -352,25 +342,25 @@ class Runs:
 
 @settings(max_examples=25, deadline=None)
 @given(history=st.lists(st.tuples(ACTS, KILLS, st.sampled_from([LOGS, ZSTD])), max_size=4))
-def test_any_history_of_rows_and_kills_ends_well(
+def test_any_history_of_rows_and_kills_is_archived_correctly(
     history: list[tuple[list[tuple[int, str]], tuple[int, When] | None, LogsConfig]],
 ) -> None:
-    """Rows of any days and runs, in any order, late ones among them, with archivers killed anywhere in between."""
-    with tempfile.TemporaryDirectory() as home, pytest.MonkeyPatch.context() as patch:
+    """Rows come in any order of days and runs, with late ones, and archivers are killed anywhere between."""
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         bomb, runs = Bomb(patch, raise_killed), Runs()
-        patch.setattr(archiving, "PURGE_ROWS", 2)
-        house = House(Path(home))
-        house.db.parent.mkdir()
-        house.write(rows([NOW]))
+        patch.setattr(archive_module, "PURGE_ROWS", 2)
+        log = Home(Path(folder))
+        log.db.parent.mkdir()
+        log.write(rows([NOW]))
         for acts, kill, logs in history:
             bomb.set(None)
-            house.write([runs.event(*act) for act in acts])
+            log.write([runs.event(*act) for act in acts])
             bomb.set(*(kill or (None,)))
             try:
-                house.archive(logs)
+                log.archive(logs)
             except Killed:
                 bomb.set(None)
-                house.assert_nothing_is_lost()
+                log.assert_nothing_is_lost()
         bomb.set(None)
-        house.archive()
-        house.assert_all_is_done()
+        log.archive()
+        log.assert_all_is_done()

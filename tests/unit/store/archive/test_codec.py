@@ -1,4 +1,4 @@
-"""Lines on the disk, compressed or not."""
+"""The codec of archive files: lines, compressed or not."""
 
 from __future__ import annotations
 
@@ -19,37 +19,37 @@ LINES = [b'{"id":%d}\n' % n for n in range(10_000)]
 
 
 def stored(path: Path, lines: list[bytes]) -> Stored:
-    """Write a file as the end of its name asks for."""
+    """Write a file, compressed or not according to its suffix."""
     with path.open("wb") as file:
         return write_lines(file, lines, compressed=path.suffix == ".zst")
 
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.zst"])
 def test_lines_are_read_as_they_were_written(tmp_path: Path, name: str) -> None:
-    """However they are stored; what is told of the file is true of its bytes."""
+    """The returned size and SHA-256 are those of the file, compressed or not."""
     path = tmp_path / name
-    told = stored(path, LINES)
+    written = stored(path, LINES)
     assert list(read_lines(path)) == LINES
-    assert told == measure(path) == (path.stat().st_size, hashlib.sha256(path.read_bytes()).hexdigest())
+    assert written == measure(path) == (path.stat().st_size, hashlib.sha256(path.read_bytes()).hexdigest())
 
 
-def test_a_long_file_is_brought_to_the_disk_bit_by_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """So that nobody else's commit has to wait for all of it."""
+def test_long_file_is_synced_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commits of other processes need not wait for all of it."""
     sizes: list[int] = []
     monkeypatch.setattr(os, "fsync", lambda descriptor: sizes.append(os.fstat(descriptor).st_size))
     stored(tmp_path / "a.jsonl", [b"x" * 99_999 + b"\n"] * 100)
     assert sizes == [4_200_000, 8_400_000]
 
 
-def test_compression_pays(tmp_path: Path) -> None:
-    """Or else there would be no point."""
+def test_compressed_file_is_smaller(tmp_path: Path) -> None:
+    """Similar lines shrink to less than a quarter."""
     plain, packed = (stored(tmp_path / name, LINES) for name in ("a.jsonl", "a.jsonl.zst"))
     assert packed.bytes < plain.bytes / 4
 
 
 @given(st.lists(st.binary(max_size=50).map(lambda text: text.replace(b"\n", b"\r") + b"\n"), max_size=30))
-def test_any_lines_come_back(lines: list[bytes]) -> None:
-    """Only what ends a line divides them."""
+def test_any_lines_are_read_back(lines: list[bytes]) -> None:
+    """Only line ends separate lines, whatever bytes they have."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "a.jsonl.zst"
         stored(path, lines)
@@ -57,8 +57,8 @@ def test_any_lines_come_back(lines: list[bytes]) -> None:
 
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.zst"])
-def test_no_lines_are_a_file_without_lines(tmp_path: Path, name: str) -> None:
-    """It can be read."""
+def test_file_without_lines_is_readable(tmp_path: Path, name: str) -> None:
+    """It yields no lines."""
     stored(tmp_path / name, [])
     assert list(read_lines(tmp_path / name)) == []
 
@@ -69,24 +69,24 @@ def test_no_lines_are_a_file_without_lines(tmp_path: Path, name: str) -> None:
         (lambda data: data[:-1], "stops before its end"),
         (lambda data: data[: len(data) // 2], "stops before its end"),
         (lambda data: b"", "stops before its end"),
-        (lambda data: data + b"more", "goes on after its end"),
-        (lambda data: data + b"\0" * 10_000, "goes on after its end"),
+        (lambda data: data + b"more", "continues after its end"),
+        (lambda data: data + b"\0" * 10_000, "continues after its end"),
         (lambda data: data[:-4] + b"oops", "is damaged: .*checksum"),
         (lambda data: b"oops" + data, "is damaged"),
     ],
 )
-def test_a_damaged_file_is_told(tmp_path: Path, damage: object, says: str) -> None:
-    """It names the file; nothing that is cut short passes for whole."""
+def test_damaged_file_raises_store_error(tmp_path: Path, damage: object, says: str) -> None:
+    """The message names the file; a truncated file is never taken for a whole one."""
     path = tmp_path / "a.jsonl.zst"
     stored(path, LINES)
     path.write_bytes(damage(path.read_bytes()))  # type: ignore[operator]
-    with pytest.raises(StoreError, match=says) as told:
+    with pytest.raises(StoreError, match=says) as caught:
         list(read_lines(path))
-    assert str(path) in str(told.value)
+    assert str(path) in str(caught.value)
 
 
 def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
-    """Neither in writing nor in reading 30 MB, of which each line is short and much the same."""
+    """Writing and reading 30 MB of short, repetitive lines takes less than 20 MB."""
     path = tmp_path / "a.jsonl.zst"
     line = b'{"text":"' + b"x" * 1000 + b'"}\n'
     tracemalloc.start()

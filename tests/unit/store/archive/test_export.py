@@ -1,4 +1,4 @@
-"""What leaves the table for the archive, and when."""
+"""Archive: which rows move from the table to files, and when."""
 
 from __future__ import annotations
 
@@ -14,12 +14,14 @@ from support.entries import completed, event, sql, started
 from nerve.clock import Stamp
 from nerve.config.logs_section import LogsConfig
 from nerve.errors import DiskError, StoreError
+from nerve.eventqueue.messages import Order, Purge
 from nerve.events.model import Log
 from nerve.ipc.progress import ArchiveProgress
 from nerve.maintenance.archiver import DirectBackend
+from nerve.store.archive import export
 from nerve.store.archive.codec import read_lines
 from nerve.store.archive.directory import read_manifest
-from nerve.store.archive.export import ROWS_AT_ONCE, Archive, PurgeOrder
+from nerve.store.archive.export import ROWS_AT_ONCE, Archive
 from nerve.store.archive.manifest import ManifestEntry
 from nerve.store.archive.retention import DayPlan, ended_days, plan
 from nerve.store.filters import Filter
@@ -35,73 +37,73 @@ NAMES = ["2026-11-20", "2026-11-21", "2026-11-22", "2026-11-23"]
 
 
 def at(day: int, ms: int = 0) -> int:
-    """Give a moment of the n-th of these days."""
+    """Return the time `ms` ms into the n-th of these days."""
     return DAY + day * DAY_MS + ms
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Give the archive's folder."""
+    """The archive's folder."""
     return tmp_path / "archive"
 
 
-class Host:
-    """Deletes as the writer does, in small chunks, and notes what it hears."""
+class Backend(DirectBackend):
+    """Writes the log, and keeps the deletions that were ordered and the progress that was reported."""
 
     def __init__(self, writer: LogWriter) -> None:
-        self._writer = writer
-        self.chunk = 2
-        self.orders: list[PurgeOrder] = []
-        self.heard: list[ArchiveProgress] = []
-        self.refusals: list[str] = []
+        super().__init__(writer, self._keep)
+        self.purges: list[Purge] = []
+        self.reports: list[ArchiveProgress] = []
 
-    def purge(self, order: PurgeOrder) -> Iterator[int]:
-        """Delete so many rows at a time."""
-        self.orders.append(order)
-        while deleted := self._writer.purge_chunk(order.day, order.last_id, self.chunk, order.open_runs):
-            yield deleted
+    def execute(self, order: Order) -> int:
+        """Keep a deletion and execute it."""
+        assert isinstance(order, Purge)
+        self.purges.append(order)
+        return super().execute(order)
 
-    def progressed(self, progress: ArchiveProgress) -> None:
-        """Note the progress."""
-        self.heard.append(progress)
-
-    def refused(self, reason: str) -> None:
-        """Note the refusal."""
-        self.refusals.append(reason)
+    def _keep(self, progress: ArchiveProgress) -> None:
+        self.reports.append(progress)
 
 
 @pytest.fixture
-def host(writer: LogWriter) -> Host:
-    """Give who deletes, and hears."""
-    return Host(writer)
+def backend(writer: LogWriter, monkeypatch: pytest.MonkeyPatch) -> Backend:
+    """A backend that deletes two rows per order."""
+    monkeypatch.setattr(export, "PURGE_ROWS", 2)
+    return Backend(writer)
 
 
 @pytest.fixture
-def archive(db: Path, folder: Path, host: Host) -> Archive:
-    """Give an archive of the log."""
-    return Archive(folder, db, host)
+def refusals() -> list[str]:
+    """The reasons for which files were refused."""
+    return []
+
+
+@pytest.fixture
+def archive(db: Path, folder: Path, backend: Backend, refusals: list[str]) -> Archive:
+    """An archive of the log."""
+    return Archive(folder, db, backend, refusals.append)
 
 
 def run(archive: Archive, logs: LogsConfig = LOGS) -> Iterator[ManifestEntry]:
-    """Do a run, and give the entry of each file that it makes."""
+    """Start a run that yields the entry of each file it makes."""
     return (filed.entry for filed in archive.run_once(NOW, logs))
 
 
 def left(db: Path) -> list[int]:
-    """Give the ids in the table."""
+    """Return the ids in the table."""
     return [row[0] for row in sql(db, "SELECT id FROM logs ORDER BY id")]
 
 
 class TestDue:
-    """Only whole days go, when all of them is older than the retention."""
+    """A day is due when all of it is older than the retention."""
 
     def days(self, db: Path, now: int, retention: float = LOGS.retention) -> list[str]:
-        """Ask what is due."""
+        """Return the days that are due."""
         with LogReader(db) as reader:
             return list(ended_days(reader, now, retention))
 
-    def test_a_day_is_due_once_its_last_moment_is_old_enough(self, db: Path, writer: LogWriter) -> None:
-        """To the millisecond."""
+    def test_day_is_due_once_its_end_is_older_than_the_retention(self, db: Path, writer: LogWriter) -> None:
+        """The bound is exact to the millisecond."""
         writer.append([event(ts=at(0)), event(ts=at(1, 5))], {})
         assert self.days(db, at(2) - 1) == []
         assert self.days(db, at(2)) == NAMES[:1]
@@ -109,25 +111,25 @@ class TestDue:
         assert self.days(db, at(3), LOGS.retention + 0.001) == NAMES[:1]
         assert self.days(db, at(2), retention=0) == NAMES[:2]
 
-    def test_days_without_rows_are_passed_over(self, db: Path, writer: LogWriter) -> None:
-        """However far apart the others are, and in whatever order they were written."""
+    def test_days_without_rows_are_skipped(self, db: Path, writer: LogWriter) -> None:
+        """The distance of the days and the order of the rows make no difference."""
         writer.append([event(ts=at(2)), event(ts=-1), event(ts=at(0, DAY_MS - 1)), event(ts=at(0))], {})
         assert self.days(db, at(9)) == ["1969-12-31", *NAMES[0:3:2]]
 
-    def test_moments_outside_of_the_calendar_are_left_alone(self, db: Path, writer: LogWriter) -> None:
-        """A clock that is wrong by thousands of years stops nobody."""
+    def test_rows_outside_of_the_calendar_are_skipped(self, db: Path, writer: LogWriter) -> None:
+        """A clock that is wrong by thousands of years does not stop the archiver."""
         writer.append([event(ts=-(2**52)), event(ts=at(0)), event(ts=2**52)], {})
         assert self.days(db, at(9)) == NAMES[:1]
 
     @pytest.mark.usefixtures("writer")
-    def test_an_empty_log_has_nothing_due(self, db: Path) -> None:
-        """And the plan is empty."""
+    def test_nothing_is_due_in_an_empty_log(self, db: Path) -> None:
+        """Its plan is empty too."""
         assert self.days(db, at(9)) == []
         with LogReader(db) as reader:
             assert plan(reader, at(9), LOGS) == []
 
-    def test_the_plan_counts_and_changes_nothing(self, db: Path, writer: LogWriter, folder: Path) -> None:
-        """It says how many rows of each day would go."""
+    def test_plan_counts_rows_and_changes_nothing(self, db: Path, writer: LogWriter, folder: Path) -> None:
+        """It has the number of rows of each day."""
         writer.append([event(ts=at(0)), event(ts=at(1)), event(ts=at(0, 7)), event(ts=at(3))], {})
         with LogReader(db) as reader:
             assert plan(reader, NOW, LOGS) == [
@@ -139,12 +141,12 @@ class TestDue:
 
 
 class TestRun:
-    """A run archives all that is due."""
+    """A run archives all days that are due."""
 
-    def test_days_become_files_and_leave_the_table(
+    def test_days_move_from_the_table_to_files(
         self, db: Path, writer: LogWriter, archive: Archive, folder: Path
     ) -> None:
-        """Each line is the entry; the manifest describes the file; what isn't due stays."""
+        """Each line is an entry, and the manifest has the file; rows that are not due stay."""
         moments = [at(0), at(1), at(0, 9), at(3), at(0, 3), at(2)]
         writer.append([event(payload={"n": n}, ts=ts) for n, ts in enumerate(moments)], {})
         with LogReader(db) as reader:
@@ -166,7 +168,7 @@ class TestRun:
         assert list(run(archive)) == []
 
     def test_late_rows_go_to_further_parts(self, db: Path, writer: LogWriter, archive: Archive, folder: Path) -> None:
-        """What has an archived day's moment but came afterwards is never added to its file."""
+        """Rows of an archived day that were written later are not added to its file."""
         for _ in range(3):
             writer.append([event(ts=at(0)), event(ts=at(3))], {})
             list(run(archive))
@@ -176,8 +178,8 @@ class TestRun:
         assert [from_line((folder / e.file).read_bytes()).id for e in read_manifest(folder)] == [1, 3, 5]
         assert left(db) == [2, 4, 6]
 
-    def test_an_entry_is_given_before_its_rows_are_deleted(self, db: Path, writer: LogWriter, archive: Archive) -> None:
-        """Who records it can do so first; a run that isn't continued is completed by the next."""
+    def test_file_is_yielded_before_its_rows_are_deleted(self, db: Path, writer: LogWriter, archive: Archive) -> None:
+        """The caller can record it first; if the run ends there, the next one deletes the rows."""
         writer.append([event(ts=at(0)), event(ts=at(1))], {})
         running = run(archive)
         assert next(running).day == NAMES[0]
@@ -186,51 +188,60 @@ class TestRun:
         assert [entry.day for entry in run(archive)] == [NAMES[1]]
         assert left(db) == []
 
-    def test_rows_of_another_log_are_not_taken_for_archived(
-        self, tmp_path: Path, writer: LogWriter, archive: Archive, folder: Path
+    def test_rows_of_another_log_are_archived_separately(
+        self,
+        tmp_path: Path,
+        writer: LogWriter,
+        archive: Archive,
+        folder: Path,
+        refusals: list[str],
     ) -> None:
-        """A log that was made anew gives the same ids again: its rows get files of their own."""
+        """A recreated log has the same ids again: its rows get files of their own."""
         writer.append([event("old", ts=at(0)) for _ in range(3)], {})
         list(run(archive))
-        anew = LogWriter.open(tmp_path / "anew.db")
-        anew.append([event("new", ts=at(0))], {})
-        other = Host(anew)
-        [entry] = run(Archive(folder, tmp_path / "anew.db", other))
-        anew.close()
+        second = LogWriter.open(tmp_path / "second.db")
+        second.append([event("new", ts=at(0))], {})
+        other = Backend(second)
+        [entry] = run(Archive(folder, tmp_path / "second.db", other, refusals.append))
+        second.close()
         assert (entry.file, entry.rows) == ("2026-11-20.1.jsonl", 1)
-        assert other.orders == [PurgeOrder(NAMES[0], 1)]
+        assert [(order.day, order.last_id) for order in other.purges] == [(NAMES[0], 1)]
 
-    def test_a_purge_that_fails_is_made_up_for(
+    def test_failed_purge_is_repeated_by_the_next_run(
         self, db: Path, writer: LogWriter, folder: Path, archive: Archive
     ) -> None:
-        """The rows stay in the table, and go next time, without a second file."""
+        """The rows stay in the table until then, and no second file is made."""
 
-        class Refusing(Host):
+        class Failing(Backend):
             """Deletes nothing."""
 
-            def purge(self, order: PurgeOrder) -> Iterator[int]:
-                """Be of no help."""
+            def execute(self, order: Order) -> int:
+                """Fail."""
                 raise DiskError("the writer is gone")
 
         writer.append([event(ts=at(0))], {})
         with pytest.raises(DiskError, match="the writer is gone"):
-            list(run(Archive(folder, db, Refusing(writer))))
+            list(run(Archive(folder, db, Failing(writer), print)))
         assert left(db) == [1]
         assert list(run(archive)) == []
         assert left(db) == []
         assert len(read_manifest(folder)) == 1
 
-    def test_a_missing_log_is_told(self, tmp_path: Path, folder: Path, host: Host) -> None:
-        """As every reader tells it."""
+    def test_missing_log_raises_store_error(
+        self, tmp_path: Path, folder: Path, backend: Backend, refusals: list[str]
+    ) -> None:
+        """The message is that of every reader."""
         with pytest.raises(StoreError, match="there is no log at"):
-            list(run(Archive(folder, tmp_path / "none.db", host)))
+            list(run(Archive(folder, tmp_path / "none.db", backend, refusals.append)))
 
 
 class TestOpenRuns:
-    """A run is not torn: as long as it isn't complete, what it has logged stays in the table."""
+    """The entries of a run stay in the table until it is complete."""
 
-    def test_entries_of_an_open_run_stay(self, db: Path, writer: LogWriter, archive: Archive, host: Host) -> None:
-        """All others of the day go; the manifest names the run; later runs of the archiver leave it alone too."""
+    def test_entries_of_an_open_run_stay_in_the_table(
+        self, db: Path, writer: LogWriter, archive: Archive, backend: Backend
+    ) -> None:
+        """All others of the day are archived, the manifest names the run, and later archiver runs leave it too."""
         writer.append([event(ref_id=None, ts=at(0)), started("cpu/1", ts=at(0)), started("cpu/2", ts=at(0))], {})
         writer.append([event(ref_id="cpu/1", ts=at(0)), completed("cpu/2", ts=at(0)), event(ref_id="b", ts=at(0))], {})
         [entry] = run(archive)
@@ -238,10 +249,12 @@ class TestOpenRuns:
         assert left(db) == [2, 4]
         assert list(run(archive)) == []
         assert left(db) == [2, 4]
-        assert all(order.open_runs == ("cpu/1",) for order in host.orders)
+        assert all(order.open_runs == ("cpu/1",) for order in backend.purges)
 
-    def test_they_follow_once_it_is_complete(self, db: Path, writer: LogWriter, archive: Archive, folder: Path) -> None:
-        """In a further part, with the late entries that have come by then."""
+    def test_entries_of_a_run_are_archived_once_it_is_complete(
+        self, db: Path, writer: LogWriter, archive: Archive, folder: Path
+    ) -> None:
+        """They go to a further part, together with late entries."""
         writer.append([started("cpu/1", ts=at(0)), event(ref_id="b", ts=at(0)), event(ref_id="cpu/1", ts=at(0))], {})
         assert [entry.rows for entry in run(archive)] == [1]
         writer.append([completed("cpu/1", ts=at(3)), event(ref_id="b", ts=at(0)), started("cpu/2", ts=at(0))], {})
@@ -251,36 +264,38 @@ class TestOpenRuns:
         assert left(db) == [4, 6]
         assert list(run(archive)) == []
 
-    def test_a_day_of_open_runs_alone_makes_no_file(self, db: Path, writer: LogWriter, archive: Archive) -> None:
+    def test_day_with_open_runs_only_makes_no_file(self, db: Path, writer: LogWriter, archive: Archive) -> None:
         """There are no empty files."""
         writer.append([started("cpu/1", ts=at(0))], {})
         assert list(run(archive)) == []
         assert left(db) == [1]
         assert not list(archive._folder.iterdir())
 
-    def test_the_engine_s_next_start_completes_them(self, db: Path, writer: LogWriter, archive: Archive) -> None:
-        """What a boot has left open is lost, and then it goes."""
+    def test_runs_lost_by_a_crash_are_archived_after_the_next_start(
+        self, db: Path, writer: LogWriter, archive: Archive
+    ) -> None:
+        """The next boot completes them as lost."""
         writer.append([started("cpu/1", ts=at(0))], {})
         writer.begin_boot("next", Stamp(at(3), 0))
         assert [entry.rows for entry in run(archive)] == [1]
         assert left(db) == [2, 3]
 
-    def test_an_unknown_end_of_the_settled_is_no_obstacle(self, db: Path, writer: LogWriter, archive: Archive) -> None:
-        """Open runs are told from the entries themselves."""
+    def test_open_runs_are_found_without_settled_below(self, db: Path, writer: LogWriter, archive: Archive) -> None:
+        """They are determined from the entries themselves."""
         writer.append([started("cpu/1", ts=at(0)), event(ref_id="b", ts=at(0))], {})
         sql(db, "DELETE FROM meta WHERE key = 'settled_below'")
         assert [entry.open_runs for entry in run(archive)] == [("cpu/1",)]
 
 
 class TestCompression:
-    """Files may be compressed; which ones may change at any time."""
+    """Files may be compressed; the setting may change at any time."""
 
     ZSTD = LogsConfig(retention=DAY_MS / 1000, compress="zstd")
 
-    def test_a_file_is_compressed_if_asked_for(
+    def test_file_is_compressed_if_configured(
         self, db: Path, writer: LogWriter, archive: Archive, folder: Path
     ) -> None:
-        """Its lines are the same, and the manifest tells of the file as it is stored."""
+        """It has the same lines; the manifest has the size and SHA-256 of the compressed file."""
         writer.append([event(ts=at(0)) for _ in range(5)], {})
         [entry] = run(archive, self.ZSTD)
         content = (folder / f"{NAMES[0]}.jsonl.zst").read_bytes()
@@ -289,7 +304,7 @@ class TestCompression:
         assert [from_line(line).id for line in read_lines(folder / entry.file)] == [1, 2, 3, 4, 5]
         assert left(db) == []
 
-    def test_parts_are_counted_however_they_are_stored(self, writer: LogWriter, archive: Archive) -> None:
+    def test_parts_are_numbered_compressed_or_not(self, writer: LogWriter, archive: Archive) -> None:
         """No two files of a day have the same number."""
         files = []
         for logs in (LOGS, self.ZSTD, self.ZSTD, LOGS):
@@ -299,39 +314,45 @@ class TestCompression:
 
 
 class TestProgress:
-    """Whoever waits hears how far it is."""
+    """Progress is reported to the backend."""
 
-    def test_rows_are_counted_as_they_are_written_and_deleted(
-        self, writer: LogWriter, archive: Archive, host: Host
+    def test_progress_counts_written_and_deleted_rows(
+        self, writer: LogWriter, archive: Archive, backend: Backend, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """It never goes back, and all that was due is done in the end."""
+        """It never decreases, and ends with all rows that were due."""
         writer.append([event(ts=at(day)) for day in (0, 1) for _ in range(ROWS_AT_ONCE + 1)], {})
-        host.chunk = 500
+        monkeypatch.setattr(export, "PURGE_ROWS", 500)
         list(run(archive))
         total = 2 * (ROWS_AT_ONCE + 1)
-        assert host.heard[-1] == ArchiveProgress(NAMES[1], total, total, total)
-        assert host.heard[0] == ArchiveProgress(NAMES[0], 0, 0, ROWS_AT_ONCE + 1)
-        assert ArchiveProgress(NAMES[0], ROWS_AT_ONCE, 0, ROWS_AT_ONCE + 1) in host.heard
-        counted = [(heard.archived, heard.deleted) for heard in host.heard]
+        assert backend.reports[-1] == ArchiveProgress(NAMES[1], total, total, total)
+        assert backend.reports[0] == ArchiveProgress(NAMES[0], 0, 0, ROWS_AT_ONCE + 1)
+        assert ArchiveProgress(NAMES[0], ROWS_AT_ONCE, 0, ROWS_AT_ONCE + 1) in backend.reports
+        counted = [(report.archived, report.deleted) for report in backend.reports]
         assert counted == sorted(counted)
 
-    def test_who_raises_there_ends_the_run(
-        self, db: Path, writer: LogWriter, archive: Archive, host: Host, folder: Path, monkeypatch: pytest.MonkeyPatch
+    def test_exception_from_progress_ends_the_run(
+        self,
+        db: Path,
+        writer: LogWriter,
+        archive: Archive,
+        backend: Backend,
+        folder: Path,
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        """In the middle of a file, of which nothing is left; the next run does all of it."""
+        """No incomplete file is left; the next run does everything."""
         writer.append([event(ts=at(0)) for _ in range(ROWS_AT_ONCE + 1)], {})
         with monkeypatch.context() as patch:
-            patch.setattr(host, "progressed", lambda progress: 1 // (0 if progress.archived else 1))
+            patch.setattr(backend, "progressed", lambda progress: 1 // (0 if progress.archived else 1))
             with pytest.raises(ZeroDivisionError):
                 list(run(archive))
         assert list(folder.iterdir()) == []
-        host.chunk = 500
+        monkeypatch.setattr(export, "PURGE_ROWS", 500)
         assert [entry.rows for entry in run(archive)] == [ROWS_AT_ONCE + 1]
         assert left(db) == []
 
 
-def test_memory_does_not_grow_with_the_day(db: Path, writer: LogWriter, archive: Archive, host: Host) -> None:
-    """However many rows a day has, a few pages of them are in memory at once."""
+def test_memory_does_not_grow_with_the_day(db: Path, writer: LogWriter, archive: Archive, backend: Backend) -> None:
+    """Only a few pages of a day with many rows are in memory at once."""
     sql(
         db,
         "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 20000) INSERT INTO logs"
@@ -340,7 +361,7 @@ def test_memory_does_not_grow_with_the_day(db: Path, writer: LogWriter, archive:
     )
     tracemalloc.start()
     try:
-        [entry] = run(Archive(archive._folder, db, SoleOwnerHost(writer)))
+        [entry] = run(Archive(archive._folder, db, DirectBackend(writer, lambda _progress: None), print))
         assert tracemalloc.get_traced_memory()[1] < 10_000_000
     finally:
         tracemalloc.stop()
@@ -348,23 +369,12 @@ def test_memory_does_not_grow_with_the_day(db: Path, writer: LogWriter, archive:
     assert entry.bytes > 20_000_000
 
 
-class SoleOwnerHost(DirectBackend):
-    """Deletes in large chunks, and hears nothing."""
-
-    def __init__(self, writer: LogWriter) -> None:
-        super().__init__(writer, lambda _progress: None)
-
-    def refused(self, reason: str) -> None:
-        """Be told what can't be."""
-        raise AssertionError(reason)
-
-
 class TestAdoption:
-    """A file that the manifest doesn't know is taken in only when it is what it seems."""
+    """A file that is not in the manifest is adopted only if it is a complete file of this log."""
 
     @pytest.fixture
     def stray(self, writer: LogWriter, archive: Archive, folder: Path) -> Path:
-        """Give a complete file whose line in the manifest was never written."""
+        """A complete file whose line in the manifest was never written."""
         writer.append([event(ts=at(0, n)) for n in range(4)], {})
         running = run(archive)
         next(running)
@@ -372,8 +382,8 @@ class TestAdoption:
         (folder / "manifest.jsonl").unlink()
         return folder / "2026-11-20.jsonl"
 
-    def test_a_complete_file_is_taken_in(self, db: Path, archive: Archive, folder: Path, stray: Path) -> None:
-        """With the entry that it would have had; its rows leave the table without being written again."""
+    def test_complete_file_is_adopted(self, db: Path, archive: Archive, folder: Path, stray: Path) -> None:
+        """It gets the entry that it would have had; its rows are deleted without being written again."""
         [entry] = run(archive)
         assert (entry.file, entry.rows, entry.first_id, entry.last_id) == (stray.name, 4, 1, 4)
         assert entry.sha256 == hashlib.sha256(stray.read_bytes()).hexdigest()
@@ -381,15 +391,15 @@ class TestAdoption:
         assert [path.name for path in sorted(folder.iterdir())] == [stray.name, "manifest.jsonl"]
 
     @pytest.mark.usefixtures("stray")
-    def test_rows_that_are_gone_already_are_no_obstacle(self, archive: Archive, folder: Path) -> None:
-        """When the manifest itself was lost, the files make a new one."""
+    def test_files_are_adopted_after_their_rows_were_deleted(self, archive: Archive, folder: Path) -> None:
+        """A lost manifest is rebuilt from the files."""
         list(run(archive))
         lost = read_manifest(folder)
         (folder / "manifest.jsonl").unlink()
         assert list(run(archive)) == lost == read_manifest(folder)
 
     @pytest.mark.parametrize(
-        ("change", "says"),
+        ("change", "message"),
         [
             (lambda _lines: [], "lacks rows that the log has"),
             (lambda lines: lines[:2] + lines[3:], "lacks rows that the log has"),
@@ -404,28 +414,29 @@ class TestAdoption:
         self,
         db: Path,
         archive: Archive,
-        host: Host,
+        backend: Backend,
         folder: Path,
         stray: Path,
         change: Callable[[list[bytes]], list[bytes]],
-        says: str,
+        message: str,
+        refusals: list[str],
     ) -> None:
-        """It is named, it stays as it is, and the rows of its day go to a file of their own."""
+        """The message names it, it stays as it is, and the rows of its day go to another file."""
         content = b"".join(change(stray.read_bytes().splitlines(keepends=True)))
         stray.write_bytes(content)
         assert [(entry.file, entry.rows) for entry in run(archive)] == [("2026-11-20.1.jsonl", 4)]
-        [told] = host.refusals
-        assert re.search(says, told)
-        assert str(stray) in told
-        assert "move it away" in told
+        [reason] = refusals
+        assert re.search(message, reason)
+        assert str(stray) in reason
+        assert "move it away" in reason
         assert stray.read_bytes() == content
         assert len((folder / "2026-11-20.1.jsonl").read_bytes().splitlines()) == 4
         assert left(db) == []
 
-    def test_a_file_without_the_entries_of_a_run_that_was_open_is_taken_in(
+    def test_file_without_entries_of_a_run_open_at_the_time_is_adopted(
         self, db: Path, writer: LogWriter, archive: Archive, folder: Path
     ) -> None:
-        """Though that is complete by now; its entries follow in a further part."""
+        """The run is complete meanwhile, and its entries follow in a further part."""
         writer.append([started("cpu/1", ts=at(0)), event(ref_id="b", ts=at(0)), event(ref_id="cpu/1", ts=at(0))], {})
         writer.append([event(ref_id="b", ts=at(0))], {})
         running = run(archive)
@@ -438,21 +449,29 @@ class TestAdoption:
         assert (late.file, late.rows, late.open_runs) == (f"{NAMES[0]}.1.jsonl", 3, ())
         assert left(db) == []
 
-    def test_a_folder_with_the_name_of_a_file_is_refused(
-        self, db: Path, writer: LogWriter, archive: Archive, host: Host, folder: Path
+    def test_folder_with_the_name_of_a_file_is_refused(
+        self,
+        db: Path,
+        writer: LogWriter,
+        archive: Archive,
+        backend: Backend,
+        folder: Path,
+        refusals: list[str],
     ) -> None:
-        """And the day is archived beside it."""
+        """The day is archived to another file."""
         (folder / f"{NAMES[0]}.jsonl").mkdir(parents=True)
         writer.append([event(ts=at(0))], {})
         assert [entry.file for entry in run(archive)] == [f"{NAMES[0]}.1.jsonl"]
-        [told] = host.refusals
-        assert "Is a directory" in told
+        [reason] = refusals
+        assert "Is a directory" in reason
         assert left(db) == []
 
-    def test_a_copy_of_an_archived_file_is_refused(self, archive: Archive, host: Host, stray: Path) -> None:
-        """Its ids are archived already."""
+    def test_copy_of_an_archived_file_is_refused(
+        self, archive: Archive, backend: Backend, stray: Path, refusals: list[str]
+    ) -> None:
+        """The entries with its ids are archived already."""
         list(run(archive))
         stray.with_name("2026-11-20.1.jsonl").write_bytes(stray.read_bytes())
         assert list(run(archive)) == []
-        [told] = host.refusals
-        assert re.search(r"2026-11-20.1.jsonl, line 1: entry 1 is archived already", told)
+        [reason] = refusals
+        assert re.search(r"2026-11-20.1.jsonl, line 1: entry 1 is archived already", reason)

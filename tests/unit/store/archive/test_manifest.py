@@ -1,4 +1,4 @@
-"""The manifest, as text and as entries."""
+"""The manifest: its lines, entries and file names."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ DAY = "2026-11-23"
 
 
 def entry(file: str, last_id: int, *, day: str = DAY, log_id: str = "L", open_runs: str = "") -> ManifestEntry:
-    """Make an entry; each letter is an open run."""
+    """Return an entry; each letter of `open_runs` is an open run."""
     return ManifestEntry(day, file, 1, last_id, last_id, "abc", 10, 0, log_id, tuple(open_runs))
 
 
@@ -43,31 +43,31 @@ def entry(file: str, last_id: int, *, day: str = DAY, log_id: str = "L", open_ru
         ("manifest.jsonl", None),
     ],
 )
-def test_names_of_files_are_told_from_others(text: str, name: FileName | None) -> None:
-    """Only a name that we would give is one of ours, and it is written as it was read."""
+def test_only_names_of_archive_files_are_parsed(text: str, name: FileName | None) -> None:
+    """A parsed name is written as it was read."""
     assert FileName.parse(text) == name
     assert name is None or str(name) == text
 
 
-def test_a_tally_adds_up_what_the_manifest_says() -> None:
-    """Rows, first and last id; how the file is stored, and the runs that were open, are told besides."""
-    tally = RowCounter()
-    tally.add([3])
-    tally.add([9])
+def test_row_counter_makes_the_manifest_entry() -> None:
+    """It counts rows and keeps the first and last id; the open runs are sorted."""
+    counter = RowCounter()
+    counter.add([3])
+    counter.add([9])
     expected = ManifestEntry(DAY, "2026-11-23.1.jsonl", 2, 3, 9, "abc", 8, 1234, "L", ("a", "b"))
-    assert tally.entry(FileName(DAY, 1), Stored(8, "abc"), 1234, "L", {"b", "a"}) == expected
+    assert counter.entry(FileName(DAY, 1), Stored(8, "abc"), 1234, "L", {"b", "a"}) == expected
 
 
-def test_open_runs_are_written_only_where_there_are_any() -> None:
-    """A line without them has no word of them."""
+def test_open_runs_are_written_only_if_there_are_any() -> None:
+    """A line without open runs has no such field."""
     assert b"open_runs" not in msgspec.json.encode(entry("a", 1))
     line = msgspec.json.encode(entry("a", 1, open_runs="rs")) + b"\n"
     assert parse_manifest(line) == ([entry("a", 1, open_runs="rs")], len(line))
 
 
 @given(st.lists(st.integers(1, 99), max_size=4), st.integers(0, 500))
-def test_a_line_that_was_being_written_does_not_count(ids: list[int], cut: int) -> None:
-    """Wherever the power failed, the whole lines before are there, and their length is known."""
+def test_incomplete_last_line_is_ignored(ids: list[int], cut: int) -> None:
+    """Wherever the power failed, the complete lines are parsed, and their size is returned."""
     lines = [msgspec.json.encode(entry("x.jsonl", n)) + b"\n" for n in ids]
     data = b"".join(lines)[:cut]
     entries, length = parse_manifest(data)
@@ -76,14 +76,14 @@ def test_a_line_that_was_being_written_does_not_count(ids: list[int], cut: int) 
 
 
 @pytest.mark.parametrize("damage", [b"{}\n", b"oops\n", b"\xff\n", b"\n", b"\x00\x00\n"])
-def test_other_damage_is_told_with_its_line(damage: bytes) -> None:
-    """A whole line that is no entry means that somebody else has written there."""
+def test_damaged_line_raises_value_error_with_its_number(damage: bytes) -> None:
+    """A complete line that is not an entry was not written by an archiver."""
     with pytest.raises(ValueError, match="line 2 is damaged"):
         parse_manifest(msgspec.json.encode(entry("a.jsonl", 1)) + b"\n" + damage)
 
 
-def test_rows_are_archived_up_to_the_greatest_id_of_their_day() -> None:
-    """Other days, and another log with the same ids, don't count."""
+def test_range_of_a_day_ends_with_its_greatest_id() -> None:
+    """Files of other days, and of another log with the same ids, are ignored."""
     entries = [entry("a", 5), entry("b", 3), entry("c", 9, day="2026-11-24"), entry("d", 99, log_id="other")]
     assert archived_ranges(entries, DAY, "L") == (ArchivedRange(5),)
     assert archived_ranges(entries, "2020-01-01", "L") == ()
@@ -94,17 +94,17 @@ RUNS = st.sampled_from(["", "a", "b", "ab"])
 
 
 @given(st.lists(st.tuples(st.integers(1, 12), RUNS), max_size=5), ROWS)
-def test_an_entry_is_archived_if_any_file_vouches_for_it(files: list[tuple[int, str]], row: tuple[int, str]) -> None:
-    """However the runs opened and closed: leaving out what others cover changes nothing."""
+def test_entry_is_archived_if_the_range_of_any_file_has_it(files: list[tuple[int, str]], row: tuple[int, str]) -> None:
+    """This holds for all open runs, though ranges that others cover are left out."""
     entries = [entry(f"{n}", last_id, open_runs=runs) for n, (last_id, runs) in enumerate(files)]
-    vouched = any(row[0] <= last_id and row[1] not in set(runs) for last_id, runs in files)
-    stretches = archived_ranges(entries, DAY, "L")
-    assert any(stretch.holds(*row) for stretch in stretches) == vouched
-    assert not any(one.covers(other) for one in stretches for other in stretches if one is not other)
+    archived = any(row[0] <= last_id and row[1] not in set(runs) for last_id, runs in files)
+    ranges = archived_ranges(entries, DAY, "L")
+    assert any(one.holds(*row) for one in ranges) == archived
+    assert not any(one.covers(other) for one in ranges for other in ranges if one is not other)
 
 
-def test_late_rows_go_to_the_next_part() -> None:
-    """Whichever log the parts came from, and however they are stored, none is written twice."""
+def test_next_name_has_the_next_part() -> None:
+    """Parts are numbered over all logs, compressed or not, so that no file is overwritten."""
     assert str(next_name([], DAY)) == "2026-11-23.jsonl"
     taken = [FileName(DAY, 0), FileName(DAY, 2, compressed=True)]
     assert str(next_name(taken, DAY)) == "2026-11-23.3.jsonl"

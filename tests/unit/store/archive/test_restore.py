@@ -1,4 +1,4 @@
-"""Restoring a day: it can be asked as a log, it is what was archived, and nothing else is ever written over."""
+"""Restoring a day: it can be queried like a log, and no other file is overwritten."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from support.archives import append, archive_before, at, folder_of
 from support.entries import event, sql
 
 from nerve.errors import DiskError, StoreError
-from nerve.store.archive import restoring
+from nerve.store.archive import restore
 from nerve.store.archive.restore import Restored, restore_day
 from nerve.store.query import query_logs
 from nerve.store.verification.verify import verify
@@ -21,7 +21,7 @@ DAY, NEXT = "2026-11-01", "2026-11-02"
 
 @pytest.fixture
 def log(db: Path) -> Path:
-    """Give a log of two archived days; the first has late entries, in a second file, which is compressed."""
+    """A log of two archived days; the first has late entries in a second, compressed file."""
     append(db, [event(payload={"n": n}, ts=at(n % 2, n)) for n in range(20)])
     archive_before(db, 2)
     append(db, [event("late", payload="ü\n", ref_id=None, ts=at(0)), event("late", ts=at(2))])
@@ -31,12 +31,12 @@ def log(db: Path) -> Path:
 
 @pytest.fixture
 def target(tmp_path: Path) -> Path:
-    """Give a place in a folder that isn't there yet."""
+    """A path in a folder that does not exist yet."""
     return tmp_path / "restored" / "day.db"
 
 
-def test_a_day_can_be_asked_as_the_log_can(log: Path, target: Path) -> None:
-    """All of its entries are there, those that were late as well, as they were."""
+def test_restored_day_can_be_queried_like_the_log(log: Path, target: Path) -> None:
+    """It has all entries of the day, unchanged, the late ones too."""
     expected = query_logs(log, archived=True, until=at(1) - 1)
     assert restore_day(folder_of(log), DAY, target) == Restored(11, 2, ())
     assert query_logs(target) == expected
@@ -44,8 +44,8 @@ def test_a_day_can_be_asked_as_the_log_can(log: Path, target: Path) -> None:
     assert query_logs(log) == query_logs(log, type="late", since=at(2))
 
 
-def test_it_is_made_as_the_log_is(log: Path, target: Path) -> None:
-    """With the same tables, indexes and triggers, sound, for its owner alone, and without a WAL."""
+def test_restored_day_has_the_schema_of_the_log(log: Path, target: Path) -> None:
+    """It is valid, readable by its owner alone, and has no WAL."""
     restore_day(folder_of(log), DAY, target)
     schema = "SELECT type, name, sql FROM sqlite_master ORDER BY name"
     assert sql(target, schema) == sql(log, schema)
@@ -55,17 +55,17 @@ def test_it_is_made_as_the_log_is(log: Path, target: Path) -> None:
     assert [path.name for path in target.parent.iterdir()] == [target.name]
 
 
-def test_the_progress_is_told(log: Path, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In entries, of those there are."""
-    monkeypatch.setattr(restoring, "BATCH", 4)
-    told: list[tuple[int, int]] = []
-    restore_day(folder_of(log), DAY, target, progress=lambda *progress: told.append(progress))
-    assert told == [(4, 11), (8, 11), (11, 11)]
+def test_progress_is_reported_in_entries(log: Path, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each report has the total."""
+    monkeypatch.setattr(restore, "BATCH", 4)
+    reports: list[tuple[int, int]] = []
+    restore_day(folder_of(log), DAY, target, progress=lambda *progress: reports.append(progress))
+    assert reports == [(4, 11), (8, 11), (11, 11)]
 
 
 @pytest.mark.parametrize("name", ["2026-11-01.jsonl", "2026-11-01.1.jsonl.zst"])
-def test_a_file_that_was_changed_is_refused(log: Path, target: Path, name: str) -> None:
-    """Before anything is made of it."""
+def test_changed_file_raises_store_error(log: Path, target: Path, name: str) -> None:
+    """It does so before a database is created."""
     path = folder_of(log) / name
     path.write_bytes(path.read_bytes()[:-2] + b" \n")
     with pytest.raises(StoreError, match=f"{name} is not what was archived .*: see `nerve verify`"):
@@ -76,8 +76,8 @@ def test_a_file_that_was_changed_is_refused(log: Path, target: Path, name: str) 
         restore_day(folder_of(log), DAY, target)
 
 
-def test_a_day_that_is_not_there_is_told(log: Path, target: Path, tmp_path: Path) -> None:
-    """With the days that are."""
+def test_missing_day_raises_store_error(log: Path, target: Path, tmp_path: Path) -> None:
+    """The message has the days that exist."""
     with pytest.raises(
         StoreError, match=r"2026-11-03 \(UTC\) is not in the archive \(it has 2 days from 2026-11-01 to 20"
     ):
@@ -86,10 +86,10 @@ def test_a_day_that_is_not_there_is_told(log: Path, target: Path, tmp_path: Path
         restore_day(tmp_path / "none", DAY, target)
 
 
-def test_nothing_but_a_restored_day_is_written_over(log: Path, target: Path) -> None:
-    """And that only when asked for."""
+def test_only_a_restored_day_is_overwritten(log: Path, target: Path) -> None:
+    """Without `force`, not even that."""
     restore_day(folder_of(log), DAY, target)
-    with pytest.raises(StoreError, match=r"day.db is there already: .* with -o, or over it with --force"):
+    with pytest.raises(StoreError, match=r"day.db already exists: .* with -o, or replace it with --force"):
         restore_day(folder_of(log), NEXT, target)
     assert len(query_logs(target)) == 11
     restore_day(folder_of(log), NEXT, target, force=True)
@@ -103,19 +103,19 @@ def test_nothing_but_a_restored_day_is_written_over(log: Path, target: Path) -> 
     assert verify(log, lambda *_: None).ok
 
 
-def test_what_is_in_use_is_not_replaced(log: Path, target: Path) -> None:
-    """A WAL beside it belongs to the database that is there."""
+def test_database_in_use_is_not_replaced(log: Path, target: Path) -> None:
+    """Its WAL belongs to the existing database."""
     restore_day(folder_of(log), DAY, target)
     target.with_name("day.db-wal").touch()
-    with pytest.raises(StoreError, match=r"day.db is in use \(day.db-wal is there\)"):
+    with pytest.raises(StoreError, match=r"day.db is in use \(day.db-wal exists\)"):
         restore_day(folder_of(log), DAY, target, force=True)
 
 
 @pytest.mark.parametrize("error", [DiskError("full"), KeyboardInterrupt()])
-def test_what_fails_leaves_nothing_behind(
+def test_failed_restore_leaves_no_files(
     log: Path, target: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
 ) -> None:
-    """Neither half a database nor its pieces."""
+    """Neither an incomplete database nor a temporary file is left."""
 
     def fail(*_: Any) -> None:
         raise error
@@ -125,8 +125,8 @@ def test_what_fails_leaves_nothing_behind(
     assert list(target.parent.iterdir()) == []
 
 
-def test_a_manifest_that_counts_wrong_is_told(log: Path, target: Path) -> None:
-    """What is restored is what the manifest says, or nothing."""
+def test_wrong_count_in_the_manifest_raises_store_error(log: Path, target: Path) -> None:
+    """A restored day has all entries in the manifest, or is not created."""
     manifest = folder_of(log) / "manifest.jsonl"
     manifest.write_bytes(manifest.read_bytes().replace(b'"rows":10', b'"rows":11'))
     with pytest.raises(StoreError, match="2026-11-01 has 11 entries, the manifest says 12: see `nerve verify`"):
@@ -134,8 +134,8 @@ def test_a_manifest_that_counts_wrong_is_told(log: Path, target: Path) -> None:
     assert list(target.parent.iterdir()) == []
 
 
-def test_only_one_log_s_entries_are_restored(log: Path, target: Path) -> None:
-    """Another log has given the same ids: its files are named; without a word it is the last one's day."""
+def test_only_files_of_one_log_are_restored(log: Path, target: Path) -> None:
+    """Another log has used the same ids: its files are named. Without a log id, the last log is restored."""
     (old,) = sql(log, "SELECT value FROM meta WHERE key = 'log_id'")[0]
     log.unlink()
     append(log, [event("new", ts=at(0))])

@@ -1,4 +1,4 @@
-"""Which days are due: by their age, and by the size of the log."""
+"""Retention: which days are due, by their age and by the size of the log."""
 
 from __future__ import annotations
 
@@ -21,38 +21,38 @@ LOGS = LogsConfig(retention=2 * DAY_MS / 1000)
 
 @pytest.fixture
 def filled(db: Path, writer: LogWriter) -> Path:
-    """Give a log with 500 rows of about 1 KB on each day, the last of which is today."""
+    """A log with 500 rows of about 1 KB on each day; the last day is today."""
     for day in NAMES:
         writer.append([event(payload="x" * 1000, ts=day_start(day)) for _ in range(500)], {})
     return db
 
 
 def size(db: Path) -> int:
-    """Give the size of what the log holds."""
+    """Return the size of the database without unused pages."""
     with LogReader(db) as reader:
         return reader.live_bytes()
 
 
-def test_without_a_bound_only_old_days_are_due(filled: Path) -> None:
-    """However large the log is."""
+def test_only_old_days_are_due_without_max_size(filled: Path) -> None:
+    """The size of the log makes no difference."""
     with LogReader(filled) as reader:
         assert list(due_days(reader, NOW, LOGS)) == [DueDay(NAMES[0], "retention")]
         assert oversize(reader, LOGS) == 0
 
 
-def test_beyond_its_bound_the_oldest_days_go_until_it_is_small_enough(filled: Path, writer: LogWriter) -> None:
-    """What is deleted counts at once, though the file has not become smaller yet."""
+def test_oldest_days_are_due_until_the_log_is_below_max_size(filled: Path, writer: LogWriter) -> None:
+    """Deleted rows count at once, though the file has not become smaller yet."""
     logs = replace(LOGS, max_size=size(filled) * 3 // 5)
-    went = []
+    days = []
     with LogReader(filled) as reader:
         for due in due_days(reader, NOW, logs):
-            went.append(due)
+            days.append(due)
             writer.purge_chunk(due.day, 2000)
-    assert went == [DueDay(NAMES[0], "retention"), DueDay(NAMES[1], "max_size")]
+    assert days == [DueDay(NAMES[0], "retention"), DueDay(NAMES[1], "max_size")]
 
 
-def test_a_day_that_is_not_over_is_never_due(filled: Path, writer: LogWriter) -> None:
-    """Even if the log remains too large; how much too large can be asked."""
+def test_today_is_never_due(filled: Path, writer: LogWriter) -> None:
+    """Even if the log remains too large; `oversize` says by how much."""
     logs = replace(LOGS, max_size=100_000)
     with LogReader(filled) as reader:
         days = [due.day for due in due_days(reader, NOW, logs)]
@@ -61,8 +61,8 @@ def test_a_day_that_is_not_over_is_never_due(filled: Path, writer: LogWriter) ->
         assert oversize(reader, replace(logs, max_size=reader.live_bytes())) == 0
 
 
-def test_a_plan_estimates_what_goes_for_its_size(filled: Path) -> None:
-    """As nothing is deleted, by the share of the rows."""
+def test_plan_estimates_the_days_for_max_size(filled: Path) -> None:
+    """Nothing is deleted, so the share of the rows is the estimate."""
     with LogReader(filled) as reader:
         logs = replace(LOGS, max_size=reader.live_bytes() * 3 // 5)
         assert plan(reader, NOW, logs) == [
@@ -72,8 +72,8 @@ def test_a_plan_estimates_what_goes_for_its_size(filled: Path) -> None:
         assert plan(reader, NOW, LOGS) == [DayPlan(NAMES[0], "retention", 500)]
 
 
-def test_a_plan_leaves_open_runs_out(db: Path, writer: LogWriter) -> None:
-    """A day of which nothing would go is not mentioned."""
+def test_plan_leaves_out_open_runs(db: Path, writer: LogWriter) -> None:
+    """A day without rows to archive is left out."""
     first, second = day_start(NAMES[0]), day_start(NAMES[1])
     writer.append([started("a/1", ts=first), event(ref_id="a/1", ts=second), event(ref_id="b", ts=second)], {})
     with LogReader(db) as reader:

@@ -1,4 +1,4 @@
-"""Closing the log while the disk refuses: what is committed needs no checkpoint."""
+"""Closing the log on a full disk: committed entries need no checkpoint."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import pytest
 from support.entries import event, sql
 
 from nerve.errors import DiskError
-from nerve.store import LogWriter
+from nerve.store.table.writer import LogWriter
 
 
 @contextmanager
 def full_disk(bytes: int = 4096) -> Iterator[None]:
-    """Let no file of this process grow beyond a page."""
+    """Limit the files of this process to one page."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (bytes, hard))
     try:
@@ -25,8 +25,8 @@ def full_disk(bytes: int = 4096) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def test_closing_on_a_full_disk_loses_nothing_and_is_no_failure(tmp_path: Path) -> None:
-    """The checkpoint is left out, and the next to open the log finds every entry in the WAL."""
+def test_closing_on_a_full_disk_loses_nothing(tmp_path: Path) -> None:
+    """The checkpoint is skipped without an error, and the next reader finds every entry in the WAL."""
     writer = LogWriter.open(tmp_path / "logs.db")
     writer.append([event(payload="x" * 100) for _ in range(100)], {})
     with full_disk():

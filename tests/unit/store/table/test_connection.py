@@ -1,4 +1,4 @@
-"""How the log comes to be, and what is refused in its place."""
+"""Opening the log for writing: its creation, and files that are not a log."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ import pytest
 from support.entries import event, sql
 
 from nerve.errors import DiskError, StoreError
-from nerve.store.table import database
+from nerve.store.table import connection
 from nerve.store.table.writer import LogWriter
 
 
-def test_a_new_log_is_for_its_owner_alone(db: Path) -> None:
-    """The database, its WAL and its shared memory have mode 0600 from the start, whatever the umask."""
+def test_new_log_is_private(db: Path) -> None:
+    """The database, its WAL and its shared memory have mode 0600 from the start, with any umask."""
     old = os.umask(0)
     try:
         writer = LogWriter.open(db)
@@ -29,9 +29,9 @@ def test_a_new_log_is_for_its_owner_alone(db: Path) -> None:
     assert files == {"logs.db": 0o600, "logs.db-wal": 0o600, "logs.db-shm": 0o600}
 
 
-def test_the_connection_is_durable_and_strict(writer: LogWriter) -> None:
-    """Commits are flushed, REPLACE asks the triggers, and the WAL stays bounded."""
-    wanted = {
+def test_connection_has_its_pragmas(writer: LogWriter) -> None:
+    """Commits are synced, REPLACE fires the triggers, and the WAL is limited."""
+    pragmas = {
         "journal_mode": "wal",
         "synchronous": 2,
         "recursive_triggers": 1,
@@ -39,11 +39,11 @@ def test_the_connection_is_durable_and_strict(writer: LogWriter) -> None:
         "journal_size_limit": 64 * 1024 * 1024,
         "busy_timeout": 5000,
     }
-    assert {name: writer._connection.execute(f"PRAGMA {name}").fetchone()[0] for name in wanted} == wanted
+    assert {name: writer._connection.execute(f"PRAGMA {name}").fetchone()[0] for name in pragmas} == pragmas
 
 
-def test_an_existing_log_is_never_opened_by_hand(db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A plain open and close of it would drop the locks that this process has on it."""
+def test_existing_log_is_opened_by_sqlite_only(db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Opening and closing the file otherwise would drop the locks that this process has on it."""
     LogWriter.open(db).close()
     opened: list[int] = []
 
@@ -57,8 +57,8 @@ def test_an_existing_log_is_never_opened_by_hand(db: Path, monkeypatch: pytest.M
     assert len(opened) == 1
 
 
-def test_a_log_is_found_as_it_was_left(db: Path) -> None:
-    """Opening again makes nothing anew: rows, ids and the log's own id go on."""
+def test_reopened_log_continues(db: Path) -> None:
+    """Rows, ids and the id of the log stay."""
     first = LogWriter.open(db)
     first.append([event()], {})
     first.close()
@@ -72,52 +72,52 @@ def test_a_log_is_found_as_it_was_left(db: Path) -> None:
 
 
 def text_file(path: Path) -> None:
-    """Put a file there that is no database."""
+    """Create a file that is not a database."""
     path.write_text("this is my shopping list, which is longer than the header of a database: " + "milk " * 20)
 
 
 def newer_log(path: Path) -> None:
-    """Put a log there that a later nerve has made."""
+    """Create a log with the schema of a later version."""
     LogWriter.open(path).close()
     sql(path, "UPDATE meta SET value = '7' WHERE key = 'schema_version'")
 
 
 def other_database(path: Path) -> None:
-    """Put somebody else's database there."""
+    """Create the database of another program."""
     sql(path, "CREATE TABLE songs (title)")
 
 
 @pytest.mark.parametrize(
-    ("make", "says"),
+    ("make", "message"),
     [
-        (text_file, "is not a SQLite database: move it away, nerve will make a new one"),
+        (text_file, "is not a SQLite database: move it away, and nerve will create a new one"),
         (newer_log, "has schema 7, this nerve knows up to 1: install a newer nerve"),
-        (other_database, "is no log of nerve's: move it away"),
+        (other_database, "is not a log of nerve's: move it away"),
         (Path.mkdir, "is a folder: move it away"),
     ],
 )
-def test_what_is_no_log_is_refused_and_left_alone(db: Path, make: Callable[[Path], None], says: str) -> None:
-    """One line says what is in the way; the file keeps its bytes and its journal mode."""
+def test_foreign_file_is_refused_and_unchanged(db: Path, make: Callable[[Path], None], message: str) -> None:
+    """The message is one line, and the file keeps its bytes and its journal mode."""
     make(db)
     before = db.read_bytes() if db.is_file() else None
-    with pytest.raises(StoreError, match=says) as told:
+    with pytest.raises(StoreError, match=message) as caught:
         LogWriter.open(db)
-    assert str(told.value).startswith(str(db))
-    assert "\n" not in str(told.value)
+    assert str(caught.value).startswith(str(db))
+    assert "\n" not in str(caught.value)
     assert (db.read_bytes() if db.is_file() else None) == before
     assert [path.name for path in db.parent.iterdir()] == ["logs.db"]
 
 
-def test_a_missing_folder_is_refused(tmp_path: Path) -> None:
-    """The folder is the workspace's to make."""
+def test_missing_folder_is_refused(tmp_path: Path) -> None:
+    """The workspace creates its folders itself."""
     with pytest.raises(StoreError, match="No such file or directory"):
         LogWriter.open(tmp_path / "nowhere" / "logs.db")
 
 
-def test_a_locked_log_is_worth_another_try(db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever holds the database's lock is named as the reason."""
+def test_locked_log_raises_disk_error(db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A retry may help: the message says that another program has the lock."""
     LogWriter.open(db).close()
-    monkeypatch.setattr(database, "BUSY_SECONDS", 0)
+    monkeypatch.setattr(connection, "BUSY_SECONDS", 0)
     with closing(sqlite3.connect(db, isolation_level=None)) as other:
         other.execute("PRAGMA locking_mode = EXCLUSIVE")
         other.execute("BEGIN IMMEDIATE")
@@ -125,8 +125,8 @@ def test_a_locked_log_is_worth_another_try(db: Path, monkeypatch: pytest.MonkeyP
             LogWriter.open(db)
 
 
-def test_a_path_may_have_any_characters(tmp_path: Path) -> None:
-    """The writer takes a path for a path, never for an URI."""
+def test_path_may_have_any_characters(tmp_path: Path) -> None:
+    """It is not parsed as a URI."""
     folder = tmp_path / "a b?mode=memory#%41"
     folder.mkdir()
     LogWriter.open(folder / ":memory:").close()

@@ -1,4 +1,4 @@
-"""Every way of finding entries gives exactly what going through all of them would."""
+"""Finding entries: every access path finds the same entries as a test of each in plain Python."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from support.entries import NOON, event
 
 from nerve.events.model import Log, LogEvent
 from nerve.store.filters import Filter, Match
-from nerve.store.table import queries, querying, selecting
+from nerve.store.table import planner, queries
+from nerve.store.table import reader as reader_module
 from nerve.store.table.reader import LogReader
 from nerve.store.table.writer import LogWriter
 
@@ -29,7 +30,7 @@ MOMENTS = [NOON, NOON + 1, NOON + 2, NOON + 500, 0]
 
 
 def all_kinds() -> list[LogEvent]:
-    """Make one event of each kind there is, in an order that no index has, and with moments that jump."""
+    """Return events of every kind, twice, in an order that no index has, with times that jump."""
     events: list[LogEvent] = []
     for kind, ref, source in list(product(TYPES, REFS, SOURCES)) * 2:
         n = len(events)
@@ -40,7 +41,7 @@ def all_kinds() -> list[LogEvent]:
 
 @pytest.fixture(scope="module")
 def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give a log with every kind of entry."""
+    """A log with every kind of entry."""
     path = tmp_path_factory.mktemp("log") / "logs.db"
     writer = LogWriter.open(path)
     writer.append(all_kinds(), {})
@@ -50,44 +51,44 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def reader(log: Path) -> Iterator[LogReader]:
-    """Give a reader of it."""
+    """A reader of the log."""
     with LogReader(log) as opened:
         yield opened
 
 
 @pytest.fixture(params=["as it is", "small"], autouse=True)
 def sizes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Try everything with small sizes too, which make every branch of the search matter."""
+    """Run every test with small sizes too, so that every branch of the search is taken."""
     if request.param == "small":
-        monkeypatch.setattr(querying, "BATCH", 7)
+        monkeypatch.setattr(reader_module, "BATCH", 7)
         monkeypatch.setattr(queries, "RECENT", 20)
-        monkeypatch.setattr(selecting, "MOST_PAIRS", 3)
+        monkeypatch.setattr(planner, "MOST_PAIRS", 3)
 
 
-def in_full(entries: list[Log], wanted: Filter) -> list[Log]:
-    """Find what is wanted by asking each entry in plain Python."""
-    found = [entry for entry in entries if is_wanted(entry, wanted)]
-    return found if wanted.limit is None else found[max(0, len(found) - wanted.limit) :]
+def expected_of(entries: list[Log], filter: Filter) -> list[Log]:
+    """Return the entries that match, found by testing each in plain Python."""
+    found = [entry for entry in entries if matches(entry, filter)]
+    return found if filter.limit is None else found[max(0, len(found) - filter.limit) :]
 
 
-def is_wanted(entry: Log, wanted: Filter) -> bool:
-    """Judge one entry."""
+def matches(entry: Log, filter: Filter) -> bool:
+    """Return True if an entry matches."""
     simple = [
-        wanted.source in (None, entry.source),
-        wanted.type in (None, entry.type),
-        wanted.ref_id is None or wanted.ref_id == entry.ref_id,
-        wanted.sense is None or (entry.ref_id or "").split("/")[0] == wanted.sense,
-        wanted.since is None or entry.ts >= wanted.since,
-        wanted.until is None or entry.ts <= wanted.until,
-        entry.id > (wanted.after_id or 0),
-        wanted.until_id is None or entry.id <= wanted.until_id,
-        not wanted.errors or is_error(entry),
+        filter.source in (None, entry.source),
+        filter.type in (None, entry.type),
+        filter.ref_id is None or filter.ref_id == entry.ref_id,
+        filter.sense is None or (entry.ref_id or "").split("/")[0] == filter.sense,
+        filter.since is None or entry.ts >= filter.since,
+        filter.until is None or entry.ts <= filter.until,
+        entry.id > (filter.after_id or 0),
+        filter.until_id is None or entry.id <= filter.until_id,
+        not filter.errors or is_error(entry),
     ]
-    return all(simple) and all(holds(match, value_of(match.field, entry)) for match in wanted.matches)
+    return all(simple) and all(holds(match, value_of(match.field, entry)) for match in filter.matches)
 
 
 def is_error(entry: Log) -> bool:
-    """Tell what a person on call wants to see."""
+    """Return True for the entries that Filter.errors selects."""
     match entry.source, entry.type:
         case ("system", "error") | ("logging", "warning" | "error" | "critical"):
             return True
@@ -98,7 +99,7 @@ def is_error(entry: Log) -> bool:
 
 
 def value_of(field: str, entry: Log) -> str | None:
-    """Give the text of a field."""
+    """Return the text of a field."""
     if field == "payload.n":
         return str(entry.payload["n"]) if isinstance(entry.payload, dict) else None
     fields: dict[str, Any] = {"source": entry.source, "type": entry.type, "ref": entry.ref_id}
@@ -108,7 +109,7 @@ def value_of(field: str, entry: Log) -> str | None:
 
 
 def holds(match: Match, text: str | None) -> bool:
-    """Compare."""
+    """Return True if the condition holds for a text."""
     if match.op == "=":
         return text is not None and text in match.values
     if match.op == "!=":
@@ -117,7 +118,7 @@ def holds(match: Match, text: str | None) -> bool:
 
 
 def maybe(values: list[Any]) -> st.SearchStrategy[Any]:
-    """Leave a filter out more often than not."""
+    """Return a strategy for an optional value, mostly None."""
     return st.one_of(st.none(), st.none(), st.sampled_from(values))
 
 
@@ -164,25 +165,25 @@ FILTERS = st.builds(
 
 
 @settings(max_examples=80, deadline=None)
-@given(wanted=FILTERS)
-def test_what_is_found_is_what_is_there(reader: LogReader, wanted: Filter) -> None:
-    """For any filter, query, stream and raw stream give what asking every entry gives, in the order of ids."""
+@given(filter=FILTERS)
+def test_any_filter_finds_all_matches(reader: LogReader, filter: Filter) -> None:
+    """query, stream and stream_raw return what testing every entry returns, in the order of ids."""
     entries = reader.query(Filter())
     assert len(entries) == len(all_kinds())
-    expected = in_full(entries, wanted)
-    assert reader.query(wanted) == expected
-    assert list(reader.stream(wanted, page=3)) == expected
-    raw = list(reader.stream_raw(wanted, page=50))
-    assert [replace_payload(entry) for entry in raw] == expected
+    expected = expected_of(entries, filter)
+    assert reader.query(filter) == expected
+    assert list(reader.stream(filter, page=3)) == expected
+    raw = list(reader.stream_raw(filter, page=50))
+    assert [decoded(entry) for entry in raw] == expected
 
 
-def replace_payload(entry: Log) -> Log:
-    """Decode what a raw stream has passed on."""
+def decoded(entry: Log) -> Log:
+    """Decode the payload of a raw entry."""
     return Log(entry.id, entry.source, entry.type, entry.ref_id, json.loads(bytes(entry.payload)), entry.ts)
 
 
-def test_a_stream_ends_where_the_log_ended_when_it_began(db: Path, writer: LogWriter) -> None:
-    """What is written meanwhile is not chased after; what is deleted meanwhile is left out."""
+def test_stream_has_the_entries_that_existed_at_its_start(db: Path, writer: LogWriter) -> None:
+    """Entries that are written meanwhile are not in it; entries that are deleted meanwhile are left out."""
     writer.append([event(str(n), ts=n) for n in range(10)], {})
     with LogReader(db) as reader:
         stream = reader.stream(Filter(), page=2)
@@ -193,8 +194,8 @@ def test_a_stream_ends_where_the_log_ended_when_it_began(db: Path, writer: LogWr
     assert seen == [1, 2, 9, 10]
 
 
-def test_no_read_stays_open_between_the_pages_of_a_stream(db: Path, writer: LogWriter) -> None:
-    """A reader that pauses doesn't keep the WAL from being emptied."""
+def test_paused_stream_has_no_open_read(db: Path, writer: LogWriter) -> None:
+    """So it does not prevent a checkpoint."""
     writer.append([event() for _ in range(10)], {})
     with LogReader(db) as reader:
         stream = reader.stream(Filter(), page=2)
@@ -204,9 +205,9 @@ def test_no_read_stays_open_between_the_pages_of_a_stream(db: Path, writer: LogW
         assert sum(1 for _ in stream) == 9
 
 
-def test_limits_apply_to_matches_not_to_rows(reader: LogReader) -> None:
-    """The newest matches are given, however far back they are."""
-    wanted = Filter(type="error", source="system", matches=(Match("payload.n", "=", ("1",)),))
-    everything = reader.query(wanted)
+def test_limit_counts_matches(reader: LogReader) -> None:
+    """The newest matches are returned, however far back they are."""
+    errors = Filter(type="error", source="system", matches=(Match("payload.n", "=", ("1",)),))
+    everything = reader.query(errors)
     assert len(everything) > 3
-    assert reader.query(replace(wanted, limit=3)) == everything[-3:]
+    assert reader.query(replace(errors, limit=3)) == everything[-3:]

@@ -1,4 +1,4 @@
-"""The SQL for a question is made once, and has no value in it."""
+"""The planner: SQL is rendered once per shape of a filter, without values."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nerve.store.table.planner import Statement, select_entries, select_ids
 from nerve.store.table.table_stats import Pair, Period, TableStats
 from nerve.store.table.writer import LogWriter
 
-KNOWN = TableStats((Pair("a", "b"), Pair("c", "d")), Period(3, 900, 4))
+STATS = TableStats((Pair("a", "b"), Pair("c", "d")), Period(3, 900, 4))
 
 ONE = Filter(
     "a", "b", "c", "d", 1, 2, 3, 4, 5, errors=True, matches=parse_matches(["ref!=e", "payload.f~=g", "type=h"])
@@ -25,14 +25,14 @@ OTHER = Filter(
 )
 
 
-def selected(wanted: Filter, known: TableStats) -> list[Statement]:
-    """Make all statements for a filter."""
-    made = [
-        select_entries(wanted, known),
-        select_ids(wanted, known, newest=True),
-        select_ids(wanted, known, newest=False),
+def selected(filter: Filter, stats: TableStats) -> list[Statement]:
+    """Return all statements for a filter."""
+    statements = [
+        select_entries(filter, stats),
+        select_ids(filter, stats, newest=True),
+        select_ids(filter, stats, newest=False),
     ]
-    return [statement for statement in made if statement]
+    return [statement for statement in statements if statement]
 
 
 NARROWER = [
@@ -45,18 +45,18 @@ NARROWER = [
 ]
 
 
-@pytest.mark.parametrize("known", [KNOWN, replace(KNOWN, period=None), TableStats()])
+@pytest.mark.parametrize("stats", [STATS, replace(STATS, period=None), TableStats()])
 @pytest.mark.parametrize("without", NARROWER, ids=repr)
-def test_filters_of_one_form_share_their_sql(
-    db: Path, writer: LogWriter, without: dict[str, None], known: TableStats
+def test_filters_of_one_shape_share_their_sql(
+    db: Path, writer: LogWriter, without: dict[str, None], stats: TableStats
 ) -> None:
-    """Whatever their values are, which all are parameters that it names: SQLite takes each statement."""
-    one, other = selected(replace(ONE, **without), known), selected(replace(OTHER, **without), known)
+    """All values are named parameters, and SQLite accepts each statement."""
+    one, other = selected(replace(ONE, **without), stats), selected(replace(OTHER, **without), stats)
     assert len(one) == 3
     assert [statement.sql for statement in one] == [statement.sql for statement in other]
     assert all(mine.values != others.values for mine, others in zip(one, other, strict=True))
     connection = sqlite3.connect(db)
-    connection.create_function("nerve_match", 2, lambda _demand, _column: True)
+    connection.create_function("nerve_match", 2, lambda _match, _column: True)
     assert [connection.execute(*statement).fetchall() for statement in one] == [[], [], []]
     connection.close()
 
@@ -73,13 +73,13 @@ def test_filters_of_one_form_share_their_sql(
     ],
     ids=repr,
 )
-def test_filters_of_another_form_do_not(one: Filter, other: Filter) -> None:
-    """What is asked differs, not only what for."""
-    known = TableStats()
-    assert not {statement.sql for statement in selected(one, known)} & {s.sql for s in selected(other, known)}
+def test_filters_of_different_shapes_have_different_sql(one: Filter, other: Filter) -> None:
+    """The conditions differ, not only their values."""
+    stats = TableStats()
+    assert not {statement.sql for statement in selected(one, stats)} & {s.sql for s in selected(other, stats)}
 
 
-def test_no_value_can_be_left_in_shared_sql() -> None:
-    """It would be asked for again, whatever is asked next."""
-    with pytest.raises(ValueError, match="these values have no name"):
+def test_value_in_shared_sql_raises_value_error() -> None:
+    """It would be used for every later filter of that shape."""
+    with pytest.raises(ValueError, match="unnamed parameters"):
         named_sql(peewee.Table("logs").select(peewee.SQL("?", [3])))

@@ -1,4 +1,4 @@
-"""Whatever is asked, an index finds it: SQLite goes through the table only where nothing narrows the search."""
+"""Query plans: SQLite scans the table only if no condition can use an index."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ import pytest
 from support.entries import NOON, completed, event, started
 
 from nerve.store.filters import Filter, parse_matches
-from nerve.store.table import queries, snapshot
+from nerve.store.table import queries, readonly
 from nerve.store.table.reader import LogReader
 from nerve.store.table.writer import LogWriter
 
 
 class Explained:
-    """SQLite's plan for every query of the log that a reader makes which is opened from now on."""
+    """The plans of all queries by readers that are opened from now on."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.plans: list[str] = []
         plans = self.plans
 
         class Explaining(sqlite3.Connection):
-            """A connection that has each query explained first, with the very values that it has."""
+            """A connection that first explains each query, with its values."""
 
             def execute(self, sql: str, parameters: Any = ()) -> sqlite3.Cursor:
                 if sql not in ("BEGIN", "COMMIT") and "sqlite_sequence" not in sql:
@@ -35,32 +35,32 @@ class Explained:
                     plans.append("\n".join(detail for *_, detail in plan))
                 return super().execute(sql, parameters)
 
-        monkeypatch.setattr(snapshot.sqlite3, "connect", partial(sqlite3.connect, factory=Explaining))
+        monkeypatch.setattr(readonly.sqlite3, "connect", partial(sqlite3.connect, factory=Explaining))
         monkeypatch.setattr(queries, "RECENT", 0)
 
     @property
     def scans(self) -> list[str]:
-        """The steps that go through all rows of the log."""
+        """The steps that scan the table logs."""
         steps = [step for plan in self.plans for step in plan.split("\n")]
         return [step for step in steps if step.startswith("SCAN") and not step.startswith("SCAN json_each")]
 
 
 @pytest.fixture
 def explained(monkeypatch: pytest.MonkeyPatch, writer: LogWriter) -> Explained:
-    """Record the plans of everything that is asked."""
+    """Record the plans of all queries."""
     return Explained(monkeypatch)
 
 
 @pytest.fixture
 def reader(db: Path, writer: LogWriter, explained: Explained) -> Iterator[LogReader]:
-    """Give a reader of a log with a few entries of each sort."""
+    """A reader of a log with a few entries of each kind."""
     for n in range(20):
         run = f"cpu/{n}"
         writer.append([started(run, cause="disk/1"), event(ref_id=run), completed(run, "error"), event("start")], {})
         writer.append([event("error", source="system", ref_id=None, ts=NOON + n), event("old", ts=n)], {})
     with LogReader(db) as opened:
         opened.last_id()
-        explained.plans.clear()  # of what every first read looks at
+        explained.plans.clear()  # those of the checks in a first read
         yield opened
 
 
@@ -89,13 +89,13 @@ NARROWED = [
 
 
 @pytest.mark.parametrize("limit", [None, 5])
-@pytest.mark.parametrize("wanted", NARROWED, ids=repr)
-def test_what_is_narrowed_is_never_scanned_for(
-    reader: LogReader, explained: Explained, wanted: Filter, limit: int | None
+@pytest.mark.parametrize("filter", NARROWED, ids=repr)
+def test_narrow_filter_never_scans_the_table(
+    reader: LogReader, explained: Explained, filter: Filter, limit: int | None
 ) -> None:
-    """An index, or a range of ids, serves each query that is made on the way."""
-    reader.query(replace(wanted, limit=limit))
-    list(reader.stream(wanted))
+    """Every query on the way uses an index, or a range of ids."""
+    reader.query(replace(filter, limit=limit))
+    list(reader.stream(filter))
     assert explained.plans
     assert explained.scans == []
 
@@ -115,26 +115,26 @@ PARTS: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("parts", [*combinations(PARTS, 2), *combinations(PARTS, 3)], ids=repr)
-def test_what_is_narrowed_several_times_is_never_scanned_for(
+def test_combined_narrow_filters_never_scan_the_table(
     reader: LogReader, explained: Explained, parts: tuple[dict[str, Any], ...]
 ) -> None:
-    """Whatever filters are combined, the best one has its index."""
-    wanted = Filter(**{name: value for part in parts for name, value in part.items()})
-    reader.query(replace(wanted, limit=5))
-    reader.query(wanted)
-    list(reader.stream(wanted))
+    """Every combination uses the index of one of its conditions."""
+    combined = Filter(**{name: value for part in parts for name, value in part.items()})
+    reader.query(replace(combined, limit=5))
+    reader.query(combined)
+    list(reader.stream(combined))
     assert explained.plans
     assert explained.scans == []
 
 
-def test_only_what_no_index_could_know_goes_through_all(reader: LogReader, explained: Explained) -> None:
-    """A match inside the payload asks each row, from the newest on, and stops at the limit."""
+def test_match_in_the_payload_scans_the_table(reader: LogReader, explained: Explained) -> None:
+    """It scans from the newest row on, and stops at the limit."""
     assert len(reader.query(Filter(limit=2, matches=parse_matches(["payload.status=error"])))) == 2
     assert explained.scans == ["SCAN t1"]
 
 
 @pytest.mark.parametrize(
-    ("wanted", "index"),
+    ("filter", "index"),
     [
         (Filter(ref_id="cpu/3"), "logs_ref_id (ref_id=? AND rowid>?"),
         (Filter(sense="cpu"), "COVERING INDEX logs_ref_id (ref_id>? AND ref_id<?)"),
@@ -145,25 +145,25 @@ def test_only_what_no_index_could_know_goes_through_all(reader: LogReader, expla
     ],
     ids=repr,
 )
-def test_the_right_index_serves(reader: LogReader, explained: Explained, wanted: Filter, index: str) -> None:
-    """Each is used to its last column, with the id, so that a page costs what it holds."""
-    list(reader.stream(replace(wanted, after_id=2)))
+def test_filter_uses_its_index(reader: LogReader, explained: Explained, filter: Filter, index: str) -> None:
+    """The index is used up to its last column and the id, so that a page costs what it contains."""
+    list(reader.stream(replace(filter, after_id=2)))
     assert index in "\n".join(explained.plans)
 
 
 @pytest.mark.parametrize(
-    "wanted", [Filter(limit=3), Filter(source="reflex", limit=3), Filter(errors=True, limit=3), Filter(ref_id="x")]
+    "filter", [Filter(limit=3), Filter(source="reflex", limit=3), Filter(errors=True, limit=3), Filter(ref_id="x")]
 )
-def test_the_newest_are_found_without_sorting(reader: LogReader, explained: Explained, wanted: Filter) -> None:
-    """An index gives them in the order of their id, newest first."""
-    reader.query(wanted)
+def test_newest_matches_are_found_without_sorting(reader: LogReader, explained: Explained, filter: Filter) -> None:
+    """The index yields them in the order of their ids."""
+    reader.query(filter)
     assert "TEMP B-TREE" not in "\n".join(explained.plans)
 
 
-def test_the_newest_of_a_frequent_sense_are_among_the_newest_of_all(
+def test_newest_entries_of_a_frequent_sense_are_found_by_a_scan(
     reader: LogReader, explained: Explained, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """So far back as its share in the newest suggests; the index has all of it, in the order of names."""
+    """The scan goes back as far as the share of the sense suggests; the index is in the order of run ids."""
     monkeypatch.setattr(queries, "RECENT", 10)
     everything = reader.query(Filter(sense="cpu"))
     explained.plans.clear()
@@ -171,28 +171,28 @@ def test_the_newest_of_a_frequent_sense_are_among_the_newest_of_all(
     assert explained.plans == ["SEARCH t1 USING INTEGER PRIMARY KEY (rowid>?)"] * 2
 
 
-@pytest.mark.parametrize("wanted", [Filter(sense="disk", limit=3), Filter(sense="cpu", until=NOON, limit=50)], ids=repr)
-def test_what_is_rare_is_looked_for_once_among_the_newest(
-    reader: LogReader, explained: Explained, monkeypatch: pytest.MonkeyPatch, wanted: Filter
+@pytest.mark.parametrize("filter", [Filter(sense="disk", limit=3), Filter(sense="cpu", until=NOON, limit=50)], ids=repr)
+def test_rare_matches_are_found_by_an_index_after_one_scan(
+    reader: LogReader, explained: Explained, monkeypatch: pytest.MonkeyPatch, filter: Filter
 ) -> None:
-    """Then it is up to the index; so it is in a time, which may be over."""
+    """The newest rows are scanned once; with a period too, whose entries may be older."""
     monkeypatch.setattr(queries, "RECENT", 10)
-    reader.query(wanted)
+    reader.query(filter)
     assert [plan for plan in explained.plans if plan.startswith("SEARCH t1 USING INTEGER PRIMARY KEY (rowid>?)")] == [
         explained.plans[0]
     ]
     assert "logs_ref_id" in explained.plans[-1]
 
 
-def test_what_a_run_caused_is_found_by_an_index(reader: LogReader, explained: Explained) -> None:
-    """So is the start of each run that a signal of several runs has fired."""
+def test_effects_of_runs_are_found_by_an_index(reader: LogReader, explained: Explained) -> None:
+    """The index has the cause of each `run_start`."""
     assert len(reader.caused_by(["disk/1", "none/2"])) == 20
     assert "USING INDEX logs_cause (<expr>=?)" in explained.plans[0]
     assert explained.scans == []
 
 
-def test_a_run_is_found_by_a_few_steps_through_an_index(reader: LogReader, explained: Explained) -> None:
-    """By the beginning of its id, by its digits; by the last ones through an index that holds all that is asked."""
+def test_run_is_found_by_a_part_of_its_id_through_an_index(reader: LogReader, explained: Explained) -> None:
+    """The beginning takes a few steps; the last digits take a scan of the covering index."""
     assert reader.find_runs("cpu/", 2) == ["cpu/9", "cpu/8"]
     assert reader.find_runs("cpu/…9", 50) == ["cpu/9", "cpu/19"]
     assert reader.find_runs("7", 50) == ["cpu/7"]
@@ -200,16 +200,16 @@ def test_a_run_is_found_by_a_few_steps_through_an_index(reader: LogReader, expla
     assert [plan for plan in explained.plans if "COVERING INDEX logs_ref_id" not in plan] == []
 
 
-def test_what_came_of_a_run_is_counted_by_an_index(reader: LogReader, explained: Explained) -> None:
-    """A step for each run, and no look at any other row."""
+def test_effects_of_a_run_are_counted_by_an_index(reader: LogReader, explained: Explained) -> None:
+    """There is one step per run, and no other row is read."""
     assert reader.count_caused(["disk/1"], 100) == 21
     assert reader.count_caused(["disk/1"], 7) == 7
     assert "SEARCH logs USING INDEX logs_cause (<expr>=?)" in explained.plans[0]
     assert [step for step in explained.scans if step != "SCAN below"] == []
 
 
-def test_counting_and_looking_around_use_indexes_alone(reader: LogReader, explained: Explained) -> None:
-    """Counts, the archive's days and the last id are all found in an index."""
+def test_counts_and_bounds_use_covering_indexes(reader: LogReader, explained: Explained) -> None:
+    """Counts, days and the last id need no row of the table."""
     reader.counts_since(3)
     reader.count_between(0, NOON, after_id=3, until_id=100)
     reader.first_ts(5)

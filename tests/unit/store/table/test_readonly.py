@@ -1,4 +1,4 @@
-"""Reading leaves no trace, and is right whatever happens to the file meanwhile."""
+"""ReadOnlyDatabase: reading leaves no trace, and notices changes of the file."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from nerve.store.table.writer import LogWriter
 
 
 def listing(folder: Path) -> dict[str, tuple[int, int, bytes]]:
-    """Give all that could change in a folder."""
+    """Return the times, modes and contents of the files in a folder."""
     return {path.name: (path.stat().st_mtime_ns, path.stat().st_mode, path.read_bytes()) for path in folder.iterdir()}
 
 
 @pytest.fixture
 def closed(db: Path) -> Path:
-    """Give a log with one entry, that no one has open."""
+    """A log with one entry that no process has open."""
     writer = LogWriter.open(db)
     writer.append([event()], {})
     writer.close()
@@ -36,8 +36,8 @@ def closed(db: Path) -> Path:
 
 
 @pytest.mark.parametrize("name", ["plain", "what?mode=rwc", "100%41 #1", 'späce \'n "quotes"', "a&immutable=0;b"])
-def test_a_log_that_nobody_writes_is_read_without_a_trace(tmp_path: Path, name: str) -> None:
-    """No WAL is made beside it, nothing changes, and any path will do."""
+def test_reading_a_closed_log_leaves_no_trace(tmp_path: Path, name: str) -> None:
+    """No WAL is created and no file is changed, for paths with any characters."""
     folder = tmp_path / name
     folder.mkdir()
     writer = LogWriter.open(folder / name)
@@ -49,14 +49,14 @@ def test_a_log_that_nobody_writes_is_read_without_a_trace(tmp_path: Path, name: 
     assert list(before) == [name]
 
 
-def test_a_relative_path_is_one_of_the_current_folder(closed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As everywhere."""
+def test_relative_path_is_resolved(closed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is relative to the current folder."""
     monkeypatch.chdir(closed.parent)
     assert len(query_logs("logs.db")) == 1
 
 
-def test_a_folder_that_can_not_be_written_is_no_hindrance(closed: Path) -> None:
-    """A log on a read-only disk can be read."""
+def test_log_in_a_read_only_folder_is_readable(closed: Path) -> None:
+    """So is a log on a read-only disk."""
     closed.chmod(0o400)
     closed.parent.chmod(0o500)
     try:
@@ -65,8 +65,8 @@ def test_a_folder_that_can_not_be_written_is_no_hindrance(closed: Path) -> None:
         closed.parent.chmod(0o700)
 
 
-def test_a_running_writer_is_not_disturbed(db: Path, writer: LogWriter) -> None:
-    """Reading beside it, and closing, leaves the WAL as it is, and sees each commit at once."""
+def test_reader_beside_a_writer_sees_each_commit(db: Path, writer: LogWriter) -> None:
+    """The WAL stays unchanged."""
     writer.append([event()], {})
     wal = Path(f"{db}-wal").read_bytes()
     assert len(query_logs(db)) == 1
@@ -75,8 +75,8 @@ def test_a_running_writer_is_not_disturbed(db: Path, writer: LogWriter) -> None:
     assert len(query_logs(db)) == 2
 
 
-def test_what_a_killed_writer_committed_is_there(db: Path, writer: LogWriter, tmp_path: Path) -> None:
-    """Its last commits are still in the WAL, and are read from there."""
+def test_commits_of_a_killed_writer_are_read(db: Path, writer: LogWriter, tmp_path: Path) -> None:
+    """Its last commits are still in the WAL."""
     writer.append([event(), event()], {})
     left = tmp_path / "left"
     left.mkdir()
@@ -85,8 +85,8 @@ def test_what_a_killed_writer_committed_is_there(db: Path, writer: LogWriter, tm
     assert len(query_logs(left / "logs.db")) == 2
 
 
-def test_a_reader_outlives_writers(closed: Path) -> None:
-    """Opened while nobody writes, it sees what comes, beside a writer and after its end, again and again."""
+def test_open_reader_sees_commits_of_later_writers(closed: Path) -> None:
+    """It was opened while there was no writer, and sees the commits during and after several writers."""
     with LogReader(closed) as reader:
         assert reader.last_id() == 1
         for count in (2, 3):
@@ -101,21 +101,21 @@ def test_a_reader_outlives_writers(closed: Path) -> None:
         assert reader.last_id() == 4
 
 
-def test_reading_in_the_process_of_the_writer_leaves_its_locks_alone(closed: Path) -> None:
-    """What a reader opens and closes doesn't drop them, as a plain close would: another program is still kept out."""
+def test_reader_in_the_process_of_the_writer_keeps_its_locks(closed: Path) -> None:
+    """Closing a file drops the locks of the process on it, but other programs are still locked out."""
     reader = LogReader(closed)
     writer = LogWriter.open(closed)
-    assert reader.last_id() == 1  # it has noticed, and opened the log anew
+    assert reader.last_id() == 1  # it notices the writer, and reopens the log
     reader.close()
     query_logs(closed)
     take_over = "import sqlite3, sys; sqlite3.connect(sys.argv[1], timeout=0).execute('PRAGMA journal_mode = DELETE')"
-    taken = subprocess.run([sys.executable, "-c", take_over, closed], capture_output=True, text=True, check=False)
+    attempt = subprocess.run([sys.executable, "-c", take_over, closed], capture_output=True, text=True, check=False)
     writer.close()
-    assert "database is locked" in taken.stderr
+    assert "database is locked" in attempt.stderr
 
 
-def test_a_read_that_a_writer_has_crossed_is_made_again(closed: Path) -> None:
-    """What was read from a file that then changed is thrown away, whether it failed or not."""
+def test_read_is_repeated_if_the_file_changed_meanwhile(closed: Path) -> None:
+    """The result or the error of the earlier read is discarded."""
     database = ReadOnlyDatabase(closed)
     results: list[int] = []
 
@@ -136,8 +136,8 @@ def test_a_read_that_a_writer_has_crossed_is_made_again(closed: Path) -> None:
     database.close()
 
 
-def test_a_read_that_fails_by_itself_fails(closed: Path) -> None:
-    """Nothing has changed, so it isn't tried again."""
+def test_failed_read_is_not_repeated_if_the_file_is_unchanged(closed: Path) -> None:
+    """The error is raised."""
     database = ReadOnlyDatabase(closed)
     tries: list[int] = []
 
@@ -151,8 +151,8 @@ def test_a_read_that_fails_by_itself_fails(closed: Path) -> None:
     database.close()
 
 
-def test_what_a_log_is_is_looked_up_in_the_first_read_of_a_connection(closed: Path) -> None:
-    """And in its transaction; once it is known, later reads don't ask again."""
+def test_schema_is_checked_in_the_first_read_only(closed: Path) -> None:
+    """The check is in the transaction of that read."""
     statements: list[str] = []
     database = ReadOnlyDatabase(closed)
     database.read(lambda db: db.set_trace_callback(statements.append))
@@ -161,19 +161,19 @@ def test_what_a_log_is_is_looked_up_in_the_first_read_of_a_connection(closed: Pa
     assert statements == ["COMMIT", "BEGIN", "SELECT 1", "COMMIT"]
 
 
-def test_a_log_that_becomes_another_is_looked_at_again(closed: Path) -> None:
-    """A file that is replaced while nobody writes is opened anew, and may be none of ours."""
+def test_replaced_log_is_opened_and_checked_again(closed: Path) -> None:
+    """The file was replaced while there was no writer."""
     with LogReader(closed) as reader:
         assert reader.last_id() == 1
         other = closed.with_name("other.db")
         sql(other, "CREATE TABLE meta (key, value)")
         other.replace(closed)
-        with pytest.raises(StoreError, match="is no log of nerve's"):
+        with pytest.raises(StoreError, match="is not a log of nerve's"):
             reader.last_id()
 
 
 @pytest.mark.parametrize("live", [False, True])
-def test_a_reader_can_not_write(closed: Path, live: bool) -> None:
+def test_reader_can_not_write(closed: Path, live: bool) -> None:
     """SQLite itself refuses."""
     writer = LogWriter.open(closed) if live else None
     database = ReadOnlyDatabase(closed)
@@ -185,89 +185,89 @@ def test_a_reader_can_not_write(closed: Path, live: bool) -> None:
     assert sql(closed, "SELECT count(*) FROM meta WHERE key = 'a'") == [(0,)]
 
 
-def test_another_thread_is_told(closed: Path) -> None:
-    """A connection belongs to the thread that opened it: the other gets one line, not a crash."""
-    told: list[str] = []
+def test_use_in_another_thread_raises_store_error(closed: Path) -> None:
+    """A connection belongs to the thread that opened it."""
+    errors: list[str] = []
 
     def use() -> None:
         try:
             reader.last_id()
         except StoreError as error:
-            told.append(str(error))
+            errors.append(str(error))
 
     with LogReader(closed) as reader:
         thread = threading.Thread(target=use)
         thread.start()
         thread.join()
-    assert len(told) == 1
-    assert "thread" in told[0]
+    assert len(errors) == 1
+    assert "thread" in errors[0]
 
 
-class TestWhatIsNoLog:
-    """Each gets its line, and nothing is made."""
+class TestFilesThatAreNotALog:
+    """Each raises StoreError with one line, and no file is created."""
 
-    def refused(self, path: Path, says: str) -> None:
+    def assert_refused(self, path: Path, message: str) -> None:
         """Assert that reading `path` fails with one line, and changes nothing."""
         before = sorted(path.parent.iterdir())
-        with pytest.raises(StoreError, match=says) as told:
+        with pytest.raises(StoreError, match=message) as caught:
             query_logs(path)
-        assert str(path) in str(told.value)
-        assert "\n" not in str(told.value)
+        assert str(path) in str(caught.value)
+        assert "\n" not in str(caught.value)
         assert sorted(path.parent.iterdir()) == before
 
-    def test_a_missing_file(self, db: Path) -> None:
-        """It is not made."""
-        self.refused(db, "there is no log at .*: check the path, or start nerve there")
+    def test_missing_file(self, db: Path) -> None:
+        """It is not created."""
+        self.assert_refused(db, "there is no log at .*: check the path, or start nerve there")
 
-    def test_a_missing_folder(self, tmp_path: Path) -> None:
-        """Neither is its folder."""
+    def test_missing_folder(self, tmp_path: Path) -> None:
+        """It is not created either."""
         with pytest.raises(StoreError, match="there is no log at"):
             query_logs(tmp_path / "none" / "logs.db")
         assert list(tmp_path.iterdir()) == []
 
-    def test_a_folder(self, db: Path) -> None:
-        """It says that it is one."""
+    def test_folder(self, db: Path) -> None:
+        """The message says that it is a folder."""
         db.mkdir()
-        self.refused(db, "is a folder: name the file of a log")
+        self.assert_refused(db, "is a folder: name the file of a log")
 
-    def test_an_empty_file(self, db: Path) -> None:
-        """As it is for a moment at the very first start."""
+    def test_empty_file(self, db: Path) -> None:
+        """The file is empty for a moment during the first start."""
         db.touch()
-        self.refused(db, "has no log in it yet: start nerve once")
+        self.assert_refused(db, "has no log in it yet: start nerve once")
 
-    def test_some_text(self, db: Path) -> None:
-        """It is no database."""
+    def test_text_file(self, db: Path) -> None:
+        """It is not a database."""
         db.write_text("nothing to see here " * 100)
-        self.refused(db, "is not a SQLite database")
+        self.assert_refused(db, "is not a SQLite database")
 
-    def test_another_database(self, db: Path) -> None:
-        """Tables alone don't make a log."""
+    def test_other_database(self, db: Path) -> None:
+        """A table with the same name is not enough."""
         sql(db, "CREATE TABLE meta (key, value)")
-        self.refused(db, "is no log of nerve's")
+        self.assert_refused(db, "is not a log of nerve's")
 
-    def test_facts_without_entries(self, closed: Path) -> None:
+    def test_log_without_its_table(self, closed: Path) -> None:
         """Many programs keep a version in a table `meta`."""
         sql(closed, "DROP TABLE logs")
-        self.refused(closed, "is no log of nerve's")
+        self.assert_refused(closed, "is not a log of nerve's")
 
-    def test_entries_without_a_version(self, closed: Path) -> None:
-        """What it says is not known to be what it means."""
+    def test_log_without_a_version(self, closed: Path) -> None:
+        """The meaning of its columns is unknown."""
         sql(closed, "DELETE FROM meta WHERE key = 'schema_version'")
-        self.refused(closed, "is no log of nerve's")
+        self.assert_refused(closed, "is not a log of nerve's")
 
-    def test_a_log_that_is_gone_while_its_wal_is_there(self, db: Path) -> None:
-        """As if the WAL were not there."""
+    def test_missing_file_with_a_wal(self, db: Path) -> None:
+        """The message is the same as without the WAL."""
         db.with_name("logs.db-wal").touch()
-        self.refused(db, "there is no log at .*: check the path, or start nerve there")
+        self.assert_refused(db, "there is no log at .*: check the path, or start nerve there")
 
-    def test_a_newer_schema(self, closed: Path) -> None:
-        """It names both versions."""
+    def test_newer_schema(self, closed: Path) -> None:
+        """The message has both versions."""
         sql(closed, "UPDATE meta SET value = '2' WHERE key = 'schema_version'")
-        self.refused(closed, "has schema 2, this nerve knows up to 1: install a newer nerve")
+        self.assert_refused(closed, "has schema 2, this nerve knows up to 1: install a newer nerve")
 
-    def test_a_damaged_file(self, closed: Path) -> None:
-        """What SQLite finds broken is told, not raised as it is."""
+    def test_damaged_file(self, closed: Path) -> None:
+        """The error of SQLite becomes a StoreError."""
         data = bytearray(closed.read_bytes())
         data[4096:] = b"\xff" * (len(data) - 4096)
         closed.write_bytes(data)
-        self.refused(closed, "is damaged")
+        self.assert_refused(closed, "is damaged")

@@ -1,4 +1,4 @@
-"""Verification: what is whole is said to be, and each kind of damage is found where it is."""
+"""Verification: an undamaged log has no findings, and each kind of damage is found."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from nerve.store.archive.directory import MANIFEST, ArchiveDirectory, read_manif
 from nerve.store.archive.manifest import FileName, ManifestEntry
 from nerve.store.jsonl import from_line, to_line
 from nerve.store.table.writer import LogWriter
-from nerve.store.verification import verifying
+from nerve.store.verification import verify as verify_module
 from nerve.store.verification.findings import SHOWN, VerificationReport
 from nerve.store.verification.verify import verify
 
@@ -34,17 +34,17 @@ LAST = 5 * 3 * RUNS + 6
 
 
 def check(db: Path, *, quick: bool = False) -> VerificationReport:
-    """Verify, whoever hears of its progress."""
+    """Verify without progress."""
     return verify(db, lambda _what, _done, _total: None, quick=quick)
 
 
 def boot(day: int) -> LogEvent:
-    """Make the start of an engine."""
+    """Return the start of an engine."""
     return event("start", source="system", ref_id="boot", ts=at(day))
 
 
 def a_day(day: int) -> Iterator[LogEvent]:
-    """Make the events of ten runs, one after the other."""
+    """Yield the events of ten runs, one after the other."""
     for n in range(RUNS):
         run, ts = f"cpu/{day}-{n}", at(day, n)
         yield from (started(run, ts=ts), event(ref_id=run, payload={"n": n}, ts=ts), completed(run, ts=ts))
@@ -52,7 +52,7 @@ def a_day(day: int) -> Iterator[LogEvent]:
 
 @pytest.fixture(scope="module")
 def pattern(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Make a log of five days, the first three of which are in the archive, with late entries, and one run open."""
+    """A log of five days with the first three in the archive, late entries, and one open run."""
     db = tmp_path_factory.mktemp("pattern") / "logs.db"
     append(db, [boot(0)])
     for day in range(3):
@@ -66,25 +66,25 @@ def pattern(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def log(pattern: Path, tmp_path: Path) -> Path:
-    """Give such a log, to be damaged."""
+    """A copy of that log, to be damaged."""
     shutil.copytree(pattern.parent, tmp_path, dirs_exist_ok=True)
     return tmp_path / "logs.db"
 
 
-def rewrite(db: Path, file: str, change: Callable[[list[bytes]], list[bytes]], *, told: bool = True) -> None:
-    """Change the lines of a file; with `told`, the manifest then has its new size and digest, but the old counts."""
+def rewrite(db: Path, file: str, change: Callable[[list[bytes]], list[bytes]], *, listed: bool = True) -> None:
+    """Change the lines of a file; if `listed`, the manifest gets its new size and SHA-256, but keeps the counts."""
     name = FileName.parse(file)
     assert name
     path = folder_of(db) / file
     lines = change(list(ArchiveDirectory(folder_of(db)).lines(name)))
     with path.open("wb") as out:
         stored = write_lines(out, lines, compressed=name.compressed)
-    if told:
-        remanifest(db, file, bytes=stored.bytes, sha256=stored.sha256)
+    if listed:
+        relist(db, file, bytes=stored.bytes, sha256=stored.sha256)
 
 
-def remanifest(db: Path, file: str, /, **changes: Any) -> None:
-    """Change what the manifest says of a file."""
+def relist(db: Path, file: str, /, **changes: Any) -> None:
+    """Change the entry of a file in the manifest."""
     entries = [msgspec.structs.replace(e, **changes) if e.file == file else e for e in read_manifest(folder_of(db))]
     write_manifest(db, entries)
 
@@ -94,64 +94,64 @@ def write_manifest(db: Path, entries: list[ManifestEntry]) -> None:
     (folder_of(db) / MANIFEST).write_bytes(b"".join(msgspec.json.encode(entry) + b"\n" for entry in entries))
 
 
-def forget(db: Path, file: str) -> None:
-    """Take a file out of the manifest."""
+def unlist(db: Path, file: str) -> None:
+    """Remove a file from the manifest."""
     write_manifest(db, [entry for entry in read_manifest(folder_of(db)) if entry.file != file])
 
 
 def delete(db: Path, *ids: int) -> None:
-    """Delete rows as a stranger could, who knows how the watermark works."""
+    """Delete rows as another program that knows the watermark could."""
     marks = sql(db, "SELECT key, value FROM meta WHERE key LIKE 'watermark%'")
     for key in ("watermark_ts", "watermark_id"):
-        remember(db, key, 2**63 - 1)
+        set_meta(db, key, 2**63 - 1)
     for number in ids:
         sql(db, "DELETE FROM logs WHERE id = ?", [number])
     sql(db, "DELETE FROM meta WHERE key LIKE 'watermark%'")
     for key, value in marks:
-        remember(db, key, value)
+        set_meta(db, key, value)
 
 
 def insert(db: Path, type: str, run: str | None, source: str = "reflex", payload: str = "'{}'") -> None:
-    """Insert a row as a stranger could."""
+    """Insert a row as another program could."""
     sql(db, f"INSERT INTO logs (source, type, ref_id, payload, ts) VALUES (?, ?, ?, {payload}, 1)",
         [source, type, run])  # fmt: skip
 
 
-def remember(db: Path, key: str, value: object) -> None:
-    """Change a fact in the table meta."""
+def set_meta(db: Path, key: str, value: object) -> None:
+    """Set a value in the table meta."""
     sql(db, "INSERT INTO meta VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value", [key, str(value)])
 
 
 class TestWhole:
-    """No false alarm."""
+    """An undamaged log has no findings."""
 
-    def test_everything_is_counted(self, log: Path) -> None:
-        """And what is open is no damage."""
+    def test_report_counts_everything(self, log: Path) -> None:
+        """An open run is not damage."""
         assert check(log) == VerificationReport(True, LAST, 2 + 60 + 1, 93, 5, 51, 1, [], {}, [])
 
-    def test_an_empty_log_is_whole(self, db: Path) -> None:
-        """It has nothing that could be missing."""
+    def test_empty_log_is_undamaged(self, db: Path) -> None:
+        """It has no entries that could be missing."""
         LogWriter.open(db).close()
         assert check(db) == VerificationReport(True, 0, 0, 0, 0, 0, 0, [], {}, [])
 
-    def test_what_is_in_both_places_is_no_damage(self, log: Path) -> None:
-        """An archiver has died before it deleted."""
+    def test_entries_in_table_and_archive_are_not_damage(self, log: Path) -> None:
+        """The archiver died before it deleted them."""
         archive_before(log, 4, purge=False)
         report = check(log)
         assert (report.ok, report.table, report.archive) == (True, 63, 123)
 
-    def test_a_file_that_is_not_in_the_manifest_yet_is_no_damage(self, log: Path) -> None:
-        """As long as the table has all of it; it is mentioned."""
+    def test_file_that_is_not_in_the_manifest_yet_is_not_damage(self, log: Path) -> None:
+        """If the table has all of its entries, there is only a note."""
         [entry] = archive_before(log, 4, purge=False)
-        forget(log, entry.file)
+        unlist(log, entry.file)
         report = check(log)
         assert (report.ok, report.table, report.archive) == (True, 63, 93)
         assert report.notes == [
-            f"{entry.file} is not in the manifest yet: an archiver has been interrupted, and the next will see to it"
+            f"{entry.file} is not in the manifest yet: an archiver was interrupted, and the next one will add it"
         ]
 
-    def test_the_files_of_another_log_are_checked_by_themselves(self, log: Path) -> None:
-        """Their entries are none of this log's."""
+    def test_files_of_another_log_are_checked_separately(self, log: Path) -> None:
+        """Their entries are not entries of this log."""
         log.unlink()
         append(log, a_day(4))
         assert check(log) == VerificationReport(True, 30, 30, 0, 5, 10, 0, [], {}, [])
@@ -161,11 +161,11 @@ class TestWhole:
     @pytest.mark.parametrize("page", [1, 7, 1000])
     @pytest.mark.parametrize("after", range(0, 60, 9))
     @pytest.mark.parametrize("purge", [True, False])
-    def test_an_archiver_may_be_at_work(
+    def test_archiver_may_run_during_verification(
         self, log: Path, monkeypatch: pytest.MonkeyPatch, page: int, after: int, purge: bool
     ) -> None:
-        """At any moment of the verification entries may move, and new ones come."""
-        byte_rows, reads = verifying.byte_rows, [0]
+        """At any moment of the verification, entries may move and new ones may be written."""
+        byte_rows, reads = verify_module.byte_rows, [0]
 
         def late(*args: Any, **names: Any) -> Any:
             reads[0] += page
@@ -174,9 +174,9 @@ class TestWhole:
                 archive_before(log, 4, purge=purge)
             return byte_rows(*args, **names)
 
-        monkeypatch.setattr(verifying, "PAGE", page)
-        monkeypatch.setattr(verifying, "byte_rows", late)
-        writer = LogWriter.open(log)  # so that all goes through the WAL, as with an engine
+        monkeypatch.setattr(verify_module, "PAGE", page)
+        monkeypatch.setattr(verify_module, "byte_rows", late)
+        writer = LogWriter.open(log)  # so that reads use the WAL, as with an engine
         report = check(log)
         writer.close()
         assert report.damage == []
@@ -190,11 +190,11 @@ DAMAGE: dict[str, tuple[Callable[[Path], None], str]] = {
     "the last is gone": (lambda db: delete(db, LAST), f"gap: entry {LAST}: missing"),
     "a file is gone": (lambda db: (folder_of(db) / GOOD).unlink(), f"file: {GOOD}: missing, though the manifest"),
     "a file was cut": (
-        lambda db: rewrite(db, GOOD, lambda lines: lines[:-1], told=False),
+        lambda db: rewrite(db, GOOD, lambda lines: lines[:-1], listed=False),
         rf"file: {GOOD}: changed: it has \d+ bytes, the manifest says \d+",
     ),
     "a byte was changed": (
-        lambda db: rewrite(db, GOOD, lambda lines: [lines[0].replace(b"start", b"stArt"), *lines[1:]], told=False),
+        lambda db: rewrite(db, GOOD, lambda lines: [lines[0].replace(b"start", b"stArt"), *lines[1:]], listed=False),
         f"file: {GOOD}: changed: its SHA-256 is [0-9a-f]+, the manifest says",
     ),
     "a compressed file was cut": (
@@ -211,28 +211,28 @@ DAMAGE: dict[str, tuple[Callable[[Path], None], str]] = {
         rf"file: {GOOD}, line 2: entry 1 \(ts \d+\) doesn't belong there, after entry 2",
     ),
     "an entry has another day": (
-        lambda db: rewrite(db, GOOD, lambda lines: [msgspec_line(lines[0], ts=at(1)), *lines[1:]]),
+        lambda db: rewrite(db, GOOD, lambda lines: [changed_line(lines[0], ts=at(1)), *lines[1:]]),
         rf"file: {GOOD}, line 1: entry 1 \(ts {at(1)}\) doesn't belong there",
     ),
     "the manifest counts wrong": (
-        lambda db: remanifest(db, GOOD, rows=7, last_id=9),
+        lambda db: relist(db, GOOD, rows=7, last_id=9),
         f"manifest: {GOOD}: its rows is 31, the manifest says 7",
     ),
     "the manifest is garbage": (
         lambda db: (folder_of(db) / MANIFEST).write_bytes(b"{oops\n") and None,
         "manifest: the archive: .*manifest.jsonl: line 1 is damaged",
     ),
-    "the manifest leads elsewhere": (
-        lambda db: remanifest(db, GOOD, file="../../logs.db"),
+    "the manifest has a path outside the folder": (
+        lambda db: relist(db, GOOD, file="../../logs.db"),
         "manifest: the archive: .*manifest.jsonl names '../../logs.db'",
     ),
     "the manifest lacks a file": (
-        lambda db: forget(db, GOOD),
-        f"file: {GOOD}: not in the manifest, but alone in having entry 1",
+        lambda db: unlist(db, GOOD),
+        f"file: {GOOD}: not in the manifest, but the only file with entry 1",
     ),
     "the manifest is gone": (
         lambda db: (folder_of(db) / MANIFEST).unlink(),
-        f"file: {GOOD}: not in the manifest, but alone in having entry 1",
+        f"file: {GOOD}: not in the manifest, but the only file with entry 1",
     ),
     "a file is archived twice": (
         lambda db: write_manifest(db, read_manifest(folder_of(db)) * 2),
@@ -240,7 +240,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], None], str]] = {
     ),
     "table and archive differ": (
         lambda db: archive_before(db, 4, purge=False)
-        and rewrite(db, "2026-11-04.jsonl", lambda lines: [msgspec_line(lines[0], type="x"), *lines[1:]]),
+        and rewrite(db, "2026-11-04.jsonl", lambda lines: [changed_line(lines[0], type="x"), *lines[1:]]),
         "entry: entry 94: not the same in 2026-11-04.jsonl and in the table",
     ),
     "a run starts twice": (
@@ -249,56 +249,59 @@ DAMAGE: dict[str, tuple[Callable[[Path], None], str]] = {
     ),
     "a run completes twice": (
         lambda db: insert(db, "run_complete", "cpu/0-0"),
-        f"run: cpu/0-0: entry {LAST + 1} completes it, though it was not open then",
+        f"run: cpu/0-0: entry {LAST + 1} completes it, though it was not open",
     ),
     "a run never starts": (
         lambda db: insert(db, "run_complete", "new/1"),
-        f"run: new/1: entry {LAST + 1} completes it, though it was not open then",
+        f"run: new/1: entry {LAST + 1} completes it, though it was not open",
     ),
     "a run is left open by a boot": (
         lambda db: insert(db, "start", "boot", "system"),
         f"run: disk/1: no run_complete: open since entry 155, before the start in entry {LAST + 1}",
     ),
-    "a start is of no run": (lambda db: insert(db, "run_start", None), f"run: entry {LAST + 1}: a run_start of no run"),
-    "a payload is no JSON": (
-        lambda db: insert(db, "x", None, payload="'{oops'"),
-        f"entry: entry {LAST + 1}: it can't be decoded: JSON is malformed",
+    "a start has no run": (
+        lambda db: insert(db, "run_start", None),
+        f"run: entry {LAST + 1}: a run_start without a run",
     ),
-    "a text is no UTF-8": (
+    "a payload is not JSON": (
+        lambda db: insert(db, "x", None, payload="'{oops'"),
+        f"entry: entry {LAST + 1}: can't be decoded: JSON is malformed",
+    ),
+    "a text is not UTF-8": (
         lambda db: insert(db, "x", None, payload="CAST(x'22ff22' AS TEXT)"),
-        f"entry: entry {LAST + 1}: it can't be decoded: ",
+        f"entry: entry {LAST + 1}: can't be decoded: ",
     ),
     "the watermark's id is too high": (
-        lambda db: remember(db, "watermark_id", 94),
+        lambda db: set_meta(db, "watermark_id", 94),
         "watermark: meta, watermark_id: 94, but the archive reaches only to 93: entries that are not in it could be",
     ),
     "the watermark's id is too low": (
-        lambda db: remember(db, "watermark_id", 92),
-        "watermark: meta, watermark_id: 92, but what was below 93 has left the table",
+        lambda db: set_meta(db, "watermark_id", 92),
+        "watermark: meta, watermark_id: 92, but entries below 93 have been deleted from the table",
     ),
     "the watermark's moment is too high": (
-        lambda db: remember(db, "watermark_ts", at(3, 1)),
+        lambda db: set_meta(db, "watermark_ts", at(3, 1)),
         rf"watermark: meta, watermark_ts: {at(3, 1)}, but the archive reaches only to {at(3)}",
     ),
     "the watermark's moment is too low": (
-        lambda db: remember(db, "watermark_ts", at(2)),
-        rf"watermark: meta, watermark_ts: {at(2)}, but what was below \d+ has left the table",
+        lambda db: set_meta(db, "watermark_ts", at(2)),
+        rf"watermark: meta, watermark_ts: {at(2)}, but entries below \d+ have been deleted from the table",
     ),
-    "the watermark is no number": (
-        lambda db: remember(db, "watermark_ts", "x\x1b"),
-        r"watermark: meta, watermark_ts: 'x\\x1b' is no number",
+    "the watermark is not a number": (
+        lambda db: set_meta(db, "watermark_ts", "x\x1b"),
+        r"watermark: meta, watermark_ts: 'x\\x1b' is not a number",
     ),
     "the watermark is gone": (
         lambda db: sql(db, "DELETE FROM meta WHERE key = 'watermark_id'") and None,
-        "watermark: meta, watermark_id: missing, though what was below 93 has left the table",
+        "watermark: meta, watermark_id: missing, though entries below 93 have been deleted from the table",
     ),
     "an open run would be forgotten": (
-        lambda db: remember(db, "settled_below", 156),
-        r"run: disk/1: open since entry 155, which settled_below in the table meta \(156\) leaves out",
+        lambda db: set_meta(db, "settled_below", 156),
+        r"run: disk/1: open since entry 155, but settled_below in the table meta \(156\) is greater",
     ),
     "a trigger is gone": (
         lambda db: sql(db, "DROP TRIGGER logs_no_update") and None,
-        "schema: logs.db: its trigger logs_no_update is missing, or not as nerve made it",
+        "schema: logs.db: its trigger logs_no_update is missing, or was altered",
     ),
     "an index is gone": (
         lambda db: sql(db, "DROP INDEX logs_ts") and None,
@@ -307,25 +310,25 @@ DAMAGE: dict[str, tuple[Callable[[Path], None], str]] = {
 }  # fmt: skip
 
 
-def msgspec_line(line: bytes, **changes: Any) -> bytes:
+def changed_line(line: bytes, **changes: Any) -> bytes:
     """Change an entry on its line."""
     return to_line(msgspec.structs.replace(from_line(line), **changes))
 
 
 class TestDamage:
-    """Whatever is wrong is found, with its place."""
+    """Damage is found, with its location."""
 
     @pytest.mark.parametrize(("make", "found"), DAMAGE.values(), ids=DAMAGE.keys())
-    def test_it_is_found(self, log: Path, make: Callable[[Path], None], found: str) -> None:
-        """Among what is told is a line that says where it is, and what."""
+    def test_damage_is_found(self, log: Path, make: Callable[[Path], None], found: str) -> None:
+        """One line of the report has its location and a description."""
         make(log)
         report = check(log)
         assert not report.ok
-        told = [f"{damage.kind}: {damage}" for damage in report.damage]
-        assert any(re.match(found, line) for line in told), told
+        lines = [f"{damage.kind}: {damage}" for damage in report.damage]
+        assert any(re.match(found, line) for line in lines), lines
 
-    def test_a_damaged_page_is_found(self, log: Path) -> None:
-        """By SQLite; the archive is checked all the same."""
+    def test_damaged_page_is_found(self, log: Path) -> None:
+        """SQLite finds it; the archive is checked all the same."""
         with closing(sqlite3.connect(log)) as connection:
             (page,) = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = 'logs'").fetchone()
             (size,) = connection.execute("PRAGMA page_size").fetchone()
@@ -337,8 +340,8 @@ class TestDamage:
         assert "logs.db, after entry 0: database disk image is malformed" in map(str, report.damage)
         assert (report.table, report.archive, report.files) == (0, 93, 5)
 
-    def test_an_index_that_disagrees_is_found_unless_in_a_hurry(self, log: Path) -> None:
-        """That is what the long check is for."""
+    def test_index_that_disagrees_with_the_table_is_found_unless_quick(self, log: Path) -> None:
+        """Only the long check compares them."""
         with closing(sqlite3.connect(log, isolation_level=None)) as connection:
             connection.execute("PRAGMA writable_schema = ON")
             connection.execute(
@@ -347,16 +350,16 @@ class TestDamage:
         assert check(log, quick=True).ok
         assert [damage.kind for damage in check(log).damage][:1] == ["database"]
 
-    def test_too_much_damage_is_counted(self, log: Path) -> None:
-        """Neither the report nor the memory grows without bound."""
+    def test_damage_beyond_the_limit_is_counted(self, log: Path) -> None:
+        """Neither the report nor the memory grows without limit."""
         sql(log, "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 150) "
                  "INSERT INTO logs (source, type, payload, ts) SELECT 'x', 'y', '{', i FROM n")  # fmt: skip
         report = check(log)
         assert len(report.damage) == SHOWN
         assert report.left_out == {"entry": 50}
 
-    def test_what_is_no_log_is_told(self, tmp_path: Path) -> None:
-        """There is nothing to verify then."""
+    def test_missing_log_raises_store_error(self, tmp_path: Path) -> None:
+        """There is no report."""
         with pytest.raises(StoreError, match="there is no log at"):
             check(tmp_path / "none.db")
 
@@ -366,8 +369,10 @@ DAYS = st.lists(st.integers(0, 4), min_size=1, max_size=12)
 
 @settings(max_examples=15, deadline=None)
 @given(batches=st.lists(st.tuples(DAYS, st.integers(1, 5), st.booleans()), min_size=1, max_size=3), data=st.data())
-def test_wherever_the_damage_is_it_is_found(batches: list[tuple[list[int], int, bool]], data: st.DataObject) -> None:
-    """However the entries are spread: all is whole, until a byte of a file changes, or an entry goes away."""
+def test_any_changed_byte_or_missing_entry_is_found(
+    batches: list[tuple[list[int], int, bool]], data: st.DataObject
+) -> None:
+    """Entries may be spread over the table and files in any way."""
     with tempfile.TemporaryDirectory() as folder:
         db = Path(folder) / "logs.db"
         for days, before, compressed in batches:
@@ -389,9 +394,9 @@ def test_wherever_the_damage_is_it_is_found(batches: list[tuple[list[int], int, 
             assert str(damage) == f"entry {number}: missing: neither in the table nor in the archive"
 
 
-def test_it_can_be_interrupted_while_sqlite_is_at_work(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ctrl-C ends it then, too, and is not taken for damage."""
-    monkeypatch.setattr(verifying, "TICK_STEPS", 100)
+def test_interrupt_during_the_check_of_sqlite_ends_the_verification(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C is not reported as damage."""
+    monkeypatch.setattr(verify_module, "TICK_STEPS", 100)
     ticks: list[str] = []
 
     def interrupt(what: str, _done: int, _total: int) -> None:
@@ -404,9 +409,9 @@ def test_it_can_be_interrupted_while_sqlite_is_at_work(log: Path, monkeypatch: p
     assert ticks == ["database"] * 3
 
 
-def test_the_progress_is_told(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """First for the database, of which nobody knows how long it takes; then for the entries."""
-    monkeypatch.setattr(verifying, "TOLD_EVERY", 50)
-    told: list[tuple[str, int, int]] = []
-    verify(log, lambda *progress: told.append(progress))
-    assert told == [("database", 0, 0), ("entries", 50, LAST), ("entries", 100, LAST), ("entries", 150, LAST)]
+def test_progress_is_reported_for_database_and_entries(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The total is unknown for the database."""
+    monkeypatch.setattr(verify_module, "PROGRESS_ENTRIES", 50)
+    reports: list[tuple[str, int, int]] = []
+    verify(log, lambda *progress: reports.append(progress))
+    assert reports == [("database", 0, 0), ("entries", 50, LAST), ("entries", 100, LAST), ("entries", 150, LAST)]
