@@ -116,7 +116,7 @@ class ComputeWorker:
         outcome = self._perform(run)
         self._link.send(outcome)
         self._link.flush_all()
-        return not outcome.spent
+        return not outcome.out_of_memory
 
     def _perform(self, run: Run) -> RunResult:
         self._records.run_id, self._records.max_payload = run.run_id, run.max_payload
@@ -129,9 +129,9 @@ class ComputeWorker:
             os._exit(0)  # the compute has forked, and its child has come back: that is no worker
         closing_ms = self._close_databases()
         self._records.run_id = None
-        if closing_ms or run.weigh:
-            rss_bytes = self._rss() if run.weigh else None
-            return msgspec.structs.replace(outcome, rss_bytes=rss_bytes, closing_ms=closing_ms)
+        if closing_ms or run.measure_memory:
+            rss_bytes = self._rss() if run.measure_memory else None
+            return msgspec.structs.replace(outcome, rss_bytes=rss_bytes, db_close_ms=closing_ms)
         return outcome
 
     def _close_databases(self) -> float:

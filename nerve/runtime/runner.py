@@ -40,7 +40,14 @@ def run_sense(
         status, error, spent = "error", _failure(failure), isinstance(failure, MemoryError)
     if interrupter.reason:
         status, signal, error = _interrupted(interrupter, run, error)
-    return RunResult(run.run_id, status, (clock.now() - started) * 1000, signal, error, spent)
+    return RunResult(
+        run_id=run.run_id,
+        status=status,
+        duration_ms=(clock.now() - started) * 1000,
+        signal=signal,
+        error=error,
+        out_of_memory=spent,
+    )
 
 
 def _signal(

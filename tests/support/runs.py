@@ -1,4 +1,4 @@
-"""Runs to write, with ids as the engine makes them, and the causes between them."""
+"""The events of runs, with ids as the engine makes them, and runs as causes of others."""
 
 from __future__ import annotations
 

@@ -102,7 +102,7 @@ class Bench:
         return Done(logged, None if outcome.signal is None else msgspec.json.decode(outcome.signal))
 
     def _outcome(self, sense: str, trigger: Trigger) -> RunResult:
-        run = Run(f"{sense}/{'0' * 32}", sense, None, trigger, 30.0, 5.0, 65536)
+        run = Run(run_id=f"{sense}/{'0' * 32}", sense=sense, trigger=trigger, timeout=30.0, max_payload=65536)
 
         def context(decoded: Trigger) -> SenseContext:
             return SenseContext(

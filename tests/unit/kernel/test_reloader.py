@@ -18,7 +18,7 @@ from nerve.events.model import LogEvent
 from nerve.kernel.recorder import Recorder
 from nerve.kernel.reloader import Reloader
 from nerve.processes.child import Boot, Child, Role
-from nerve.processes.messages import Rescan
+from nerve.processes.messages import Ready, Rescan
 from nerve.processes.services import Service
 from nerve.reload.codebase import Module, Version
 from nerve.reload.revision import Revision
@@ -54,9 +54,10 @@ class Rig:
         boot = SimpleNamespace(revision=revision, boot_id="b1", workspace=Workspace(cast(Any, "/w")))
         self.watcher = FakeChild("watcher")
         role = Role("watcher", lambda _context: None)
-        self.service = Service(role, lambda _role, _now: cast(Child, self.watcher), lambda _c: None, lambda _c: None)
+        self.service = Service(role, lambda _role: cast(Child, self.watcher), lambda _c: None, lambda _c: None)
         self.service.start(0.0)
-        self.service.became_ready()
+        self.watcher.says(Ready())
+        self.service.receive()
         clock = SimpleNamespace(stamp=lambda: Stamp(1, 1), now=lambda: 0.0)
         self.reloads = Reloader(
             cast(Boot, boot), self.service, cast(Recorder, self), cast(Any, clock), self._follow, pinned_workers
@@ -147,7 +148,7 @@ def test_who_asks_is_told_what_came_of_it(rig: Rig) -> None:
     other: list[Reply] = []
     rig.reloads.ask(rig.replies.append)
     rig.reloads.ask(other.append)
-    first, second = rig.watcher.told
+    first, second = rig.watcher.received
     assert isinstance(first, Rescan)
     assert isinstance(second, Rescan)
     update = new_version("one", "d2")

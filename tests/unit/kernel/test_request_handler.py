@@ -126,8 +126,10 @@ def test_a_status_has_the_problems_of_everything(rig: Rig) -> None:
 def test_a_status_waits_for_the_reports_but_not_for_ever(rig: Rig) -> None:
     """One who does not report within a second is a problem, and the rest is told all the same."""
     rig.ask(GetStatus())
-    assert rig.services["writer"].child.told == rig.services["archiver"].child.told == [GetReport()]
-    rig.requests.reported(WriterReport(7, 1.0, 1.0, 0, 0, outage="no space"))
+    assert rig.services["writer"].child.received == rig.services["archiver"].child.received == [GetReport()]
+    rig.requests.reported(
+        WriterReport(committed=7, events_per_s=1.0, lag_ms=1.0, queue_depth=0, wal_bytes=0, outage="no space")
+    )
     assert rig.replies == []
     assert rig.requests.next_moment() == rig.time + REPORT_SECONDS
     rig.time += REPORT_SECONDS
