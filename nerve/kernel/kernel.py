@@ -28,6 +28,7 @@ from nerve.kernel.recorder import Recorder
 from nerve.kernel.reloader import Reloader
 from nerve.kernel.request_handler import RequestHandler
 from nerve.kernel.shutdown import Ladder, Stage
+from nerve.kernel.status_collector import StatusCollector
 from nerve.processes.child import Boot, Child, Role
 from nerve.processes.messages import Archived, ArchiverReport, FromChild, UnwatchedFolders, WriterReport
 from nerve.processes.pool import Limits, Pool
@@ -74,17 +75,17 @@ class Kernel:
         schedule = make_schedule(config, self._started)
         self._dispatcher = Dispatcher(boot.revision, schedule, self._pool, self._recorder, clock)
         self._reloads = Reloader(boot, self._services.watcher, self._recorder, clock, self._follow, workers)
-        self._requests = RequestHandler(
+        self._status = StatusCollector(
+            self._kernel_status,
             self._dispatcher,
             self._pool,
             self._recorder,
             self._services,
-            self._reloads,
             clock,
-            self.stop,
-            self.scale,
-            self._kernel_status,
-            self._problems,
+            (self._services.problems, self._problems, lambda: self._reloads.problems),
+        )
+        self._requests = RequestHandler(
+            self, self._dispatcher, self._services.archiver, self._reloads, self._status, clock
         )
         self._signals = SignalQueue((*STOP_SIGNALS, *SCALE_SIGNALS, signal.SIGCHLD))
         self._loop.watch(self._signals, self._take_signals)
@@ -147,7 +148,7 @@ class Kernel:
         self._services.start(now)
         self._pool.fill(now)
         self._pool.enforce(now)
-        self._requests.expire(now)
+        self._status.expire(now)
         if self._ladder:
             self._step_down(self._ladder, now)
         else:
@@ -158,7 +159,7 @@ class Kernel:
         moments = (
             self._pool.next_deadline(),
             self._recorder.next_moment(),
-            self._requests.next_moment(),
+            self._status.next_deadline(),
             self._services.next_deadline(),
             self._ladder.next_deadline(now) if self._ladder else self._dispatcher.next_deadline(),
             None if self._ladder else stop_at,
@@ -190,7 +191,7 @@ class Kernel:
     def _on_message(self, message: FromChild) -> None:
         match message:
             case WriterReport() | ArchiverReport():
-                self._requests.reported(message)
+                self._status.reported(message)
             case ArchiveProgress() | Archived():
                 self._requests.archived(message)
             case UnwatchedFolders(folders):
@@ -302,7 +303,7 @@ class Kernel:
         return KernelStatus(os.getpid(), self._boot.boot_id, uptime_ms, __version__)
 
     def _problems(self) -> list[str]:
-        problems = self._services.problems()
+        problems = []
         if self._ladder:
             problems.append(f"the engine is stopping: {self._ladder.reason}")
         if not self._recorder.open:
