@@ -121,7 +121,6 @@ def run(
         version=None,
         trigger=trigger_of(trigger, signal, clock.stamp().ts),
         timeout=0.0,
-        grace_period=0.0,
         max_payload=Config().logs.max_payload,
     )
     with _workspace(home) as workspace:

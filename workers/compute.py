@@ -84,9 +84,9 @@ class ComputeWorker:
             os._exit(0)  # a child that the compute forked has returned here: it must not go on as a worker
         closing_ms = self._close_databases()
         self._records.run_id = None
-        if closing_ms or run.weigh:
-            rss_bytes = self._rss() if run.weigh else None
-            return msgspec.structs.replace(outcome, rss_bytes=rss_bytes, closing_ms=closing_ms)
+        if closing_ms or run.measure_memory:
+            rss_bytes = self._rss() if run.measure_memory else None
+            return msgspec.structs.replace(outcome, rss_bytes=rss_bytes, db_close_ms=closing_ms)
         return outcome
 
     def _close_databases(self) -> float:

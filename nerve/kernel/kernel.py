@@ -1,7 +1,7 @@
-"""The kernel: one single-threaded loop over timers, children and control requests; it does no work of its own.
+"""The kernel: one single-threaded loop over timers, children and control requests.
 
-It never imports user code and never opens logs.db. It decides when runs start, hands them to the pool, records how
-they end, restarts what dies, and at the end climbs down the shutdown ladder.
+It decides when runs start, hands them to the pool, records how they end, restarts children that die, and stops the
+engine by the shutdown ladder. It never imports user code and never opens logs.db.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from nerve.kernel.recorder import Recorder
 from nerve.kernel.reloader import Reloader, RevisionChange
 from nerve.kernel.request_handler import RequestHandler
 from nerve.kernel.shutdown import Ladder, Stage
+from nerve.kernel.status_collector import StatusCollector
 from nerve.processes.child import Boot, Child, Role
 from nerve.processes.messages import ArchiverReport, FromChild, UnwatchedFolders, WriterReport
 from nerve.processes.pool import Limits, Pool
@@ -44,7 +45,7 @@ RECORD_BYTES = 2 * 1024 * 1024
 """How much the kernel may have recorded that is not committed yet; then it starts no further run."""
 
 LAST_SECONDS = 0.5
-"""How long the diagnostics process has for printing what is left, after everybody else has ended."""
+"""How long the diagnostics process has to print what is left, after all others have ended."""
 
 
 class Kernel:
@@ -53,7 +54,7 @@ class Kernel:
     def __init__(
         self, boot: Boot, roles: Roles, control: socket.socket, clock: Clock, workers: int | None = None
     ) -> None:
-        """`workers` is their number where something other than the configuration decides it."""
+        """`workers` is their number if it is not left to the configuration."""
         self._boot = boot
         self._clock = clock
         self._pinned = workers
@@ -62,49 +63,50 @@ class Kernel:
         config = boot.revision.config
         lane = Lane(boot.workspace.event_socket, f"kernel-{os.getpid()}/{boot.boot_id}", RECORD_BYTES)
         self._recorder = Recorder(lane, self._loop, clock)
-        self._services = Services(roles, self._fork, self._loop, self._heed)
+        self._services = Services(roles, self._fork, self._loop, self._on_message)
         self._pool = Pool(
-            lambda now: self._fork(roles.compute, now),
+            lambda: self._fork(roles.compute),
             self._watch_worker,
             lambda worker: self._loop.forget(worker.child.link),
             workers or config.workers,
             Limits(config.max_runs, config.max_rss),
         )
-        self._runs = Dispatcher(boot.revision, make_schedule(config, self._started), self._pool, self._recorder, clock)
+        schedule = make_schedule(config, self._started)
+        self._dispatcher = Dispatcher(boot.revision, schedule, self._pool, self._recorder, clock)
         self._reloads = Reloader(boot, self._services.watcher, self._recorder, clock, workers)
-        self._requests = RequestHandler(
-            self._runs,
+        self._status = StatusCollector(
+            self._kernel_status,
+            self._dispatcher,
             self._pool,
             self._recorder,
             self._services,
-            self._reloads,
             clock,
-            self.stop,
-            self._scale,
-            self._status,
-            self._problems,
+            (self._services.problems, self._problems, lambda: self._reloads.problems),
+        )
+        self._requests = RequestHandler(
+            self, self._dispatcher, self._services.archiver, self._reloads, self._status, clock
         )
         self._signals = SignalQueue((*STOP_SIGNALS, *SCALE_SIGNALS, signal.SIGCHLD))
         self._loop.watch(self._signals, self._take_signals)
-        self._control = ControlServer(control, self._loop, self._requests.handle, self._offended)
+        self._control = ControlServer(control, self._loop, self._requests.handle, self._on_protocol_error)
         self._stage = Stage.RUNNING
         self._ladder: Ladder | None = None
         self._failure: str | None = None
 
     def run(self, run_for: float | None = None) -> None:
-        """Run until stopped (after `run_for` seconds, if given); returns when no child is left.
+        """Run until stopped, or for `run_for` seconds; return when no child is left.
 
-        Raises StartError when a process that the engine can't do without is not to be had.
+        Raises StartError if a process that the engine needs can't be started, or kept running.
         """
         stop_at = None if run_for is None else self._started + run_for
         self._record_start()
         gc.collect()
-        gc.freeze()  # so that a collection in a child does not copy every page that it shares with the kernel
+        gc.freeze()  # else a collection in a child would copy every page that it shares with the kernel
         try:
             while True:
                 now = self._clock.now()
                 if stop_at is not None and now >= stop_at and self._ladder is None:
-                    self.stop("the time that it was to run for is over")
+                    self.stop("the time to run for is over")
                 self._turn(now)
                 if self._stage is Stage.OVER:
                     break
@@ -115,7 +117,7 @@ class Kernel:
             raise StartError(self._failure)
 
     def stop(self, reason: str) -> None:
-        """Begin the shutdown ladder; being told again hurries it."""
+        """Begin the shutdown ladder; a second call hurries it."""
         now = self._clock.now()
         if self._ladder:
             self._ladder = self._ladder.hurried(now)
@@ -124,8 +126,19 @@ class Kernel:
         self._ladder = Ladder.plan(reason, now, self._reloads.revision.config.shutdown_timeout)
         self._stage = Stage.COMPUTES
         self._pool.close(now)
-        self._runs.halt(now)
-        self._services.finish_readers()
+        self._dispatcher.halt(now)
+        self._services.finish_background()
+
+    def scale(self, workers: int, by: str) -> int:
+        """Set the number of workers, within its limits; return the number before. `by` is recorded as the cause."""
+        before, after = self._pool.size, max(1, min(workers, MAX_WORKERS))
+        if after != before:
+            logger.info("workers: %d -> %d (%s)", before, after, by)
+            self._recorder.submit(
+                [catalog.scale(self._clock.stamp(), self._boot.boot_id, before=before, after=after, by=by)]
+            )
+            self._pool.resize(after, self._clock.now())
+        return before
 
     # One turn of the loop.
 
@@ -134,20 +147,20 @@ class Kernel:
         self._services.start(now)
         self._pool.fill(now)
         self._pool.enforce(now)
-        self._requests.expire(now)
+        self._status.expire(now)
         if self._ladder:
             self._step_down(self._ladder, now)
         else:
-            self._runs.advance(now)
+            self._dispatcher.advance(now)
 
     def _timeout(self, stop_at: float | None) -> float | None:
         now = self._clock.now()
         moments = (
-            self._pool.next_moment(),
+            self._pool.next_deadline(),
             self._recorder.next_moment(),
-            self._requests.next_moment(),
-            self._services.next_moment(),
-            self._ladder.next_moment(now) if self._ladder else self._runs.next_moment(),
+            self._status.next_deadline(),
+            self._services.next_deadline(),
+            self._ladder.next_deadline(now) if self._ladder else self._dispatcher.next_deadline(),
             None if self._ladder else stop_at,
         )
         due = min((moment for moment in moments if moment is not None), default=None)
@@ -158,26 +171,26 @@ class Kernel:
             if number == signal.SIGCHLD:
                 self._reap()
             elif number in SCALE_SIGNALS:
-                self._scale(self._pool.size + SCALE_SIGNALS[number], number.name)
+                self.scale(self._pool.size + SCALE_SIGNALS[number], number.name)
             else:
                 self.stop(number.name)
 
-    # Children: what they say, and how they end.
+    # Children: their messages and their ends.
 
-    def _fork(self, role: Role, now: float) -> Child:
-        return Child(role, replace(self._boot, revision=self._reloads.revision), now)
+    def _fork(self, role: Role) -> Child:
+        return Child(role, replace(self._boot, revision=self._reloads.revision))
 
     def _watch_worker(self, worker: WorkerHandle) -> None:
-        self._loop.watch(worker.child.link, lambda: self._hear_worker(worker))
+        self._loop.watch(worker.child.link, lambda: self._receive(worker))
 
-    def _hear_worker(self, worker: WorkerHandle) -> None:
+    def _receive(self, worker: WorkerHandle) -> None:
         now = self._clock.now()
-        self._runs.ended(self._pool.hear(worker, now), now)
+        self._dispatcher.record_ends(self._pool.receive(worker, now), now)
 
-    def _heed(self, message: FromChild) -> None:
+    def _on_message(self, message: FromChild) -> None:
         match message:
             case WriterReport() | ArchiverReport():
-                self._requests.reported(message)
+                self._status.reported(message)
             case ArchiveProgress() | Archived():
                 self._requests.archived(message)
             case UnwatchedFolders(folders):
@@ -186,13 +199,13 @@ class Kernel:
                 if change := self._reloads.apply(message):
                     self._on_change(change)
             case Update():
-                pass  # nothing further runs that could go by it
+                pass  # no further run could use it
             case _:
                 logger.error("a service sent an unexpected %s", type(message).__name__)
 
     def _reap(self) -> None:
         now = self._clock.now()
-        self._runs.ended(self._pool.reap(now), now)
+        self._dispatcher.record_ends(self._pool.reap(now), now)
         for service, death in self._services.reap(now):
             self._service_died(service, death)
 
@@ -204,7 +217,7 @@ class Kernel:
             self._failure = death.message if death.explained else early
             self._stage = Stage.OVER
             return
-        then = "it is given up" if death.restart_in is None else "it is restarted"
+        then = "it is not restarted" if death.restart_in is None else "it is restarted"
         message = f"the {name} died ({death.message}): {then}"
         logger.warning(message)
         detail = ErrorDetail("process_died", message, exit_code=death.exit_code)
@@ -223,24 +236,13 @@ class Kernel:
         """Apply a new revision; runs that have started finish under the old one."""
         before, after = change
         now = self._clock.now()
-        self._runs.follow(after, now)
+        self._dispatcher.apply(after, now)
         config = after.config
         self._pool.limits = Limits(config.max_runs, config.max_rss)
         if config.logs != before.config.logs:
             self._services.set_logs_config(config.logs)
         if config.workers != before.config.workers and self._pinned is None:
-            self._scale(config.workers, CONFIG_NAME)
-
-    def _scale(self, workers: int, by: str) -> int:
-        """Have another number of workers, as far as that is allowed; gives the number before."""
-        before, after = self._pool.size, max(1, min(workers, MAX_WORKERS))
-        if after != before:
-            logger.info("workers: %d -> %d (%s)", before, after, by)
-            self._recorder.submit(
-                [catalog.scale(self._clock.stamp(), self._boot.boot_id, before=before, after=after, by=by)]
-            )
-            self._pool.resize(after, self._clock.now())
-        return before
+            self.scale(config.workers, CONFIG_NAME)
 
     # The shutdown ladder.
 
@@ -260,16 +262,16 @@ class Kernel:
         if now >= ladder.interrupt_at:
             self._pool.interrupt()
         if now >= ladder.kill_at:
-            self._pool.condemn(now)
-            self._services.kill_readers()
-        if not self._pool.workers and self._services.readers_ended:
+            self._pool.kill(now)
+            self._services.kill_background()
+        if not self._pool.workers and self._services.background_ended:
             self._stage = Stage.RECORD
             uptime_ms = round((now - self._started) * 1000)
             stop = catalog.stop(self._clock.stamp(), self._boot.boot_id, reason=ladder.reason, uptime_ms=uptime_ms)
             self._recorder.submit([stop])
 
     def _end_everything(self) -> None:
-        """Let the diagnostics print what is left, and kill whatever has not ended by itself."""
+        """Kill the children that have not ended by themselves, and let the diagnostics process print what is left."""
         for worker in self._pool.workers.values():
             worker.child.kill()
         self._services.end(LAST_SECONDS)
@@ -278,7 +280,7 @@ class Kernel:
         self._signals.retire()
         self._loop.close()
 
-    # What the engine says of itself.
+    # What the kernel reports of itself.
 
     def _record_start(self) -> None:
         config = self._boot.revision.config
@@ -293,16 +295,16 @@ class Kernel:
         )
         self._recorder.submit([start])
 
-    def _offended(self, message: str) -> None:
+    def _on_protocol_error(self, message: str) -> None:
         logger.warning(message)
         self._recorder.submit([catalog.error(self._clock.stamp(), "kernel", ErrorDetail("wire", message))])
 
-    def _status(self) -> KernelStatus:
+    def _kernel_status(self) -> KernelStatus:
         uptime_ms = round((self._clock.now() - self._started) * 1000)
         return KernelStatus(os.getpid(), self._boot.boot_id, uptime_ms, __version__)
 
     def _problems(self) -> list[str]:
-        problems = self._services.problems()
+        problems = []
         if self._ladder:
             problems.append(f"the engine is stopping: {self._ladder.reason}")
         if not self._recorder.open:

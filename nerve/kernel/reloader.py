@@ -51,12 +51,11 @@ class Reloader:
 
     def ask(self, answer: Answer) -> None:
         """Have the watcher read all files now; `answer` is called with the result, or at once with a refusal."""
-        if self._watcher.child is None or not self._watcher.ready or self._watcher.finishing:
-            answer(Refused("the watcher is not running; see `nerve status`"))
-            return
         request = next(self._request_ids)
-        self._waiting[request] = answer
-        self._watcher.child.send(Rescan(request))
+        if self._watcher.request(Rescan(request)):
+            self._waiting[request] = answer
+        else:
+            answer(Refused("the watcher is not running; see `nerve status`"))
 
     def apply(self, update: Update) -> RevisionChange | None:
         """Activate an update, record it and answer its request; return the change, or None if nothing changes.

@@ -1,10 +1,10 @@
-"""Answering control requests, at once or later; in the kernel, and never holding it up."""
+"""Handling the requests of `nerve` commands: answered at once or later, without blocking the kernel."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from nerve.clock import Clock
 from nerve.config.config import MAX_WORKERS
@@ -19,188 +19,98 @@ from nerve.control.protocol import (
     RunArchive,
     Scaled,
     ScaleWorkers,
-    StatusReply,
     StopEngine,
     TriggerSense,
 )
-from nerve.control.status import ArchiverStatus, EngineStatus, KernelStatus, WatcherStatus, WorkerStatus, WriterStatus
 from nerve.events.model import Status
 from nerve.ipc.progress import Archived, ArchiveProgress
-from nerve.kernel.dispatcher import Dispatcher
-from nerve.kernel.recorder import Recorder
-from nerve.kernel.reloader import Reloader
-from nerve.processes.messages import ArchiveNow, ArchiverReport, GetReport, WriterReport
-from nerve.processes.pool import Pool
-from nerve.processes.services import Services
+from nerve.kernel.dispatcher import Announce
+from nerve.kernel.status_collector import StatusCollector
+from nerve.processes.messages import ArchiveNow
+from nerve.processes.services import Service
+from nerve.reload.revision import Revision
 
-_NOT_RUN = "it will not run: the engine stops, or the sense was removed"
-
-REPORT_SECONDS = 1.0
-"""How long a status waits for the writer and the archiver to report; then it is given without."""
+_CANCELLED = "the run was cancelled: the engine is stopping, or the sense was removed"
 
 
-@dataclass(slots=True, eq=False)
-class _PendingStatus:
-    """Somebody who waits for a status, and for whose reports it still waits."""
+class _Engine(Protocol):
+    def stop(self, reason: str) -> None: ...
 
-    answer: Answer
-    awaited: set[str]
-    until: float
+    def scale(self, workers: int, by: str) -> int: ...
+
+
+class _Dispatcher(Protocol):
+    def trigger(self, sense: str, payload: str | None, now: float, announce: Announce | None) -> str | None: ...
+
+
+class _Reloader(Protocol):
+    revision: Revision
+
+    def ask(self, answer: Answer) -> None: ...
 
 
 @dataclass(slots=True)
 class RequestHandler:
-    """Handles every request of a command; what takes time is answered later."""
+    """Handles each request of a command; those that take time are answered later."""
 
-    runs: Dispatcher
-    pool: Pool
-    recorder: Recorder
-    services: Services
-    reloads: Reloader
+    engine: _Engine
+    dispatcher: _Dispatcher
+    archiver: Service
+    reloader: _Reloader
+    status: StatusCollector
     clock: Clock
-    stop: Callable[[str], None]
-    scale: Callable[[int, str], int]
-    kernel: Callable[[], KernelStatus]
-    problems: Callable[[], list[str]]
-    _inquiries: list[_PendingStatus] = field(default_factory=list)
-    _archiving: deque[Answer] = field(default_factory=deque)
-    _writer_report: WriterReport | None = None
-    _archiver_report: ArchiverReport | None = None
+    _awaiting_archive: deque[Answer] = field(default_factory=deque)
 
     def handle(self, request: Request, answer: Answer) -> None:
         """Answer a request, now or later."""
         match request:
             case GetStatus():
-                self._ask_for_reports(answer)
+                self.status.ask(answer)
             case TriggerSense():
                 self._trigger(request, answer)
             case StopEngine():
                 answer(Accepted())
-                self.stop("nerve stop")
-            case RunArchive(retention, vacuum):
-                self._archive(retention, answer, vacuum=vacuum)
+                self.engine.stop("nerve stop")
+            case RunArchive():
+                self._archive(request, answer)
             case ScaleWorkers(workers):
                 self._scale(workers, answer)
             case ReloadFiles():
-                self.reloads.ask(answer)
-
-    def reported(self, report: WriterReport | ArchiverReport) -> None:
-        """Take a report, and answer those who waited for nothing else."""
-        if isinstance(report, WriterReport):
-            self._writer_report, name = report, self.services.writer.role.name
-        else:
-            self._archiver_report, name = report, self.services.archiver.role.name
-        for inquiry in self._inquiries:
-            inquiry.awaited.discard(name)
-        self._answer_inquiries(self.clock.now())
+                self.reloader.ask(answer)
 
     def archived(self, message: ArchiveProgress | Archived) -> None:
-        """Take how far a run of the archiver is, or its outcome, for those who have asked for one."""
+        """Pass on the progress of an archive run to all who wait for one, its outcome to the first of them."""
         if isinstance(message, ArchiveProgress):
-            for waiting in self._archiving:
-                waiting(message)
-        elif self._archiving:
-            self._archiving.popleft()(message)
+            for answer in self._awaiting_archive:
+                answer(message)
+        elif self._awaiting_archive:
+            self._awaiting_archive.popleft()(message)
 
     def archiver_died(self, reason: str) -> None:
-        """Tell those who waited for the archiver that it is gone."""
-        while self._archiving:
-            self._archiving.popleft()(Refused(f"the archiver died ({reason}): nothing is lost, ask again"))
-
-    def expire(self, now: float) -> None:
-        """Answer those who have waited long enough with what is known."""
-        self._answer_inquiries(now)
-
-    def next_moment(self) -> float | None:
-        """The moment at which `expire` has something to do."""
-        return min((inquiry.until for inquiry in self._inquiries), default=None)
+        """Answer all who wait for an archive run that the archiver died."""
+        while self._awaiting_archive:
+            self._awaiting_archive.popleft()(Refused(f"the archiver died ({reason}): nothing is lost, try again"))
 
     def _trigger(self, request: TriggerSense, answer: Answer) -> None:
         def announce(run_id: str | None, status: Status) -> None:
-            answer(Finished(run_id, status) if run_id else Refused(_NOT_RUN))
+            answer(Finished(run_id, status) if run_id else Refused(_CANCELLED))
 
-        refusal = self.runs.trigger(
+        refusal = self.dispatcher.trigger(
             request.sense, request.payload, self.clock.now(), announce if request.wait else None
         )
         answer(Refused(refusal) if refusal else Accepted())
 
     def _scale(self, workers: int, answer: Answer) -> None:
         if 1 <= workers <= MAX_WORKERS:
-            answer(Scaled(self.scale(workers, "nerve scale")))
+            answer(Scaled(self.engine.scale(workers, "nerve scale")))
         else:
             answer(Refused(f"there can be 1 to {MAX_WORKERS} workers, not {workers}"))
 
-    def _archive(self, retention: float | None, answer: Answer, *, vacuum: bool) -> None:
-        if self.services.archiver.child is None or not self.services.archiver.ready or self.services.archiver.finishing:
-            answer(Refused("the archiver is not there: see `nerve status`"))
-            return
-        seconds = self.reloads.revision.config.logs.retention if retention is None else retention
-        self.services.archiver.child.send(ArchiveNow(seconds, vacuum))
-        self._archiving.append(answer)
-
-    def _ask_for_reports(self, answer: Answer) -> None:
-        awaited = set()
-        for service in (self.services.writer, self.services.archiver):
-            if service.child and service.ready:
-                service.child.send(GetReport())
-                awaited.add(service.role.name)
-        now = self.clock.now()
-        self._inquiries.append(_PendingStatus(answer, awaited, now + REPORT_SECONDS))
-        self._answer_inquiries(now)
-
-    def _answer_inquiries(self, now: float) -> None:
-        for inquiry in list(self._inquiries):
-            if not inquiry.awaited or now >= inquiry.until:
-                self._inquiries.remove(inquiry)
-                inquiry.answer(StatusReply(self._status(inquiry.awaited, now)))
-
-    def _status(self, silent: set[str], now: float) -> EngineStatus:
-        problems = [*self.problems(), *self.reloads.problems]
-        problems += [f"the {name} did not report within {REPORT_SECONDS:g} s" for name in silent]
-        if self._writer_report and self._writer_report.outage and self.services.writer.role.name not in silent:
-            problems.append(f"the log can't be written, everybody waits: {self._writer_report.outage}")
-        if self._archiver_report:
-            problems += self._archiver_report.problems
-        watcher = self.services.watcher.child
-        return EngineStatus(
-            self.kernel(),
-            [
-                WorkerStatus(
-                    worker.child.pid,
-                    worker.state,
-                    worker.open_run.run.run_id if worker.open_run else None,
-                    worker.open_run.run.sense if worker.open_run else None,
-                    None,
-                    worker.runs,
-                )
-                for worker in self.pool.workers.values()
-            ],
-            self._writer_status(self.services.writer.role.name in silent),
-            self._archiver_status(),
-            WatcherStatus(watcher.pid if watcher else None),
-            self.runs.statuses(now),
-            problems,
-        )
-
-    def _writer_status(self, silent: bool) -> WriterStatus:  # noqa: FBT001 - private, and named at its one call
-        pid = self.services.writer.child.pid if self.services.writer.child else None
-        report = None if silent else self._writer_report
-        unacknowledged = self.recorder.unacknowledged
-        if report is None:
-            return WriterStatus(pid, None, None, None, None, None, unacknowledged)
-        return WriterStatus(
-            pid,
-            report.committed,
-            report.events_per_s,
-            report.lag_ms,
-            report.queue_depth,
-            report.wal_bytes,
-            unacknowledged,
-        )
-
-    def _archiver_status(self) -> ArchiverStatus:
-        pid = self.services.archiver.child.pid if self.services.archiver.child else None
-        report = self._archiver_report
-        if report is None:
-            return ArchiverStatus(pid, None, None, None)
-        return ArchiverStatus(pid, report.last_ts, report.next_ts, report.archived_up_to)
+    def _archive(self, request: RunArchive, answer: Answer) -> None:
+        retention = request.retention
+        if retention is None:
+            retention = self.reloader.revision.config.logs.retention
+        if self.archiver.request(ArchiveNow(retention, request.vacuum)):
+            self._awaiting_archive.append(answer)
+        else:
+            answer(Refused("the archiver is not running: see `nerve status`"))

@@ -1,4 +1,4 @@
-"""Children: forking one, talking to it, seeing it end, and deciding when to start it again; the kernel's side."""
+"""A child process: forking it, talking to it and seeing it end; the kernel's side."""
 
 from __future__ import annotations
 
@@ -20,12 +20,14 @@ from nerve.reload.revision import Revision
 from nerve.workspace import Workspace
 
 CRASH_BYTES = 16 * 1024
+"""How much of a crash trace is read."""
+
 JOIN_CHECK_SECONDS = 0.005
 
 
 @dataclass(frozen=True, slots=True)
 class Boot:
-    """What every child of one boot knows, as it was at its fork: it inherits this."""
+    """What every child of one boot inherits through its fork; `revision` is the one that was active then."""
 
     workspace: Workspace
     boot_id: str
@@ -36,17 +38,17 @@ class Boot:
 
     @property
     def records(self) -> int:
-        """The descriptor through which every child sends its diagnostics."""
+        """The descriptor that every child sends its log records to."""
         return self.relay.records.sending
 
 
 @dataclass(frozen=True, slots=True)
 class Role:
-    """A kind of child: `main` is what runs on its side of the fork.
+    """A kind of child; `main` runs on the child's side of the fork.
 
-    `outlives_kernel` is for those that finish their work by themselves when the kernel is gone; the others die with it.
-    `inherits` names the descriptors of the boot that it needs; all others are closed on its side.
-    `prefetches`: while it is busy, it can be handed what it is to do next.
+    A child that `outlives_kernel` finishes its work when the kernel is gone; the others die with it. `inherits` returns
+    the descriptors of the boot that the child needs; it closes all others. A child that `prefetches` can be sent runs
+    while it is busy.
     """
 
     name: str
@@ -58,9 +60,9 @@ class Role:
 
 @dataclass(frozen=True, slots=True)
 class ChildContext:
-    """What one child is handed through the fork: who it is, its end of the link, and where a crash writes its trace.
+    """What one child is passed through its fork: its role, its end of the link, and where a crash writes its trace.
 
-    `prefetched` has what it is to do next, for a role that prefetches, on a system that can do it.
+    `prefetched` is the descriptor that it reads prefetched runs from; None if it does not, or the system can't.
     """
 
     role: Role
@@ -72,10 +74,10 @@ class ChildContext:
 
 
 class Child:
-    """One running child, seen from the kernel."""
+    """One child process, seen from the kernel."""
 
-    def __init__(self, role: Role, boot: Boot, now: float) -> None:
-        """Fork the child; `now` is the monotonic second of its start. OSError when the system can't fork."""
+    def __init__(self, role: Role, boot: Boot) -> None:
+        """Fork the child; raises OSError if the system has no room for it."""
         with ExitStack() as undo, ExitStack() as handed_over:
             ours, theirs = socket.socketpair()
             undo.callback(ours.close)
@@ -96,42 +98,41 @@ class Child:
                 self._process.start()
             undo.pop_all()
         self.role = role
-        self.started = now
         self.pid = self._process.pid or 0
         self.link: Channel[FromChild] = Channel(ours, FromChild)
         self.ready = False
-        """It has said that it serves."""
+        """It has sent Ready."""
         self.failure: str | None = None
-        """Why it says that it can't serve."""
+        """Why it failed, if it said so or sent something invalid."""
         self._crash = crash_in
 
     def send(self, message: ToChild) -> None:
-        """Send a message; what has no room yet is sent when the link is writable."""
+        """Send a message; the part that the link has no room for is sent when it is writable."""
         self.link.send(message)
 
     def signal(self, number: signal.Signals) -> None:
-        """Send a signal, unless the child has already been reaped."""
+        """Send a signal, unless the child has been reaped: then its pid may be another process's."""
         if self._process.exitcode is None:
             os.kill(self.pid, number)
 
     def kill(self) -> None:
-        """Kill it and wait for its end; it may have ended already."""
+        """Kill it and wait until it has ended. May be called twice, or after its end."""
         self._process.kill()
         self._process.join()
 
     def join(self, timeout: float) -> None:
-        """Wait for its end, at most `timeout` seconds."""
-        # Process.join trusts a descriptor that the child has closed along with all it inherited, and then blocks.
+        """Wait until it has ended, at most `timeout` seconds."""
+        # Process.join relies on a descriptor that the child closes with all others it inherited, and would block.
         deadline = time.monotonic() + timeout
         while self.reap() is None and time.monotonic() < deadline:
             time.sleep(JOIN_CHECK_SECONDS)
 
     def reap(self) -> int | None:
-        """Tell the exit code, negative for a signal, or None while it lives; never blocks."""
+        """Return the exit code, negative for a signal, or None while it lives; never blocks."""
         return self._process.exitcode
 
     def crash_trace(self) -> str | None:
-        """Give the Python traceback that the child wrote when it crashed, or when it was asked where it hangs."""
+        """Return the Python stack that the child wrote when it crashed, or on SIGUSR2; None if there is none."""
         try:
             trace = os.read(self._crash, CRASH_BYTES)
         except BlockingIOError:
@@ -139,7 +140,7 @@ class Child:
         return trace.decode(errors="replace").strip() or None
 
     def close(self) -> None:
-        """Let go of a reaped child's descriptors."""
+        """Close the descriptors of a reaped child."""
         self.link.close()
         if self.prefetch:
             self.prefetch.close()
@@ -148,7 +149,7 @@ class Child:
 
 
 def describe_exit(code: int) -> str:
-    """Say how a process has ended: `exit code 3`, or `killed by SIGSEGV`."""
+    """Return how a process ended in words: `exit code 3`, or `killed by SIGSEGV`."""
     if code >= 0:
         return f"exit code {code}"
     try:

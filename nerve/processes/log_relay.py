@@ -1,10 +1,11 @@
-"""Diagnostics: stdlib logging from every process comes out of one handler, in order; the log never depends on it.
+"""Diagnostics: stdlib logging from every process goes through one handler, in order; logs.db never depends on it.
 
-This is the sole importer of multiprocessing_logging, whose handler formats records where they are made and hands them
-to a sub-handler in one receiving process. Its shared multiprocessing.Queue is replaced by a datagram socket: a record
-is one datagram, so a process killed in the middle of logging can neither leave half a record nor keep a lock. A record
-that finds the socket full is dropped and counted: diagnostics never block anybody. So is what a process sends beyond
-its allowance: a compute that logs in a tight loop must not crowd out what the others have to say.
+This is the only importer of multiprocessing_logging. Its handler formats a record in the process that logs it, and
+passes it to a sub-handler in one receiving process. Its multiprocessing.Queue is replaced by a datagram socket: a
+record is one datagram, so a process that is killed while it logs leaves neither half a record nor a locked queue.
+
+Diagnostics never block: a record that the socket has no room for is dropped and counted. So is one that exceeds the
+allowance of its process, so that a compute that logs in a tight loop leaves room for the others.
 """
 
 from __future__ import annotations
@@ -23,11 +24,13 @@ from nerve.events.payload import valid_text
 BUFFER_BYTES = 1024 * 1024
 MAX_RECORD_CHARS = 16 * 1024
 RECORDS_PER_SECOND = 1_000
+"""The allowance of each process."""
+
 FORMAT = "%(asctime)s %(levelname)-7s %(processName)s[%(process)d] %(name)s: %(message)s"
 
 
 class _Record(msgspec.Struct, array_like=True):
-    """A log record on its way: only text and numbers, so that nothing is unpickled."""
+    """A log record in the socket: only text and numbers, so that nothing is unpickled."""
 
     name: str
     level: int
@@ -39,7 +42,7 @@ class _Record(msgspec.Struct, array_like=True):
 
 
 class Allowance:
-    """How many records a process may still send: as many as in a second, given back as time goes by."""
+    """A token bucket: how many records a process may still send. It holds one second's worth, and refills with time."""
 
     def __init__(self, per_second: int = RECORDS_PER_SECOND) -> None:
         self._per_second = per_second
@@ -47,9 +50,9 @@ class Allowance:
         self._seen = 0.0
 
     def take(self, now: float) -> bool:
-        """Take one at `now`, in seconds of a clock that may be set back; False when none is left."""
-        given_back = max(0.0, now - self._seen) * self._per_second
-        self._left = min(float(self._per_second), self._left + given_back)
+        """Take one token at `now`, in seconds of a clock that may be set back; return False if none is left."""
+        refill = max(0.0, now - self._seen) * self._per_second
+        self._left = min(float(self._per_second), self._left + refill)
         self._seen = now
         if self._left < 1:
             return False
@@ -58,7 +61,7 @@ class Allowance:
 
 
 class DatagramQueue:
-    """The part of multiprocessing.Queue that the handler uses, on a socket pair that every process inherits."""
+    """The part of multiprocessing.Queue that the library uses, on a socket pair that every process inherits."""
 
     def __init__(self) -> None:
         self._in, self._out = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -70,7 +73,7 @@ class DatagramQueue:
         self._allowance = Allowance()
         self._dropped = 0
         self.watched: int | None = None
-        """A descriptor whose hang-up ends the stream once the queue is empty (receiving process)."""
+        """`get` raises EOFError when this descriptor has hung up and the queue is empty (receiving process)."""
 
     @property
     def receiving(self) -> int:
@@ -83,7 +86,7 @@ class DatagramQueue:
         return self._out.fileno()
 
     def put_nowait(self, record: logging.LogRecord) -> None:
-        """Send a record, or drop and count it when the receiver is behind, or too many were sent."""
+        """Send a record; drop and count it if the receiver is behind, or the allowance is used up."""
         if not self._allowance.take(record.created):
             self._dropped += 1
             return
@@ -102,13 +105,13 @@ class DatagramQueue:
         try:
             self._out.send(self._encode(sent))
             self._dropped = 0
-        except OSError:  # full, or nobody receives any more
+        except OSError:  # the socket is full, or the receiving process is gone
             self._dropped += 1
 
     def get(self, timeout: float | None = None) -> logging.LogRecord:
-        """Wait for the next record; EOFError when the watched descriptor has hung up and nothing is left.
+        """Wait for the next record; raises EOFError when the watched descriptor has hung up and none is left.
 
-        `timeout` is the handler's polling interval, which is not needed here: waiting costs no wake-ups.
+        `timeout` is the library's polling interval, which is ignored: waiting without end costs no wake-ups.
         """
         del timeout
         while True:
@@ -117,12 +120,8 @@ class DatagramQueue:
             except BlockingIOError:
                 self._wait()
 
-    def qsize(self) -> int:
-        """Tell whether something is waiting (1) or not (0)."""
-        return len(select.select([self._in], [], [], 0)[0])
-
     def close(self) -> None:
-        """Close this process's ends."""
+        """Close both ends in this process."""
         self._in.close()
         self._out.close()
 
@@ -156,32 +155,34 @@ def _sendable(text: str) -> str:
 
 
 class RelayHandler(MultiProcessingHandler):  # type: ignore[misc]  # the library has no types
-    """The library's handler on a DatagramQueue, receiving in a process of its own instead of a thread of the kernel.
+    """The library's handler, with a DatagramQueue, and a receiving process in place of its receiving thread.
 
-    The kernel forks, and forking beside threads is a hazard: so no thread is started here.
+    `emit` and `_receive` are the library's: how a record is formatted, sent, received and passed on. What surrounds
+    them is not: its constructor starts a thread in the process that makes the handler, which is the kernel, and a
+    process that forks must not have threads; its `close` waits for that thread.
     """
 
     def __init__(self, sub_handler: logging.Handler, records: DatagramQueue) -> None:
         logging.Handler.__init__(self)
+        # The attributes that the library's methods use.
         self.sub_handler = sub_handler
         self.queue = self.records = records
-        self._is_closed = False
+        self._is_closed = False  # it stays so: `_receive` ends by EOFError
         self.setLevel(sub_handler.level)
         self.setFormatter(sub_handler.formatter)
 
     def receive_until_hangup(self, descriptor: int) -> None:
-        """Give every record to the sub-handler until `descriptor` hangs up and nothing is left (receiving process)."""
-        self.queue.watched = descriptor
+        """Pass every record to the sub-handler until `descriptor` hangs up and none is left (receiving process)."""
+        self.records.watched = descriptor
         self._receive()
 
     def close(self) -> None:
-        """Close the handler; the queue stays open, for other processes share it."""
-        self._is_closed = True
+        """Close the handler, but not the queue, which other processes share."""
         logging.Handler.close(self)
 
 
 class ConsoleHandler(logging.StreamHandler[Any]):
-    """Writes to stderr, and survives whatever stderr does: a receiving process must never die of a closed terminal."""
+    """Writes to stderr, and ignores its failures: the receiving process must not die of a closed terminal."""
 
     def __init__(self) -> None:
         super().__init__(sys.stderr)
@@ -189,30 +190,27 @@ class ConsoleHandler(logging.StreamHandler[Any]):
         self.failures = 0
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write a record; what goes wrong is counted, also where logging itself would raise."""
+        """Write a record; a failure is counted, also where logging itself would raise."""
         try:
             super().emit(record)
         except RecursionError:
             self.handleError(record)
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the name is logging's
-        """Count what could not be written: there is no place left to say so."""
+        """Count the failure: there is no other place to report it."""
         del record
         self.failures += 1
 
 
 def make_relay() -> RelayHandler:
-    """Make the handler that all processes share; in the kernel, before the first fork."""
+    """Return the handler that all processes share; made in the kernel, before the first fork."""
     return RelayHandler(ConsoleHandler(), DatagramQueue())
 
 
 def install(handler: logging.Handler, level: int = logging.INFO) -> None:
-    """Make `handler` the only handler of this process's root logger."""
+    """Make `handler` the only handler of the root logger in this process."""
     root = logging.getLogger()
     for old in list(root.handlers):
         root.removeHandler(old)
     root.addHandler(handler)
     root.setLevel(level)
-
-
-__all__ = ["ConsoleHandler", "DatagramQueue", "RelayHandler", "install", "make_relay"]

@@ -1,4 +1,4 @@
-"""What the kernel and its children tell each other over their links."""
+"""The messages between the kernel and its child processes."""
 
 from __future__ import annotations
 
@@ -12,35 +12,38 @@ from nerve.reload.codebase import Version
 from nerve.reload.update import Update
 
 
-class Run(msgspec.Struct, frozen=True, tag=1):
-    """Kernel to worker: run this compute now. The trigger's signal carries JSON text; times are seconds.
+class Run(msgspec.Struct, frozen=True, kw_only=True, tag=1):
+    """Kernel to worker: run this compute now.
 
-    `version` is None where it is what the worker was sent last of this sense. `weigh` asks for the worker's
-    memory at the end. `after` counts the runs that come by the link before this one, where it is prefetched.
+    `version` is the code of the sense, or None if the worker was last sent this version. The signal of `trigger`
+    carries JSON text. `timeout` is in seconds, `max_payload` in bytes. With `measure_memory` the result reports the
+    worker's memory. A prefetched run has `after`: how many runs the kernel had sent by the link before it.
     """
 
     run_id: str
     sense: str
-    version: Version | None
+    version: Version | None = None
     trigger: Trigger
     timeout: float
-    grace_period: float
     max_payload: int
     redact: tuple[str, ...] = ()
-    weigh: bool = False
+    measure_memory: bool = False
     after: int = 0
 
 
 class Finish(msgspec.Struct, frozen=True, tag=2):
-    """Kernel to any child: end in good order, and lose nothing on the way."""
+    """Kernel to any child: finish your work, then exit."""
 
 
 class GetReport(msgspec.Struct, frozen=True, tag=3):
-    """Kernel to writer or archiver: say how you are."""
+    """Kernel to writer or archiver: reply with a WriterReport or an ArchiverReport."""
 
 
 class ArchiveNow(msgspec.Struct, frozen=True, tag=4):
-    """Kernel to archiver: do a run at once. `retention` in seconds; `vacuum` rebuilds the database file after it."""
+    """Kernel to archiver: archive now what is older than `retention` seconds.
+
+    With `vacuum` the database file is rebuilt afterwards.
+    """
 
     retention: float
     vacuum: bool
@@ -53,27 +56,27 @@ class SetLogsConfig(msgspec.Struct, frozen=True, tag=5):
 
 
 class Rescan(msgspec.Struct, frozen=True, tag=6):
-    """Kernel to watcher: look at all files now, take everything that is good as changed, and answer with `request`."""
+    """Kernel to watcher: read all files again, treat every valid one as changed, and reply with number `request`."""
 
     request: int
 
 
 class Ready(msgspec.Struct, frozen=True, tag=1):
-    """Child to kernel: up and serving."""
+    """Child to kernel: the child is up and serves."""
 
 
 class Failed(msgspec.Struct, frozen=True, tag=2):
-    """Child to kernel: can't do the work, and why, in one line; the child ends."""
+    """Child to kernel: the child can't do its work and exits; `message` is the reason in one line."""
 
     message: str
 
 
-class RunResult(msgspec.Struct, frozen=True, tag=3):
-    """Worker to kernel: how a run has ended; `signal` is JSON text, None for a silent run; the duration is in ms.
+class RunResult(msgspec.Struct, frozen=True, kw_only=True, tag=3):
+    """Worker to kernel: how a run ended.
 
-    `spent`: it has used up the worker's memory, and the worker ends, for the next run would find none. `rss_bytes` is
-    what memory the worker then has, where the run was to be weighed. `closing_ms` is what it took to close the
-    databases that the run had opened.
+    `signal` is JSON text, or None if the compute returned None. If `out_of_memory`, the worker exits after this run.
+    `rss_bytes` is the worker's memory, where the run asked for it. `db_close_ms` is the time spent on closing the
+    databases that the run had opened; `duration_ms` does not include it.
     """
 
     run_id: str
@@ -81,15 +84,16 @@ class RunResult(msgspec.Struct, frozen=True, tag=3):
     duration_ms: float
     signal: str | None = None
     error: ErrorDetail | None = None
-    spent: bool = False
+    out_of_memory: bool = False
     rss_bytes: int | None = None
-    closing_ms: float = 0.0
+    db_close_ms: float = 0.0
 
 
-class WriterReport(msgspec.Struct, frozen=True, tag=4):
-    """Writer to kernel: `committed` entries since it started, rate over the last seconds, and what waits.
+class WriterReport(msgspec.Struct, frozen=True, kw_only=True, tag=4):
+    """Writer to kernel: its counters.
 
-    `outage` tells why it can't write at present, while the disk refuses.
+    `committed` counts the entries since the writer started; `events_per_s` covers the last seconds. `outage` is the
+    reason why the disk refuses to be written at present, or None.
     """
 
     committed: int
@@ -101,9 +105,9 @@ class WriterReport(msgspec.Struct, frozen=True, tag=4):
 
 
 class ArchiverReport(msgspec.Struct, frozen=True, tag=5):
-    """Archiver to kernel: its last and next run in unix ms, and the day up to which everything is archived.
+    """Archiver to kernel: its last and next run in unix ms, and the UTC day up to which everything is archived.
 
-    `problems` are sentences that a person should read.
+    `problems` are sentences for the user.
     """
 
     last_ts: int | None
@@ -113,7 +117,7 @@ class ArchiverReport(msgspec.Struct, frozen=True, tag=5):
 
 
 class UnwatchedFolders(msgspec.Struct, frozen=True, tag=9):
-    """Watcher to kernel: changes in these folders can't be noticed, one line each with the reason; none: all can."""
+    """Watcher to kernel: all folders whose changes it can't notice, each with the reason in one line."""
 
     folders: tuple[str, ...]
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 RECENT_SECONDS = 10.0
+"""How long a death counts, for the usual longest delay."""
+
 FIRST_DELAY_SECONDS = 0.05
 LONGEST_DELAY_SECONDS = 0.5
-PATIENT_DELAY_SECONDS = 60.0
-"""The longest delay for what nobody waits for: one that always dies at its work is no use twice a second."""
+BACKGROUND_DELAY_SECONDS = 60.0
+"""The longest delay for a child that no other process waits for: restarting it twice a second would be of no use."""
 
 FAILED_STARTS_LIMIT = 5
 
@@ -16,11 +18,12 @@ FAILED_STARTS_LIMIT = 5
 def restart_delay(
     deaths: Sequence[float], failed_starts: int, now: float, longest: float = LONGEST_DELAY_SECONDS
 ) -> float | None:
-    """Decide how many seconds to wait before a child is started again; None to give up.
+    """Return how many seconds to wait before a child is started again, or None to give up.
 
-    `deaths` are the moments of its ends. The first in RECENT_SECONDS restarts at once, each further one waits twice
-    as long, up to `longest`; with a longer one, more of the past is recent. `failed_starts` counts the last starts
-    that ended before it could serve: after FAILED_STARTS_LIMIT of them another one would not help.
+    `deaths` are the moments of its deaths. After the first recent one it restarts at once, after the next one with
+    FIRST_DELAY_SECONDS, and each further one doubles that, up to `longest`. A death is recent for RECENT_SECONDS, and
+    with a greater `longest` for proportionally longer. `failed_starts` is the number of starts in a row that ended
+    before the child could serve: at FAILED_STARTS_LIMIT, another one would not help.
     """
     if failed_starts >= FAILED_STARTS_LIMIT:
         return None

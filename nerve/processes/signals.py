@@ -1,4 +1,4 @@
-"""Signals: the one place that handles them. Handlers only enqueue; loops act."""
+"""Signals: their handlers only enqueue them, the kernel's loop acts on them, and children leave them to the kernel."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from contextlib import contextmanager
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 SCALE_SIGNALS = {signal.SIGTTIN: 1, signal.SIGTTOU: -1}
-"""By how much each changes the number of workers."""
+"""The change of the number of workers that each signal asks for."""
 
 _KERNEL_SIGNALS = (*STOP_SIGNALS, *SCALE_SIGNALS, signal.SIGCHLD)
 
 
 class SignalQueue:
-    """The signals that this process has received, in order, behind a descriptor that a selector can watch (kernel)."""
+    """The signals that this process received, in order, behind a descriptor that a selector can watch (kernel)."""
 
     def __init__(self, signals: Iterable[signal.Signals]) -> None:
         self._in, self._out = socket.socketpair()
@@ -29,7 +29,7 @@ class SignalQueue:
         return self._in.fileno()
 
     def take(self) -> list[signal.Signals]:
-        """Take the signals received since the last call; never blocks."""
+        """Return the signals received since the last call; never blocks."""
         received: list[signal.Signals] = []
         while True:
             try:
@@ -38,12 +38,12 @@ class SignalQueue:
                 return received
 
     def retire(self) -> None:
-        """Close, and block these signals from here on: the process is about to end, and has heard enough."""
+        """Close, and block these signals from now on, because the process is about to exit."""
         signal.pthread_sigmask(signal.SIG_BLOCK, self._previous.keys())
         self.close()
 
     def close(self) -> None:
-        """Give the signals back to whoever had them before."""
+        """Restore the handlers and the wake-up descriptor that were there before."""
         signal.set_wakeup_fd(self._previous_fd)
         for number, handler in self._previous.items():
             signal.signal(number, handler)
@@ -53,7 +53,7 @@ class SignalQueue:
 
 @contextmanager
 def held_back() -> Iterator[None]:
-    """Hold signals back around a fork: what arrives in between reaches the kernel after it, and the child never."""
+    """Block signals around a fork: those that arrive in between reach the kernel afterwards, and never the child."""
     previous = signal.pthread_sigmask(signal.SIG_BLOCK, _KERNEL_SIGNALS)
     try:
         yield
@@ -62,7 +62,7 @@ def held_back() -> Iterator[None]:
 
 
 def leave_signals_to_the_kernel() -> None:
-    """Undo the kernel's handling (in a child): a terminal signals the whole group, but children obey the kernel."""
+    """Undo the kernel's handling and ignore its signals (child): a terminal signals the group, the kernel stops us."""
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     for number in (*STOP_SIGNALS, *SCALE_SIGNALS):
@@ -71,4 +71,4 @@ def leave_signals_to_the_kernel() -> None:
 
 
 def _enqueued(_signum: int, _frame: object) -> None:
-    """Do nothing: the signal's number already waits in the queue, put there by set_wakeup_fd."""
+    """Do nothing: set_wakeup_fd has already put the signal's number into the queue."""

@@ -1,8 +1,9 @@
-"""One worker of the pool, the parent's side: what it has to do, and how that ended; in the kernel."""
+"""One worker of the pool, seen from the kernel: the runs that it has, and how each of them ended."""
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -12,57 +13,66 @@ from nerve.events.model import ErrorDetail, Status
 from nerve.processes.child import Child, describe_exit
 from nerve.processes.messages import Run, RunResult
 from nerve.reload.codebase import Version
-from nerve.scheduling.slots import STALL_SECONDS
 from nerve.units import format_duration
 
 WorkerState = Literal["idle", "busy", "stopping"]
 
+STALL_SECONDS = 0.005
+"""How long a quick run may take before the runs that are queued behind it are taken back."""
 
-class OpenRun(msgspec.Struct, frozen=True):
-    """A run that a worker has: since when, and when its worker is killed (monotonic seconds).
 
-    `quick`: it is expected to be over so soon that others may wait behind it.
+class RecordedRun(msgspec.Struct, frozen=True):
+    """A run whose start is recorded: the message for the worker, and what only the kernel needs.
+
+    `version` is the code that it runs; `run` is without it. `grace_period` is in seconds. `quick`: it is expected to
+    be so short that it may be queued behind another quick run, and others behind it.
     """
 
     run: Run
-    started: float
-    kill_at: float
+    version: Version
+    grace_period: float
     quick: bool = False
 
 
 class EndedRun(msgspec.Struct, frozen=True):
-    """A run that has ended, with the worker that had it; `died` when it cost the worker."""
+    """A run that has ended on the worker `pid`; `died` if it cost the worker."""
 
-    open_run: OpenRun
-    outcome: RunResult
+    run: Run
+    result: RunResult
     pid: int
     died: bool
 
 
 @dataclass(slots=True, eq=False)
 class WorkerHandle:
-    """One worker of the pool: `open_run` is what it does now, `ahead` what it has prefetched."""
+    """One worker of the pool: `open_run` is the run that it has, `queued` are those that it has prefetched."""
 
     child: Child
-    open_run: OpenRun | None = None
-    ahead: deque[Run] = field(default_factory=deque)
-    outgoing: list[Run] = field(default_factory=list)
+    open_run: RecordedRun | None = None
+    started: float = 0.0
+    """When it got its open run, in monotonic seconds."""
+    deadline: float = 0.0
+    """When the timeout and the grace period of its open run are over."""
+    queued: deque[RecordedRun] = field(default_factory=deque)
+    reserved: int = 0
+    """How many slots of it are reserved for runs that it does not have yet."""
+    quick: bool = False
+    """Quick runs may be queued on it: its open run, or the one that reserved it, is expected to end soon."""
     stopping: bool = False
     runs: int = 0
     rss_bytes: int | None = None
-    linked: int = 0
-    """How many runs it was sent by its link."""
+    sent_by_link: int = 0
     versions: dict[str, Version] = field(default_factory=dict)
-    """What it was last sent of each sense."""
-    garbled: bool = False
-    """What it said made no sense, and it was heard no further."""
-    condemned: Status | None = None
-    """Why it is being killed, which is then how its run ends: timeout or cancelled."""
+    """The version of each sense that it was last sent."""
+    protocol_error: bool = False
+    """It sent an invalid message, and nothing is read from it any more."""
+    kill_reason: Status | None = None
+    """Why it is being killed, and so the status of its run: timeout or cancelled."""
     kill_at: float | None = None
 
     @property
     def state(self) -> WorkerState:
-        """What it is doing, in the words of `nerve status`."""
+        """What it is doing, as `nerve status` shows it."""
         if self.stopping:
             return "stopping"
         return "busy" if self.open_run else "idle"
@@ -70,103 +80,103 @@ class WorkerHandle:
     @property
     def is_free(self) -> bool:
         """It would begin with a run at once."""
-        return self.child.ready and self.open_run is None and not self.stopping and not self.child.link.ended
+        if self.open_run or self.reserved or self.stopping:
+            return False
+        return self.child.ready and not self.child.link.ended
 
     @property
-    def has_patience(self) -> bool:
-        """Quick runs may be put behind what it does."""
-        waits = self.open_run is not None and self.open_run.quick
-        return waits and not self.stopping and not self.child.link.ended
+    def room(self) -> int:
+        """How many further quick runs can be queued on it."""
+        if not self.quick or self.stopping or self.child.link.ended or self.child.prefetch is None:
+            return 0
+        free = self.child.prefetch.capacity - len(self.queued) - self.reserved
+        return free if self.open_run else free + 1  # one of the reserved slots is that of its first run
 
     @property
     def stalls_at(self) -> float | None:
-        """The moment at which what it has prefetched is to be taken back, if there is anything."""
-        if self.ahead and self.open_run and self.open_run.quick:
-            return self.open_run.started + STALL_SECONDS
-        return None
+        """When its queued runs are to be taken back; None if there are none, or the open run is not a quick one."""
+        return self.started + STALL_SECONDS if self.queued and self.quick else None
 
-    def take_on(self, run: Run, now: float, *, quick: bool) -> None:
-        """Give it a run: to begin with, while it is free, or else behind what it has. It is sent by `hand_over`."""
-        self.outgoing.append(run)
-        if self.open_run is None:
-            self._open(run, now, quick=quick)
-        else:
-            self.ahead.append(run)
+    def hand_over(self, runs: Sequence[RecordedRun], now: float) -> Sequence[RecordedRun]:
+        """Send the runs for which it was reserved, in order; return those that its pipe has no room for.
 
-    def knows(self, run: Run) -> bool:
-        """Tell whether it has the code of a run: without that, nothing is put where it prefetches from."""
-        return self.versions.get(run.sense) is run.version
-
-    def hand_over(self) -> list[Run]:
-        """Send the runs that it was given; gives those that there was no room for.
-
-        What comes behind is put there first: woken up by a run that it is to begin with, it would be done with that,
-        and asleep again, before it saw the next one.
+        An idle worker gets the first one by its link; all others are queued. These are put into the pipe first: a
+        worker that was woken by the link could be done, and asleep again, before it saw them.
         """
-        outgoing, self.outgoing = self.outgoing, []
-        begins = self.open_run is not None and outgoing[0] is self.open_run.run
-        behind = deque(outgoing[1:] if begins else outgoing)
-        while behind and self._put(behind[0], self.linked + begins):
-            behind.popleft()
-        if begins:
-            self._send(outgoing[0])
-        for _ in behind:
-            self.ahead.pop()
-        return list(behind)
+        self.reserved = 0
+        first = runs[0] if self.open_run is None else None
+        queue = runs[1:] if first else runs
+        after = self.sent_by_link + 1 if first else self.sent_by_link
+        queued = 0
+        while queued < len(queue) and self._put(queue[queued], after):
+            self.queued.append(queue[queued])
+            queued += 1
+        if first:
+            self._send(first)
+            self._open(first, now)
+        return queue[queued:]
 
-    def _put(self, run: Run, after: int) -> bool:
-        prefetch = self.child.prefetch
-        return prefetch is not None and prefetch.put(msgspec.structs.replace(run, version=None, after=after))
+    def end_run(self, now: float) -> None:
+        """Note that its run has ended; the next one is the first of those that it has prefetched."""
+        self.open_run = self.kill_at = self.kill_reason = None
+        self.quick = False
+        if self.queued:
+            self._open(self.queued.popleft(), now)
 
-    def _send(self, run: Run) -> None:
-        self.child.send(msgspec.structs.replace(run, version=None) if self.knows(run) else run)
-        self.linked += 1
-        if run.version is not None:
-            self.versions[run.sense] = run.version
-
-    def done(self, now: float) -> None:
-        """Note that its run has ended: it does the next one, if it has prefetched any."""
-        self.open_run = self.kill_at = self.condemned = None
-        if self.ahead:
-            self._open(self.ahead.popleft(), now, quick=True)
-
-    def take_back(self, now: float) -> list[Run]:
-        """Take back what it has not begun; until the run that it does is over it is given nothing more."""
+    def take_back(self, now: float) -> list[RecordedRun]:
+        """Take back and return the runs that it has not begun; nothing more is queued behind its current run."""
         if self.child.prefetch is None or self.open_run is None:
             return []
-        ids = {packet.run_id for packet in self.child.prefetch.take_back()}
-        taken = [run for run in (self.open_run.run, *self.ahead) if run.run_id in ids]
-        self.ahead = deque(run for run in self.ahead if run.run_id not in ids)
-        if self.open_run.run.run_id in ids:  # the one before has ended, and it has not come to this one
+        self.quick = False
+        ids = {run.run_id for run in self.child.prefetch.take_back()}
+        taken = [recorded for recorded in (self.open_run, *self.queued) if recorded.run.run_id in ids]
+        self.queued = deque(recorded for recorded in self.queued if recorded.run.run_id not in ids)
+        if self.open_run.run.run_id in ids:  # the run before has ended, and the worker has not come to this one
             self.runs -= 1
-            self.done(now)
-        if self.open_run:
-            self.open_run = msgspec.structs.replace(self.open_run, quick=False)
+            self.end_run(now)
         return taken
 
-    def died(self, code: int, now: float) -> list[EndedRun]:
-        """Tell how its run ended, now that it is gone and heard to its last word; what it did not come to is `left`."""
-        trace = self.child.crash_trace()
-        runs = [self.open_run] if self.open_run else []
-        if self.garbled:  # it can have done more than anybody has understood
-            runs += [OpenRun(run, now, now) for run in self.ahead]
-        return [self._died(open_run, code, trace, now) for open_run in runs]
+    def unbegun(self, now: float) -> list[RecordedRun]:
+        """Take back and return the runs that it has not begun, once it is dead and all its messages are read.
 
-    def left(self, now: float) -> list[Run]:
-        """Give what it has not begun, now that it is gone.
-
-        It begins with nothing before the end of the run before is out: so behind the one that is open that is all of
-        it, whether the worker had taken it or not.
+        A worker sends the result of a run before it begins the next one. So it has not begun any queued run, even if
+        it has read it from the pipe; unless it sent an invalid message, which may have been a result.
         """
-        runs = [*([self.open_run.run] if self.open_run else []), *self.ahead]
-        left = {run.run_id for run in self.take_back(now)}
-        if not self.garbled:
-            left |= {run.run_id for run in self.ahead}
-        return [run for run in runs if run.run_id in left]
+        runs = [*([self.open_run] if self.open_run else []), *self.queued]
+        ids = {recorded.run.run_id for recorded in self.take_back(now)}
+        if not self.protocol_error:
+            ids |= {recorded.run.run_id for recorded in self.queued}
+        return [recorded for recorded in runs if recorded.run.run_id in ids]
 
-    def _died(self, open_run: OpenRun, code: int, trace: str | None, now: float) -> EndedRun:
-        run, pid = open_run.run, self.child.pid
-        status: Status = self.condemned or "died"
+    def died(self, code: int, now: float) -> list[EndedRun]:
+        """Return the ends of the runs that died with it: the open one; after a protocol error the queued ones, too."""
+        trace = self.child.crash_trace()
+        ended = [self._died(self.open_run.run, code, trace, now - self.started)] if self.open_run else []
+        if self.protocol_error:
+            ended += [self._died(recorded.run, code, trace, 0.0) for recorded in self.queued]
+        return ended
+
+    def _put(self, recorded: RecordedRun, after: int) -> bool:
+        prefetch = self.child.prefetch
+        return prefetch is not None and prefetch.put(msgspec.structs.replace(recorded.run, after=after))
+
+    def _send(self, recorded: RecordedRun) -> None:
+        run = recorded.run
+        if self.versions.get(run.sense) is recorded.version:
+            self.child.send(run)
+        else:
+            self.child.send(msgspec.structs.replace(run, version=recorded.version))
+            self.versions[run.sense] = recorded.version
+        self.sent_by_link += 1
+
+    def _open(self, recorded: RecordedRun, now: float) -> None:
+        self.open_run, self.started, self.quick = recorded, now, recorded.quick
+        self.deadline = now + recorded.run.timeout + recorded.grace_period
+        self.runs += 1
+
+    def _died(self, run: Run, code: int, trace: str | None, seconds: float) -> EndedRun:
+        pid = self.child.pid
+        status: Status = self.kill_reason or "died"
         match status:
             case "cancelled":
                 error = None
@@ -180,9 +190,5 @@ class WorkerHandle:
                 reason = self.child.failure or describe_exit(code)
                 message = f"the worker (pid {pid}) that ran {run.sense} died: {reason}"
                 error = ErrorDetail("worker_died", message, traceback=trace, exit_code=code)
-        outcome = RunResult(run.run_id, status, (now - open_run.started) * 1000, None, error)
-        return EndedRun(open_run, outcome, pid, died=True)
-
-    def _open(self, run: Run, now: float, *, quick: bool) -> None:
-        self.open_run = OpenRun(run, now, now + run.timeout + run.grace_period, quick)
-        self.runs += 1
+        result = RunResult(run_id=run.run_id, status=status, duration_ms=seconds * 1000, error=error)
+        return EndedRun(run, result, pid, died=True)

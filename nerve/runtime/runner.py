@@ -51,7 +51,7 @@ def run_sense(
         duration_ms=(clock.now() - started) * 1000,
         signal=signal,
         error=error,
-        spent=out_of_memory,
+        out_of_memory=out_of_memory,
     )
 
 

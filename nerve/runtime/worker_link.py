@@ -51,7 +51,7 @@ class WorkerLink:
 
     def report(self, result: RunResult) -> None:
         """Send a result, and return once it is out of this process: its run must not count as open any longer."""
-        self._out_of_memory = result.spent
+        self._out_of_memory = result.out_of_memory
         self._link.send(result)
         self._link.flush_all()
 

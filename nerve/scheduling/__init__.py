@@ -1,1 +1,1 @@
-"""When a run starts: pure decisions that are passed the time."""
+"""When a run starts: pure decisions, which are passed the time."""

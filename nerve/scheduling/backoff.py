@@ -1,20 +1,20 @@
-"""How long a sense must be left alone: until its throttle ends, and while it is backed off."""
+"""How long a sense must not start: until its throttle ends, and while it is in back-off."""
 
 from __future__ import annotations
 
 import math
 
 BACKOFF_FIRST = 1.0
-"""Seconds of back-off after the second death in a row; it doubles with each further one."""
+"""Seconds of back-off after the second death in a row; each further death doubles it."""
 
 BACKOFF_MAX = 60.0
-"""Seconds that a back-off never exceeds."""
+"""Upper limit of a back-off, in seconds."""
 
 
 def throttle_end(started: float, throttle: float) -> float:
-    """Give the end of a throttle: `end - started >= throttle` holds even when that difference is rounded.
+    """Return the end of a throttle in seconds, such that `end - started >= throttle` holds in spite of rounding.
 
-    All are in seconds. As rounding keeps order, `now - started >= throttle` then holds for every later `now` too.
+    As rounding keeps order, `now - started >= throttle` then holds for every later `now` too.
     """
     end = started + throttle
     while end - started < throttle:
@@ -23,8 +23,8 @@ def throttle_end(started: float, throttle: float) -> float:
 
 
 def backoff(deaths: int) -> float:
-    """Give the seconds to wait after `deaths` deaths in a row: 0 for the first, then 1, 2, 4 ... up to 60."""
+    """Return the seconds to wait after `deaths` deaths in a row: 0 for the first, then 1, 2, 4 ... up to 60."""
     if deaths < 2:
         return 0.0
-    # The cap holds long before the exponent gets there; a power of a huge number would overflow.
+    # The limit is reached long before this exponent; the power of a huge number would overflow.
     return min(BACKOFF_MAX, BACKOFF_FIRST * 2.0 ** min(deaths - 2, 32))

@@ -1,4 +1,4 @@
-"""The beats of intervals: when each comes, without drift, and which of them were missed."""
+"""The ticks of intervals: when each is due, without drift, and which of them were missed."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from typing import NamedTuple
 
 TOGETHER = 4
 STAGGER = 0.004
-"""So many reflexes have their first beats together, the next ones so many seconds later, and so on.
+"""First ticks are staggered: TOGETHER reflexes at once, then the next ones STAGGER seconds later, and so on.
 
-Of a thousand that all beat at once, most would wait for the others; with none together, each would wake the engine.
+If a thousand reflexes were due at once, most would wait for the others; if each had its own moment, each would wake
+the engine.
 """
 
 
 def stagger(number: int, interval: float) -> float:
-    """Give the seconds by which the first beat of reflex number `number` is put off; less than its interval."""
+    """Return the delay of the first tick of reflex number `number`, in seconds; it is less than its interval."""
     return number // TOGETHER * STAGGER % interval
 
 
@@ -24,7 +25,7 @@ def stagger(number: int, interval: float) -> float:
 class Interval:
     """The moments `first + k * interval` for k = 0, 1, 2 ..., in monotonic seconds.
 
-    Each is computed from the first, so that no error adds up however many there are.
+    Each is computed from the first, so that rounding errors don't add up.
     Raises ValueError unless the interval is a positive, finite number of seconds.
     """
 
@@ -36,13 +37,13 @@ class Interval:
             raise ValueError(f"an interval must be a positive, finite number of seconds, not {self.interval}")
 
     def at(self, k: int) -> float:
-        """Give the moment of beat number `k`."""
+        """Return the moment of tick number `k`."""
         return self.first + k * self.interval
 
     def latest(self, now: float) -> int:
-        """Give the number of the last beat at or before `now`."""
+        """Return the number of the last tick at or before `now`."""
         k = math.floor((now - self.first) / self.interval)
-        # The quotient is rounded, so it can be off by one where `now` is (nearly) a beat.
+        # The quotient is rounded, so it can be off by one where `now` is (nearly) a tick.
         while self.at(k) > now:
             k -= 1
         while self.at(k + 1) <= now:
@@ -51,7 +52,7 @@ class Interval:
 
 
 class Tick(NamedTuple):
-    """A beat that has come: `due` is its moment on the grid, `skipped` counts the earlier ones that nobody saw."""
+    """A tick that was due at `due`; `skipped` counts the ticks before it that were missed."""
 
     sense: str
     reflex: str
@@ -61,54 +62,54 @@ class Tick(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class Timer:
-    """The interval of one reflex: beat number `k` of its grid comes next."""
+    """The interval of one reflex; `k` is the number of its next tick."""
 
     sense: str
     reflex: str
-    grid: Interval
+    interval: Interval
     k: int = 0
 
     @property
     def due(self) -> float:
-        """The moment of the next beat."""
-        return self.grid.at(self.k)
+        """The moment of the next tick."""
+        return self.interval.at(self.k)
 
-    def beat(self, now: float) -> Tick:
-        """Pass all beats up to `now`, of which there must be one, and give the last."""
-        k = self.grid.latest(now)
-        beat = Tick(self.sense, self.reflex, self.grid.at(k), k - self.k)
+    def pop_due(self, now: float) -> Tick:
+        """Pass all ticks up to `now`, of which there must be one, and return the last."""
+        k = self.interval.latest(now)
+        tick = Tick(self.sense, self.reflex, self.interval.at(k), k - self.k)
         self.k = k + 1
-        return beat
+        return tick
 
 
 class Timers:
-    """All pulses, ordered by what comes next; O(log n) a beat."""
+    """All timers, ordered by their next tick; O(log n) per tick."""
 
     def __init__(self) -> None:
-        self._coming: list[tuple[float, int, Timer]] = []
+        self._next: list[tuple[float, int, Timer]] = []
         self._added = 0
 
-    def add(self, pulse: Timer) -> None:
-        """Let a pulse beat from now on; of several beats at one moment, those of the first added come first."""
-        heappush(self._coming, (pulse.due, self._added, pulse))
+    def add(self, timer: Timer) -> None:
+        """Add a timer; of several ticks at one moment, that of the timer added first comes first."""
+        heappush(self._next, (timer.due, self._added, timer))
         self._added += 1
 
-    def pass_to(self, now: float) -> list[Tick]:
-        """Give the beats that have come since the last call, at most one a pulse, in the order of their moments."""
-        passed: list[tuple[float, int, Tick]] = []
-        while self._coming and self._coming[0][0] <= now:
-            _, rank, pulse = self._coming[0]
-            beat = pulse.beat(now)
-            passed.append((beat.due, rank, beat))
-            heapreplace(self._coming, (pulse.due, rank, pulse))
-        # Where beats were skipped, the last ones are not due in the order of the first ones.
-        passed.sort()
-        return [beat for _, _, beat in passed]
+    def pop_due(self, now: float) -> list[Tick]:
+        """Return the ticks that became due since the last call, in the order of their moments: one per timer."""
+        due: list[tuple[float, int, Tick]] = []
+        while self._next and self._next[0][0] <= now:
+            _, rank, timer = self._next[0]
+            tick = timer.pop_due(now)
+            due.append((tick.due, rank, tick))
+            heapreplace(self._next, (timer.due, rank, timer))
+        # Where ticks were skipped, the order of the last ones differs from that of the first ones.
+        due.sort()
+        return [tick for _, _, tick in due]
 
-    def next(self) -> float | None:
-        """Give the moment of the next beat of all."""
-        return self._coming[0][0] if self._coming else None
+    def next_deadline(self) -> float | None:
+        """Return the moment of the next tick of all; None without timers."""
+        return self._next[0][0] if self._next else None
 
     def clear(self) -> None:
-        """Let nothing beat any more."""
-        self._coming.clear()
+        """Remove all timers."""
+        self._next.clear()

@@ -6,11 +6,12 @@ Times are kept in memory and written rarely: appending to a file can take as lon
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from nerve.scheduling.rules import Start
 from nerve.scheduling.schedule import Schedule
-from nerve.scheduling.slots import Places
 
 STARTS_A_WRITE = 250
 """One compute in this number waits for a file: too few to affect the measured percentile."""
@@ -29,9 +30,9 @@ def install(dues: str, starts: str) -> None:
     taken: list[Start] = []
     take, halt = Schedule.take, Schedule.halt
 
-    def noting_take(self: Schedule, now: float, places: Places) -> list[Start]:
-        starts = take(self, now, places)
-        taken.extend(starts)
+    def noting_take(self: Schedule, now: float, reserve: Callable[[Start], Any]) -> list[tuple[Start, Any]]:
+        starts = take(self, now, reserve)
+        taken.extend(start for start, _slot in starts)
         return starts
 
     def noting_halt(self: Schedule) -> tuple[int, ...]:

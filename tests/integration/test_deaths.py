@@ -170,7 +170,7 @@ def test_a_service_that_talks_nonsense_is_killed_and_replaced(engine: Engine) ->
     """What an archiver sends that is no message costs the archiver, not the engine."""
     engine.prelude = """
 import os, nerve.workers.archiver as archiver
-serve = archiver.Archiver.serve
+serve = archiver.ArchiverWorker.serve
 def talk_nonsense_once(self):
     try:
         os.close(os.open("spoken", os.O_CREAT | os.O_EXCL))
@@ -178,11 +178,11 @@ def talk_nonsense_once(self):
         return serve(self)
     self._link.send_frame(b"\\x00\\x00\\x00\\x01\\xc1")
     self._link.wait(None)
-archiver.Archiver.serve = talk_nonsense_once
+archiver.ArchiverWorker.serve = talk_nonsense_once
 """.replace('"spoken"', repr(str(engine.home / "spoken")))
     engine.start()
     [error] = engine.until(lambda: engine.errors("process_died"), "the archiver's death is recorded")
     assert error.ref_id == "archiver"
-    assert "made no sense" in error.payload["message"]
+    assert "it sent an invalid message" in error.payload["message"]
     engine.until(lambda: engine.status()["archiver"]["next_ts"], "another archiver serves")
     assert engine.stop() == 0

@@ -192,7 +192,7 @@ def test_somebody_who_waits_for_a_run_of_a_removed_sense_is_told(engine: Engine)
     engine.config("workers: 1\nsenses: {}\n")
     _, said = waiting.communicate(timeout=15)
     assert waiting.returncode == 1
-    assert "it will not run" in said
+    assert "the run was cancelled" in said
     gate.touch()
     engine.until_run("slow", "ok")
 

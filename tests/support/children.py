@@ -1,4 +1,4 @@
-"""Children of tests: one without a process, whose words and end the test decides, and what a real one does first."""
+"""Children for tests: a fake one, whose messages and end the test decides, and the first step of a real one."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from nerve.errors import WireError
 from nerve.ipc.channel import Channel
 from nerve.processes.child import ChildContext, Role
 from nerve.processes.messages import Run, ToChild
+from nerve.processes.prefetch import MAX_QUEUED_RUNS
 
 MAX_DESCRIPTORS = 1024
 
@@ -19,7 +20,7 @@ _pids: Iterator[int] = count(1001)
 
 
 class FakeLink:
-    """A link whose other end is the test."""
+    """A link whose other end is the test; `garbage` makes it receive an invalid message."""
 
     def __init__(self) -> None:
         self.incoming: list[Any] = []
@@ -29,7 +30,7 @@ class FakeLink:
         self.closed = False
 
     def receive(self) -> list[Any]:
-        """Give what the test has put there, as the real one does: what came before a hang-up comes first."""
+        """Return the messages of the test, as the real one does: those sent before a hang-up come first."""
         if self.ended:
             return []
         if self.garbage:
@@ -39,28 +40,30 @@ class FakeLink:
         return messages
 
     def flush(self) -> bool:
-        """Have nothing to send."""
+        """Do nothing: there is never anything unsent."""
         return True
 
     def fileno(self) -> int:
-        """Have a descriptor until it is closed."""
+        """Return a descriptor until it is closed."""
         return -1 if self.closed else 77
 
     def close(self) -> None:
-        """Be closed."""
+        """Close it."""
         self.ended = self.closed = True
 
 
 class FakePrefetch:
-    """What a worker finds when it is done: the test decides how much there is room for, and what it has taken."""
+    """The prefetched runs of a worker: the test decides how many there is room for, and which are taken."""
 
     def __init__(self) -> None:
         self.waiting: list[Run] = []
         self.put_there: list[Run] = []
+        self.capacity = MAX_QUEUED_RUNS
         self.room = 100
+        """How many runs the pipe really takes."""
 
     def put(self, run: Run) -> bool:
-        """Take a run, if there is room."""
+        """Queue a run, if there is room."""
         if len(self.waiting) >= self.room:
             return False
         self.waiting.append(run)
@@ -68,21 +71,20 @@ class FakePrefetch:
         return True
 
     def take(self) -> Run:
-        """Be the worker that takes the next one."""
+        """Take the next run, as the worker does."""
         return self.waiting.pop(0)
 
     def take_back(self) -> list[Run]:
-        """Give back what the worker has not taken."""
+        """Return the runs that the worker has not taken."""
         waiting, self.waiting = self.waiting, []
         return waiting
 
 
 class FakeChild:
-    """A child that does nothing by itself."""
+    """A child that does nothing unless the test makes it."""
 
-    def __init__(self, role: str = "worker", now: float = 0.0) -> None:
+    def __init__(self, role: str = "worker") -> None:
         self.role = Role(role, lambda _context: None)
-        self.started = now
         self.pid = next(_pids)
         self.link = FakeLink()
         self.prefetch = FakePrefetch()
@@ -90,7 +92,7 @@ class FakeChild:
         self.failure: str | None = None
         self.code: int | None = None
         self.trace: str | None = None
-        self.told: list[ToChild] = []
+        self.received: list[ToChild] = []
         self.signals: list[signal.Signals] = []
         self.joined: list[float] = []
         self.closed = False
@@ -100,17 +102,17 @@ class FakeChild:
         self.link.incoming += messages
 
     def ends(self, code: int, *last_words: Any) -> None:
-        """End, after some last words."""
+        """End, after sending some last messages."""
         self.says(*last_words)
         self.link.hung_up = True
         self.code = code
 
     def send(self, message: ToChild) -> None:
-        """Be told something; a dead child is deaf."""
-        self.told.append(message)
+        """Take a message from the kernel."""
+        self.received.append(message)
 
     def signal(self, number: signal.Signals) -> None:
-        """Get a signal; it takes effect when the test says so."""
+        """Note a signal; it takes effect when the test says so."""
         self.signals.append(number)
 
     def kill(self) -> None:
@@ -120,26 +122,26 @@ class FakeChild:
             self.ends(-signal.SIGKILL)
 
     def join(self, timeout: float) -> None:
-        """Be waited for; the hang-up of its link has been enough for a good end, unless it is stubborn."""
+        """Note the wait for its end."""
         self.joined.append(timeout)
 
     def reap(self) -> int | None:
-        """Give the exit code, if it has ended."""
+        """Return the exit code, or None while it lives."""
         return self.code
 
     def crash_trace(self) -> str | None:
-        """Give what it wrote where it hung, once."""
+        """Return its trace once."""
         trace, self.trace = self.trace, None
         return trace
 
     def close(self) -> None:
-        """Be let go of; only a child that has ended may be."""
+        """Close it, which is allowed only after its end."""
         assert self.code is not None
         self.closed = True
 
 
 def enter(context: ChildContext) -> Channel[ToChild]:
-    """Close all that a forked child has inherited, so that it sees the tests' end; gives its link."""
+    """Close all descriptors that a forked child inherited, so that it notices the end of the tests; return its link."""
     start = 3
     for kept in sorted((context.link.fileno(), context.crash)):
         os.closerange(start, kept)

@@ -1,4 +1,4 @@
-"""The entries of runs, with ids as the engine makes them, and with causes."""
+"""The events of runs, with ids as the engine makes them, and runs as causes of others."""
 
 from __future__ import annotations
 

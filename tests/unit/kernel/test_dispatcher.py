@@ -1,368 +1,451 @@
-"""The life of a run in the kernel, with a pool and a recorder that do nothing but remember."""
+"""The life of a run in the kernel: a real pool of fake workers, and a recorder that commits when the test says so."""
 
 from __future__ import annotations
 
 import json
-from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import pytest
+from support.clock import WALL_MS, FakeClock
+from support.pool import PoolRig, version_of
 
-from nerve.clock import Stamp
 from nerve.config.config import Config, ReflexConfig, SenseConfig
 from nerve.events.model import ErrorDetail, LogEvent, Status
 from nerve.kernel.dispatcher import Dispatcher, make_schedule
 from nerve.kernel.recorder import Recorder
 from nerve.processes.messages import Run, RunResult
-from nerve.processes.pool import Pool
-from nerve.processes.worker_handle import EndedRun, OpenRun
-from nerve.reload.codebase import Module, Version
+from nerve.processes.prefetch import PACKET_BYTES
+from nerve.processes.worker_handle import STALL_SECONDS, WorkerHandle
 from nerve.reload.revision import Revision
-from nerve.scheduling.slots import Places
 
-WALL = 1_700_000_000_000
-
-
-def version_of(sense: str, digest: str = "d1") -> Version:
-    """Make a version of a sense."""
-    return Version(Module(f"senses.{sense}", f"/w/{sense}.py", b"", digest))
-
-
-class FakeClock:
-    """A clock that is set by hand, in seconds."""
-
-    def __init__(self) -> None:
-        self.time = 100.0
-
-    def now(self) -> float:
-        """Monotonic seconds."""
-        return self.time
-
-    def stamp(self) -> Stamp:
-        """The moment, as an event bears it."""
-        return Stamp(WALL + round((self.time - 100) * 1000), round(self.time * 1e9))
-
-
-class FakePool:
-    """Workers that never answer by themselves."""
-
-    def __init__(self, free: int) -> None:
-        self.free = free
-        self.runs: list[Run] = []
-        self.returned: list[Run] = []
-        self.refusing: list[Run] = []
-        self.quick: set[str] = set()
-
-    def places(self, is_quick: Callable[[str], bool]) -> Places:
-        """Give the places that there are; nobody waits behind another here."""
-        self.quick = {sense for sense in ("eye", "hand") if is_quick(sense)}
-        return Places(self.free)
-
-    def dispatch(self, runs: deque[Run], now: float, is_quick: Callable[[str], bool]) -> list[Run]:
-        """Take as many runs as there are workers, and refuse what was to be refused."""
-        while runs and self.free:
-            self.free -= 1
-            self.runs.append(runs.popleft())
-        refused, self.refusing = self.refusing, []
-        return refused
+QUICK_MS = 0.1
 
 
 class FakeRecorder:
-    """Remembers what is submitted; commits when told to."""
+    """Keeps the events that are submitted; `stuck` closes it with the next batch."""
 
     def __init__(self) -> None:
         self.open = True
-        self.events: list[LogEvent] = []
+        self.stuck = False
+        self.batches: list[list[LogEvent]] = []
         self.waiting: list[Callable[[], None]] = []
 
+    @property
+    def events(self) -> list[LogEvent]:
+        """All events in order."""
+        return [event for batch in self.batches for event in batch]
+
     def submit(self, events: Sequence[LogEvent], committed: Callable[[], None] | None = None) -> None:
-        """Take events."""
-        self.events += events
+        """Keep a batch."""
+        self.batches.append(list(events))
         if committed:
             self.waiting.append(committed)
+        if self.stuck:
+            self.open = self.stuck = False
 
     def commit(self) -> None:
-        """Tell everybody that their events are committed."""
+        """Commit everything."""
         while self.waiting:
             self.waiting.pop(0)()
 
     def of(self, type: str) -> list[dict[str, Any]]:
-        """The payloads of a type."""
+        """Return the payloads of the events of one type."""
         return [json.loads(event.payload) for event in self.events if event.type == type]
 
 
-class Bench:
-    """The runs of a small configuration, between two fakes."""
+def revision_of(*senses: SenseConfig, reflexes: tuple[ReflexConfig, ...] = ()) -> Revision:
+    """Make a revision with these senses and reflexes."""
+    config = Config(senses={sense.name: sense for sense in senses}, reflexes=reflexes)
+    return Revision(config, {sense.name: version_of("d1", sense.name) for sense in senses})
 
-    def __init__(self, free: int = 2) -> None:
-        senses = {name: SenseConfig(name, f"/w/{name}.py") for name in ("eye", "hand")}
-        reflexes = (ReflexConfig("look", "eye", interval=10.0), ReflexConfig("grasp", "hand", on=("eye",)))
-        self.revision = Revision(Config(senses=senses, reflexes=reflexes), {name: version_of(name) for name in senses})
-        self.clock = FakeClock()
-        self.pool = FakePool(free)
+
+EYE, HAND = SenseConfig("eye", "/w/eye.py"), SenseConfig("hand", "/w/hand.py")
+REFLEXES = (ReflexConfig("look", "eye", interval=10.0), ReflexConfig("grasp", "hand", on=("eye",)))
+
+
+class Rig:
+    """A dispatcher with two senses: `eye` runs every 10 s, `hand` whenever `eye` signals."""
+
+    def __init__(self, workers: int = 2, revision: Revision | None = None) -> None:
+        self.clock = FakeClock(100.0)
+        self.workers = PoolRig(workers)
+        self.workers.start(self.clock.time)
+        self.pool = self.workers.pool
         self.recorder = FakeRecorder()
-        self.runs = Dispatcher(
-            self.revision,
-            make_schedule(self.revision.config, self.clock.time),
-            cast("Pool", self.pool),
-            cast("Recorder", self.recorder),
+        revision = revision or revision_of(EYE, HAND, reflexes=REFLEXES)
+        self.dispatcher = Dispatcher(
+            revision,
+            make_schedule(revision.config, self.clock.time),
+            self.pool,
+            cast(Recorder, self.recorder),
             self.clock,
         )
 
     def advance(self, seconds: float = 0.0) -> None:
-        """Let time pass, and everything start that is due."""
-        self.clock.time += seconds
-        self.runs.advance(self.clock.time)
+        """Let time pass, and start everything that is due."""
+        self.clock.advance(seconds)
+        self.dispatcher.advance(self.clock.time)
+
+    def trigger(self, sense: str, payload: str | None = None, announced: list[Any] | None = None) -> str | None:
+        """Trigger a sense by hand; `announced` gets the id and the status of the run."""
+        announce = None if announced is None else lambda *run: announced.append(run)
+        return self.dispatcher.trigger(sense, payload, self.clock.time, announce)
+
+    @property
+    def sent(self) -> list[Run]:
+        """The runs that workers were sent, by link or pipe, in the order of their starts."""
+        messages = [m for child in self.workers.children for m in (*child.received, *child.prefetch.put_there)]
+        starts = [event.ref_id for event in self.recorder.events if event.type == "run_start"]
+        return sorted((m for m in messages if isinstance(m, Run)), key=lambda run: starts.index(run.run_id))
+
+    @property
+    def open(self) -> list[str]:
+        """The senses that are running."""
+        return [worker.open_run.run.sense for worker in self.workers.workers() if worker.open_run]
+
+    def worker(self, sense: str) -> WorkerHandle:
+        """Return the worker that runs a sense."""
+        [worker] = [w for w in self.pool.busy if w.open_run and w.open_run.run.sense == sense]
+        return worker
 
     def end(
         self,
-        run: Run,
+        sense: str,
         status: Status = "ok",
         signal: str | None = None,
         error: ErrorDetail | None = None,
         ms: float = 12.3456,
-    ) -> None:
-        """Have a worker tell the end of a run."""
-        self.pool.free += 1
-        outcome = RunResult(run.run_id, status, ms, signal, error)
-        open_run = OpenRun(run, self.clock.time, self.clock.time)
-        self.runs.ended(iter([EndedRun(open_run, outcome, 77, died=status == "died")]), self.clock.time)
+    ) -> str:
+        """Have the worker of a sense send the result of its run; return the id of the run."""
+        worker = self.worker(sense)
+        assert worker.open_run
+        run_id = worker.open_run.run.run_id
+        result = RunResult(run_id=run_id, status=status, duration_ms=ms, signal=signal, error=error)
+        self.workers.child_of(worker).says(result)
+        self.receive(worker)
+        return run_id
+
+    def die(self, sense: str) -> None:
+        """Kill the worker of a sense, and fork another one."""
+        self.workers.child_of(self.worker(sense)).ends(-9)
+        self.dispatcher.record_ends(self.pool.reap(self.clock.time), self.clock.time)
+        self.workers.start(self.clock.time)
+
+    def receive(self, *workers: WorkerHandle) -> None:
+        """Handle the messages of some workers, all in one call of the dispatcher."""
+        ended = [ended for worker in workers for ended in self.pool.receive(worker, self.clock.time)]
+        self.dispatcher.record_ends(ended, self.clock.time)
+
+    def make_quick(self, sense: str) -> None:
+        """Let every worker do a short run of a sense, so that it is quick and its code known everywhere."""
+        for _ in self.workers.workers():
+            self.trigger(sense)
+            self.advance()
+            self.end(sense, ms=QUICK_MS)
+            [worker, *_] = self.workers.workers()
+            self.pool.workers[worker.child.pid] = self.pool.workers.pop(worker.child.pid)  # the next one comes first
 
 
 @pytest.fixture
-def bench() -> Bench:
-    """Give the runs of a small configuration."""
-    return Bench()
+def rig() -> Rig:
+    """Return a dispatcher with two workers."""
+    return Rig()
 
 
-def test_the_beats_of_many_reflexes_are_spread() -> None:
-    """Of five that all beat each second, the last waits a little; the few of most workspaces don't."""
+def test_first_ticks_of_many_reflexes_are_staggered() -> None:
+    """Of five reflexes that all tick each second, the fifth is due a little later."""
     senses = {f"s{n}": SenseConfig(f"s{n}", "/w/s.py") for n in range(5)}
     reflexes = tuple(ReflexConfig(f"r{n}", name, interval=1.0) for n, name in enumerate(senses))
     schedule = make_schedule(Config(senses=senses, reflexes=reflexes), 100.0)
     assert [schedule.due(name) for name in senses] == [100.0] * 4 + [100.004]
 
 
-def test_a_start_is_recorded_before_its_run_is_handed_out(bench: Bench) -> None:
-    """While the writer is away, nothing starts at all; when it is back, record and run go out together."""
-    bench.recorder.open = False
-    bench.advance()
-    assert bench.recorder.events == []
-    assert bench.pool.runs == []
-    bench.recorder.open = True
-    bench.advance(3)
-    [start] = bench.recorder.of("run_start")
-    [run] = bench.pool.runs
+# Starts.
+
+
+def test_a_start_is_recorded_before_its_run_is_handed_out(rig: Rig) -> None:
+    """While the writer is away nothing starts; when it is back, the start is recorded with its lateness."""
+    rig.recorder.open = False
+    rig.advance()
+    assert (rig.recorder.events, rig.sent) == ([], [])
+    rig.recorder.open = True
+    rig.advance(3)
+    [start] = rig.recorder.of("run_start")
+    [run] = rig.sent
     assert run.run_id.startswith("eye/")
     assert start["lateness_ms"] == 3000
-    assert start["scheduled_ts"] == WALL
-    assert run.trigger.scheduled_ts == WALL
+    assert start["scheduled_ts"] == run.trigger.scheduled_ts == WALL_MS
 
 
-def test_a_run_whose_record_is_stuck_waits_in_the_kernel(bench: Bench) -> None:
-    """If the record is not out of the process at once, the run is held until it is."""
-    bench.recorder.submit = lambda events, committed=None: (  # type: ignore[method-assign]
-        FakeRecorder.submit(bench.recorder, events, committed),
-        setattr(bench.recorder, "open", False),
-    )[0]
-    bench.advance()
-    assert len(bench.recorder.of("run_start")) == 1
-    assert bench.pool.runs == []
-    bench.recorder.open = True
-    bench.advance()
-    assert len(bench.pool.runs) == 1
+def test_a_run_whose_record_is_stuck_is_held_without_a_slot(rig: Rig) -> None:
+    """A start that has not left the process keeps its run in the kernel; the workers are free meanwhile."""
+    rig.recorder.stuck = True
+    rig.advance()
+    assert len(rig.recorder.of("run_start")) == 1
+    assert (rig.sent, rig.workers.free) == ([], 2)
+    rig.recorder.open = True
+    rig.advance()
+    assert [run.sense for run in rig.sent] == ["eye"]
+    assert len(rig.recorder.of("run_start")) == 1
 
 
-def test_a_signal_starts_what_is_on_it_with_its_cause(bench: Bench) -> None:
-    """The run that signalled is the cause of the run that follows, and its payload travels as text."""
-    bench.advance()
-    bench.end(bench.pool.runs[0], signal='{"n":1}')
-    bench.advance()
-    eye, hand = bench.pool.runs
+def test_nothing_is_recorded_while_there_is_no_slot() -> None:
+    """What is pending stays in the schedule, where further triggers join it."""
+    rig = Rig(workers=1)
+    rig.advance()
+    rig.trigger("hand", "1")
+    rig.advance(1)
+    rig.trigger("hand", "2")
+    assert rig.open == ["eye"]
+    assert len(rig.recorder.of("run_start")) == 1
+    rig.end("eye")
+    rig.advance()
+    [_eye, hand] = rig.recorder.of("run_start")
+    assert (hand["coalesced"], hand["lateness_ms"]) == (1, 1000)
+
+
+def test_held_runs_come_before_all_that_are_not_recorded_yet() -> None:
+    """A recorded run that found no worker blocks further starts, so that nobody passes it."""
+    rig = Rig(workers=1)
+    rig.recorder.stuck = True
+    rig.advance()
+    rig.workers.child_of(rig.workers.workers()[0]).ends(-9)
+    rig.pool.reap(rig.clock.time)
+    rig.recorder.open = True
+    rig.trigger("hand")
+    rig.advance()
+    assert len(rig.recorder.of("run_start")) == 1
+    rig.workers.start(rig.clock.time + 1)
+    rig.advance()
+    assert rig.open == ["eye"]
+
+
+def test_a_signal_starts_the_reflexes_that_are_on_its_sense(rig: Rig) -> None:
+    """The run that signalled is the cause of the run that follows, and its payload travels as JSON text."""
+    rig.advance()
+    eye = rig.end("eye", signal='{"n":1}')
+    rig.advance()
+    [_, hand] = rig.sent
     assert hand.sense == "hand"
     assert hand.trigger.signal is not None
     assert hand.trigger.signal.payload == '{"n":1}'
-    assert bench.recorder.of("run_start")[1]["cause"] == eye.run_id
-    [complete] = bench.recorder.of("run_complete")
-    assert complete == {"sense": "eye", "status": "ok", "duration_ms": 12.346, "signal": True, "worker": 77}
+    assert rig.recorder.of("run_start")[1]["cause"] == eye
+    [complete] = rig.recorder.of("run_complete")
+    pid = rig.workers.children[0].pid
+    assert complete == {"sense": "eye", "status": "ok", "duration_ms": 12.346, "signal": True, "worker": pid}
 
 
-def test_a_failed_run_has_one_error_before_its_complete(bench: Bench) -> None:
-    """Error and complete bear the run's id; the history of the sense counts the failure."""
-    bench.advance()
-    run = bench.pool.runs[0]
-    bench.end(run, "error", error=ErrorDetail("compute", "ValueError: no", "ValueError", "Traceback ..."))
-    assert [event.type for event in bench.recorder.events] == ["run_start", "error", "run_complete"]
-    assert {event.ref_id for event in bench.recorder.events} == {run.run_id}
-    [eye, _hand] = bench.runs.statuses(bench.clock.time)
-    assert (eye.last_run, eye.last_status, eye.consecutive_failures) == (run.run_id, "error", 1)
+def test_two_starts_of_a_throttled_sense_are_recorded_no_closer_than_its_throttle() -> None:
+    """The throttle begins when the first one is recorded, however late in a turn of the loop that is."""
+    rig = Rig(revision=revision_of(SenseConfig("eye", "/w/eye.py", throttle=1.0)))
+    rig.trigger("eye")
+    decided = rig.clock.time
+    rig.clock.advance(0.25)  # the turn has taken that long
+    rig.dispatcher.advance(decided)
+    rig.end("eye")
+    rig.trigger("eye")
+    rig.advance(0.8)
+    assert len(rig.sent) == 1
+    rig.advance(0.2)
+    assert len(rig.sent) == 2
 
 
-def test_the_back_off_of_a_poison_sense_is_part_of_its_error(bench: Bench) -> None:
-    """From the second death in a row on, the error says for how long the sense is put off."""
+# Queued runs.
+
+
+def test_quick_runs_are_queued_when_no_worker_is_idle() -> None:
+    """A run is queued only if its own sense and the running one have been quick."""
+    rig = Rig(workers=1)
+    for sense in ("eye", "hand"):
+        rig.make_quick(sense)
+    sent = len(rig.sent)
+    rig.trigger("hand")
+    rig.trigger("eye")
+    rig.advance(1)
+    assert [run.sense for run in rig.sent[sent:]] == ["hand", "eye"]
+    rig.end("hand", ms=900.0)
+    rig.end("eye", ms=QUICK_MS)
+    rig.trigger("hand")
+    rig.trigger("eye")
+    rig.advance(1)
+    assert rig.open == ["hand"]
+    assert len(rig.sent) == sent + 3
+
+
+def test_whether_a_run_is_quick_is_decided_when_it_is_recorded() -> None:
+    """A held run that was decided to be quick is still queued after a slow run of its sense was recorded."""
+    rig = Rig(workers=1)
+    for sense in ("eye", "hand"):
+        rig.make_quick(sense)
+    rig.trigger("hand")
+    rig.advance(1)
+    rig.trigger("eye")
+    rig.recorder.stuck = True
+    rig.advance()
+    rig.recorder.open = True
+    rig.dispatcher.apply(revision_of(SenseConfig("eye", "/w/eye.py", throttle=1.0), HAND), rig.clock.time)
+    rig.advance()
+    [worker] = rig.workers.workers()
+    assert [recorded.run.sense for recorded in worker.queued] == ["eye"]
+
+
+def test_a_run_with_a_payload_too_large_for_a_pipe_is_never_queued() -> None:
+    """It waits in the schedule for an idle worker; a smaller one is queued."""
+    rig = Rig(workers=1)
+    for sense in ("eye", "hand"):
+        rig.make_quick(sense)
+    rig.trigger("eye")
+    rig.advance(1)
+    rig.trigger("hand", f'"{"x" * PACKET_BYTES}"')
+    rig.advance()
+    [worker] = rig.workers.workers()
+    starts = len(rig.recorder.of("run_start"))
+    assert list(worker.queued) == []
+    rig.end("eye", ms=QUICK_MS)
+    rig.advance()
+    assert (rig.open, len(rig.recorder.of("run_start"))) == (["hand"], starts + 1)
+
+
+def test_a_run_that_was_taken_back_is_first_in_line_and_recorded_once() -> None:
+    """Its start is in the log: it is dispatched again as it is, before anything else starts."""
+    rig = Rig(workers=1)
+    for sense in ("eye", "hand"):
+        rig.make_quick(sense)
+    rig.trigger("hand")
+    rig.trigger("eye")
+    rig.advance(1)
+    starts = len(rig.recorder.of("run_start"))
+    [worker] = rig.workers.workers()
+    [queued] = worker.queued
+    rig.clock.advance(STALL_SECONDS)
+    rig.pool.enforce(rig.clock.time)
+    assert list(worker.queued) == []
+    rig.end("hand", ms=900.0)
+    rig.trigger("hand")
+    rig.advance()
+    assert worker.open_run is queued
+    assert len(rig.recorder.of("run_start")) == starts
+
+
+def test_nobody_passes_a_run_that_is_held() -> None:
+    """It has to wait for an idle worker, because the pipe refused it; only runs recorded before it come first."""
+    senses = [SenseConfig(name, f"/w/{name}.py") for name in ("eye", "ear", "hand", "nose")]
+    rig = Rig(workers=1, revision=revision_of(*senses))
+    for sense in senses:
+        rig.make_quick(sense.name)
+    [worker] = rig.workers.workers()
+    rig.workers.child_of(worker).prefetch.room = 1
+    for sense in ("eye", "ear", "hand"):
+        rig.trigger(sense)
+    rig.advance(1)
+    rig.workers.child_of(worker).prefetch.room = 100
+    starts = len(rig.recorder.of("run_start"))
+    rig.trigger("nose")
+    rig.advance()
+    assert [recorded.run.sense for recorded in worker.queued] == ["ear"]
+    assert len(rig.recorder.of("run_start")) == starts
+    rig.clock.advance(STALL_SECONDS)
+    rig.pool.enforce(rig.clock.time)
+    rig.advance()
+    for sense in ("eye", "ear", "hand"):
+        assert rig.open == [sense]
+        rig.end(sense, ms=900.0)
+        rig.advance()
+    assert rig.open == ["nose"]
+
+
+# Ends.
+
+
+def test_a_failed_run_has_one_error_before_its_complete(rig: Rig) -> None:
+    """Both refer to the run's id, and the status of the sense counts the failure."""
+    rig.advance()
+    run_id = rig.end("eye", "error", error=ErrorDetail("compute", "ValueError: no", "ValueError", "Traceback ..."))
+    assert [event.type for event in rig.recorder.events] == ["run_start", "error", "run_complete"]
+    assert {event.ref_id for event in rig.recorder.events} == {run_id}
+    [eye, _hand] = rig.dispatcher.statuses(rig.clock.time)
+    assert (eye.last_run, eye.last_status, eye.consecutive_failures) == (run_id, "error", 1)
+
+
+def test_the_back_off_of_a_sense_that_kills_its_workers_is_in_the_error(rig: Rig) -> None:
+    """From the second death in a row on, the error has the ms for which the sense can't start."""
     for n in range(2):
-        bench.advance(10 * n)
-        bench.end(bench.pool.runs[-1], "died", error=ErrorDetail("worker_died", "it died"))
-    first, second = bench.recorder.of("error")
+        rig.advance(10 * n)
+        rig.die("eye")
+    first, second = rig.recorder.of("error")
     assert "backoff_ms" not in first
     assert second["backoff_ms"] == 1000
-    assert bench.runs.statuses(bench.clock.time)[0].state == "backoff"
+    assert rig.dispatcher.statuses(rig.clock.time)[0].state == "backoff"
 
 
-def test_who_waits_for_a_run_is_told_once_it_is_committed(bench: Bench) -> None:
-    """Not before: what they then look up in the log must be there."""
-    told: list[tuple[str | None, Status]] = []
-    assert bench.runs.trigger("hand", "1", bench.clock.time, lambda *what: told.append(what)) is None
-    bench.advance()
-    run = next(run for run in bench.pool.runs if run.sense == "hand")
-    bench.end(run)
-    assert told == []
-    bench.recorder.commit()
-    assert told == [(run.run_id, "ok")]
+def test_runs_that_end_together_are_recorded_as_one_batch(rig: Rig) -> None:
+    """Each is announced to those who wait for it when the batch is committed."""
+    announced: list[Any] = []
+    rig.trigger("hand", None, announced)
+    rig.advance()
+    ids = {}
+    for worker in rig.pool.busy:
+        assert worker.open_run
+        run = worker.open_run.run
+        ids[run.sense] = run.run_id
+        rig.workers.child_of(worker).says(RunResult(run_id=run.run_id, status="ok", duration_ms=1.0))
+    rig.receive(*rig.workers.workers())
+    assert [event.type for event in rig.recorder.batches[-1]] == ["run_complete"] * 2
+    assert announced == []
+    rig.recorder.commit()
+    assert announced == [(ids["hand"], "ok")]
 
 
-def test_who_waits_for_a_run_that_will_never_be_is_told_so(bench: Bench) -> None:
-    """A stop drops what is pending, and answers for it."""
-    told: list[tuple[str | None, Status]] = []
-    bench.runs.trigger("hand", None, bench.clock.time, lambda *what: told.append(what))
-    bench.runs.halt(bench.clock.time)
-    assert told == [(None, "cancelled")]
-    assert bench.runs.trigger("hand", None, bench.clock.time, None) == "the engine is stopping"
+def test_a_run_that_will_never_start_is_announced_at_a_stop(rig: Rig) -> None:
+    """A stop drops what is pending; triggers after it are refused."""
+    announced: list[Any] = []
+    rig.trigger("hand", None, announced)
+    rig.dispatcher.halt(rig.clock.time)
+    assert announced == [(None, "cancelled")]
+    assert rig.trigger("hand") == "the engine is stopping"
 
 
-def test_a_held_run_ends_as_cancelled_at_a_stop(bench: Bench) -> None:
+def test_a_held_run_ends_as_cancelled_at_a_stop(rig: Rig) -> None:
     """Its start is in the log already, so its complete must be, too."""
-    bench.pool.free = 1
-    bench.advance()
-    bench.runs._held.append(bench.pool.runs[0])
-    bench.runs.halt(bench.clock.time)
-    [complete] = bench.recorder.of("run_complete")
-    assert complete["status"] == "cancelled"
-    assert complete["worker"] is None
+    rig.recorder.stuck = True
+    rig.advance()
+    rig.dispatcher.halt(rig.clock.time)
+    [complete] = rig.recorder.of("run_complete")
+    assert (complete["status"], complete["worker"]) == ("cancelled", None)
 
 
-def test_a_trigger_that_can_not_be_is_refused_in_words(bench: Bench) -> None:
-    """An unknown sense is met with the nearest name, a huge payload with its limit."""
-    assert "did you mean 'hand'?" in (bench.runs.trigger("hnad", None, 0, None) or "")
-    assert "eye, hand" in (bench.runs.trigger("zzz", None, 0, None) or "")
-    assert "max_payload" in (bench.runs.trigger("hand", "1" * 100_000, 0, None) or "")
+def test_a_run_that_was_taken_back_ends_as_cancelled_at_a_stop() -> None:
+    """No worker has begun it, and none will."""
+    rig = Rig(workers=1)
+    for sense in ("eye", "hand"):
+        rig.make_quick(sense)
+    rig.trigger("hand")
+    rig.trigger("eye")
+    rig.advance(1)
+    completes = len(rig.recorder.of("run_complete"))
+    rig.pool.close(rig.clock.time)
+    rig.dispatcher.halt(rig.clock.time)
+    assert [end["status"] for end in rig.recorder.of("run_complete")[completes:]] == ["cancelled"]
 
 
-def test_runs_that_end_together_are_recorded_together(bench: Bench) -> None:
-    """In the order of their ends, and each waiting hand is told of its own."""
-    told: list[str | None] = []
-    bench.runs.trigger("hand", None, bench.clock.time, lambda run_id, _status: told.append(run_id))
-    bench.advance()
-    endings = [
-        EndedRun(OpenRun(run, 0, 0), RunResult(run.run_id, "ok", 1.0), 77, died=False) for run in bench.pool.runs
-    ]
-    batches: list[int] = []
-    submit = bench.recorder.submit
-    bench.recorder.submit = lambda events, committed=None: (  # type: ignore[method-assign]
-        batches.append(len(events)),
-        submit(events, committed),
-    )[1]
-    bench.runs.ended(endings, bench.clock.time)
-    assert batches == [2]
-    bench.recorder.commit()
-    assert told == [run.run_id for run in bench.pool.runs if run.sense == "hand"]
+# Changes and refusals.
 
 
-def test_a_run_that_was_taken_back_is_first_in_line_and_recorded_once(bench: Bench) -> None:
-    """Its start is in the log: it is dispatched again as it is, before anything else starts."""
-    bench.pool.free = 1
-    bench.advance()
-    [run] = bench.pool.runs
-    bench.pool.returned.append(run)
-    bench.runs.trigger("hand", None, bench.clock.time, None)
-    bench.advance()
-    assert bench.pool.runs == [run]
-    bench.pool.free = 1
-    bench.advance()
-    assert bench.pool.runs == [run, run]
-    assert len(bench.recorder.of("run_start")) == 1
+def test_a_removed_sense_finishes_its_run(rig: Rig) -> None:
+    """Its end is recorded; it has no status any more, and a pending start of it is announced as cancelled."""
+    announced: list[Any] = []
+    rig.advance()
+    rig.trigger("eye", None, announced)
+    rig.dispatcher.apply(revision_of(HAND), rig.clock.time)
+    assert announced == [(None, "cancelled")]
+    rig.end("eye")
+    assert [end["sense"] for end in rig.recorder.of("run_complete")] == ["eye"]
+    assert [status.name for status in rig.dispatcher.statuses(rig.clock.time)] == ["hand"]
 
 
-def test_a_run_that_was_taken_back_ends_as_cancelled_at_a_stop(bench: Bench) -> None:
-    """Nobody has begun it, and nobody will."""
-    bench.advance()
-    bench.pool.returned.append(bench.pool.runs[0])
-    bench.runs.halt(bench.clock.time)
-    assert [complete["status"] for complete in bench.recorder.of("run_complete")] == ["cancelled"]
-
-
-@pytest.mark.parametrize(
-    ("ends", "quick"),
-    [
-        ([], False),
-        ([("ok", 0.1)], True),
-        ([("ok", 0.1), ("ok", 900.0)], False),
-        ([("ok", 0.4), ("ok", 0.1)], True),
-        ([("ok", 900.0), ("ok", 0.1)], False),
-        ([("error", 0.1)], True),
-        ([("died", 0.1)], False),
-        ([("ok", 0.1), ("cancelled", 0.0)], True),
-    ],
-)
-def test_only_a_sense_that_has_been_quick_may_wait_behind_others(
-    bench: Bench, ends: list[tuple[Status, float]], *, quick: bool
-) -> None:
-    """A slow run, or one that cost its worker, is remembered for a while."""
-    for status, ms in ends:
-        bench.runs.trigger("hand", None, bench.clock.time, None)
-        bench.advance(100)
-        bench.end(next(run for run in reversed(bench.pool.runs) if run.sense == "hand"), status, ms=ms)
-    bench.advance()
-    assert ("hand" in bench.pool.quick) is quick
-
-
-def test_a_sense_with_a_throttle_never_waits_behind_others() -> None:
-    """The throttle counts from its start, so that must be when it begins."""
-    senses = {"eye": SenseConfig("eye", "/w/eye.py", throttle=0.001)}
-    revision = Revision(Config(senses=senses), {"eye": version_of("eye")})
-    bench = Bench()
-    bench.runs.follow(revision, bench.clock.time)
-    bench.runs.trigger("eye", None, bench.clock.time, None)
-    bench.advance()
-    bench.end(bench.pool.runs[0], ms=0.1)
-    bench.advance()
-    assert bench.pool.quick == set()
-
-
-def test_a_run_that_found_no_room_is_first_in_line_and_its_sense_waits_nowhere_again(bench: Bench) -> None:
-    """Or else it would be refused again and again, and others would pass it."""
-    bench.runs.trigger("hand", None, bench.clock.time, None)
-    bench.advance()
-    hand = next(run for run in bench.pool.runs if run.sense == "hand")
-    bench.end(hand, ms=0.1)
-    bench.advance()
-    assert "hand" in bench.pool.quick
-    bench.pool.refusing = [hand]
-    bench.runs.trigger("hand", None, bench.clock.time, None)
-    bench.advance(100)
-    done = len(bench.pool.runs)
-    bench.pool.free = 1
-    bench.advance()
-    assert bench.pool.runs[done:] == [hand]
-    bench.pool.free = 1
-    bench.advance()
-    assert "hand" not in bench.pool.quick
-
-
-def test_two_starts_of_a_throttled_sense_are_never_recorded_closer_than_its_throttle() -> None:
-    """However late in a turn of the loop the first is recorded: that is when the throttle begins."""
-    senses = {"eye": SenseConfig("eye", "/w/eye.py", throttle=1.0)}
-    revision = Revision(Config(senses=senses), {"eye": version_of("eye")})
-    bench = Bench()
-    bench.runs.follow(revision, bench.clock.time)
-    bench.runs.trigger("eye", None, bench.clock.time, None)
-    decided = bench.clock.time
-    bench.clock.time += 0.25  # the turn has taken so long by now
-    bench.runs.advance(decided)
-    bench.end(bench.pool.runs[0], ms=0.1)
-    bench.runs.trigger("eye", None, bench.clock.time, None)
-    bench.advance(0.8)
-    assert len(bench.pool.runs) == 1
-    bench.advance(0.2)
-    assert len(bench.pool.runs) == 2
+def test_a_trigger_that_is_refused_says_why(rig: Rig) -> None:
+    """An unknown sense with the nearest name, or all names; a payload that is too large with its limit."""
+    assert rig.trigger("hnad") == "there is no sense 'hnad': did you mean 'hand'?"
+    assert rig.trigger("zzz") == "there is no sense 'zzz': there are eye, hand"
+    assert rig.trigger("hand", "1" * 100_000) == "the payload is larger than max_payload (65536 bytes)"

@@ -17,7 +17,7 @@ from nerve.events.model import LogEvent
 from nerve.kernel.recorder import Recorder
 from nerve.kernel.reloader import Reloader, RevisionChange
 from nerve.processes.child import Boot, Child, Role
-from nerve.processes.messages import Rescan
+from nerve.processes.messages import Ready, Rescan
 from nerve.processes.services import Service
 from nerve.reload.codebase import Module, Version
 from nerve.reload.revision import Delta, Revision
@@ -52,9 +52,10 @@ class Harness:
         boot = SimpleNamespace(revision=revision, boot_id="b1", workspace=Workspace(cast(Any, "/w")))
         self.watcher = FakeChild("watcher")
         role = Role("watcher", lambda _context: None)
-        self.service = Service(role, lambda _role, _now: cast(Child, self.watcher), lambda _c: None, lambda _c: None)
+        self.service = Service(role, lambda _role: cast(Child, self.watcher), lambda _c: None, lambda _c: None)
         self.service.start(0.0)
-        self.service.became_ready()
+        self.watcher.says(Ready())
+        self.service.receive()
         self.reloader = Reloader(cast(Boot, boot), self.service, cast(Recorder, self), FakeClock(), pinned_workers)
 
     def submit(self, events: Sequence[LogEvent], committed: Callable[[], None] | None = None) -> None:
@@ -144,7 +145,7 @@ def test_each_request_gets_its_own_answer_once(harness: Harness) -> None:
     other: list[Reply] = []
     harness.reloader.ask(harness.replies.append)
     harness.reloader.ask(other.append)
-    first, second = harness.watcher.told
+    first, second = harness.watcher.received
     assert isinstance(first, Rescan)
     assert isinstance(second, Rescan)
     delta = Delta(config_of("one", workers=2), versions=version_of("one", "d2"))

@@ -1,147 +1,226 @@
-"""Control requests in the kernel: what is answered at once, what later, and what is refused."""
+"""Control requests in the kernel: which are answered at once, which later, and which are refused."""
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-from typing import Any, cast
-
 import pytest
-from support.children import FakeChild
+from support.clock import FakeClock
+from support.pool import PoolRig
+from support.services import ServicesRig
 
 from nerve.config.config import MAX_WORKERS, Config
 from nerve.control.protocol import (
     Accepted,
+    Answer,
+    Finished,
     GetStatus,
     Refused,
     ReloadFiles,
     Reply,
+    Request,
+    RunArchive,
     Scaled,
     ScaleWorkers,
     StatusReply,
     StopEngine,
+    TriggerSense,
 )
-from nerve.control.status import EngineStatus, KernelStatus
-from nerve.kernel.request_handler import REPORT_SECONDS, RequestHandler
-from nerve.processes.messages import GetReport, WriterReport
+from nerve.control.status import KernelStatus, SenseStatus
+from nerve.ipc.progress import Archived, ArchiveProgress
+from nerve.kernel.dispatcher import Announce
+from nerve.kernel.request_handler import RequestHandler
+from nerve.kernel.status_collector import StatusCollector
+from nerve.processes.messages import ArchiveNow
 from nerve.reload.revision import Revision
 
 
-class Rig:
-    """RequestHandler to a kernel of nothing but fakes."""
+class FakeEngine:
+    """The kernel itself, its dispatcher and its reloader, as far as requests need them."""
 
     def __init__(self) -> None:
-        self.time = 100.0
+        self.revision = Revision(Config(), {})
         self.size = 3
+        self.unacknowledged = 0
         self.scaled: list[tuple[int, str]] = []
         self.stopped: list[str] = []
-        self.asked: list[Any] = []
-        self.replies: list[Reply] = []
-        self.revision = Revision(Config(), {}, ("nerve.yaml:1: no",), {"a": "a.py:1: no", "b": "a.py:1: no"})
-        self.services = {name: self._service(name) for name in ("writer", "archiver", "watcher")}
-        self.requests = RequestHandler(
-            runs=cast(Any, SimpleNamespace(statuses=lambda _now: [])),
-            pool=cast(Any, SimpleNamespace(workers={})),
-            recorder=cast(Any, SimpleNamespace(unacknowledged=4)),
-            services=cast(Any, SimpleNamespace(**self.services)),
-            reloads=cast(
-                Any,
-                SimpleNamespace(
-                    ask=self.asked.append, revision=self.revision, problems=(*self.revision.problems, "senses/: unseen")
-                ),
-            ),
-            clock=cast(Any, SimpleNamespace(now=lambda: self.time)),
-            stop=self.stopped.append,
-            scale=self._scale,
-            kernel=lambda: KernelStatus(1, "b", 2, "v"),
-            problems=lambda: ["the engine is tired"],
-        )
+        self.reloads: list[Answer] = []
+        self.triggered: list[tuple[str, str | None]] = []
+        self.announces: list[Announce | None] = []
+        self.refusal: str | None = None
 
-    @staticmethod
-    def _service(name: str) -> Any:
-        child = FakeChild(name)
-        return SimpleNamespace(child=child, ready=True, finishing=False, role=child.role)
+    def stop(self, reason: str) -> None:
+        """Note a stop."""
+        self.stopped.append(reason)
 
-    def _scale(self, workers: int, by: str) -> int:
+    def scale(self, workers: int, by: str) -> int:
+        """Note another number of workers."""
         self.scaled.append((workers, by))
         before, self.size = self.size, workers
         return before
 
-    def ask(self, request: Any) -> None:
-        """Make a request."""
-        self.requests.handle(request, self.replies.append)
+    def ask(self, answer: Answer) -> None:
+        """Note a reload."""
+        self.reloads.append(answer)
 
-    def status(self) -> EngineStatus:
-        """Give the one status that was replied."""
-        [reply] = self.replies
-        assert isinstance(reply, StatusReply)
-        return reply.status
+    def trigger(self, sense: str, payload: str | None, now: float, announce: Announce | None) -> str | None:
+        """Note a trigger, or refuse it."""
+        self.triggered.append((sense, payload))
+        self.announces.append(announce)
+        return self.refusal
+
+    def statuses(self, now: float) -> list[SenseStatus]:
+        """Return no senses."""
+        return []
+
+
+class Rig:
+    """A request handler of a fake engine, with real services of fake children."""
+
+    def __init__(self) -> None:
+        self.engine = FakeEngine()
+        self.services = ServicesRig().start()
+        self.archiver = self.services.children["archiver"]
+        self.replies: list[Reply] = []
+        clock = FakeClock()
+        status = StatusCollector(
+            lambda: KernelStatus(1, "b", 2, "v"),
+            self.engine,
+            PoolRig().pool,
+            self.engine,
+            self.services.services,
+            clock,
+            (),
+        )
+        self.handler = RequestHandler(
+            self.engine, self.engine, self.services.services.archiver, self.engine, status, clock
+        )
+
+    def ask(self, request: Request) -> None:
+        """Make a request."""
+        self.handler.handle(request, self.replies.append)
 
 
 @pytest.fixture
 def rig() -> Rig:
-    """Give requests to a kernel of fakes."""
+    """Return a request handler."""
     return Rig()
 
 
-def test_scaling_tells_how_many_there_were(rig: Rig) -> None:
-    """And whoever reads the log, who asked."""
+def test_scaling_is_answered_with_the_number_before(rig: Rig) -> None:
+    """The engine records the command as the cause."""
     rig.ask(ScaleWorkers(8))
     rig.ask(ScaleWorkers(1))
     assert rig.replies == [Scaled(3), Scaled(8)]
-    assert rig.scaled == [(8, "nerve scale"), (1, "nerve scale")]
+    assert rig.engine.scaled == [(8, "nerve scale"), (1, "nerve scale")]
 
 
 @pytest.mark.parametrize("workers", [0, -1, MAX_WORKERS + 1, 10**9])
-def test_a_number_of_workers_that_can_not_be_is_refused(rig: Rig, workers: int) -> None:
-    """Whatever a client sends: the kernel forks no million of processes."""
+def test_an_impossible_number_of_workers_is_refused(rig: Rig, workers: int) -> None:
+    """Whatever a client sends, the kernel does not fork a million processes."""
     rig.ask(ScaleWorkers(workers))
     assert rig.replies == [Refused(f"there can be 1 to {MAX_WORKERS} workers, not {workers}")]
-    assert rig.scaled == []
+    assert rig.engine.scaled == []
 
 
 def test_a_reload_is_answered_when_it_is_done(rig: Rig) -> None:
-    """The one who asks waits for the watcher, and the kernel for nobody."""
+    """The client waits for the watcher, the kernel does not."""
     rig.ask(ReloadFiles())
     assert rig.replies == []
-    rig.asked[0](Accepted())
+    rig.engine.reloads[0](Accepted())
     assert rig.replies == [Accepted()]
 
 
 def test_a_stop_is_accepted_before_it_begins(rig: Rig) -> None:
-    """Whoever asked is told, and then sees the connection end."""
+    """The client gets the answer, and then sees its connection end."""
     rig.ask(StopEngine())
-    assert (rig.replies, rig.stopped) == ([Accepted()], ["nerve stop"])
+    assert (rig.replies, rig.engine.stopped) == ([Accepted()], ["nerve stop"])
 
 
-def test_a_status_has_the_problems_of_everything(rig: Rig) -> None:
-    """Of the engine, of nerve.yaml, of the senses, each once, and of what watches them; and the watcher's pid."""
-    rig.services["writer"].ready = rig.services["archiver"].ready = False
+def test_a_status_waits_for_reports(rig: Rig) -> None:
+    """With services that serve it is not answered at once; without them it is."""
     rig.ask(GetStatus())
-    status = rig.status()
-    assert status.problems == ["the engine is tired", "nerve.yaml:1: no", "a.py:1: no", "senses/: unseen"]
-    assert status.watcher.pid == rig.services["watcher"].child.pid
-    assert (status.writer.committed, status.writer.unacknowledged) == (None, 4)
-
-
-def test_a_status_waits_for_the_reports_but_not_for_ever(rig: Rig) -> None:
-    """One who does not report within a second is a problem, and the rest is told all the same."""
-    rig.ask(GetStatus())
-    assert rig.services["writer"].child.told == rig.services["archiver"].child.told == [GetReport()]
-    rig.requests.reported(WriterReport(7, 1.0, 1.0, 0, 0, outage="no space"))
     assert rig.replies == []
-    assert rig.requests.next_moment() == rig.time + REPORT_SECONDS
-    rig.time += REPORT_SECONDS
-    rig.requests.expire(rig.time)
-    status = rig.status()
-    assert status.writer.committed == 7
-    assert "the archiver did not report within 1 s" in status.problems
-    assert "the log can't be written, everybody waits: no space" in status.problems
-    assert rig.requests.next_moment() is None
-
-
-def test_without_a_watcher_the_status_says_so(rig: Rig) -> None:
-    """It is being started again, or is given up."""
-    rig.services["watcher"].child = None
-    rig.services["writer"].ready = rig.services["archiver"].ready = False
+    rig.services.services.writer.finish()
+    rig.services.services.archiver.finish()
     rig.ask(GetStatus())
-    assert rig.status().watcher.pid is None
+    [reply] = rig.replies
+    assert isinstance(reply, StatusReply)
+
+
+# Triggers.
+
+
+def test_a_trigger_is_accepted_and_its_run_not_waited_for(rig: Rig) -> None:
+    """Without `wait` there is one reply, and no announcement is asked for."""
+    rig.ask(TriggerSense("disk", '{"n":1}', wait=False))
+    assert (rig.replies, rig.engine.triggered) == ([Accepted()], [("disk", '{"n":1}')])
+    assert rig.engine.announces == [None]
+
+
+@pytest.mark.parametrize(
+    ("run_id", "reply"),
+    [
+        ("disk/1", Finished("disk/1", "ok")),
+        (None, Refused("the run was cancelled: the engine is stopping, or the sense was removed")),
+    ],
+)
+def test_a_trigger_with_wait_is_answered_twice(rig: Rig, run_id: str | None, reply: Reply) -> None:
+    """First it is accepted, then the run has finished, or will never start."""
+    rig.ask(TriggerSense("disk", None, wait=True))
+    assert rig.replies == [Accepted()]
+    [announce] = rig.engine.announces
+    assert announce
+    announce(run_id, "ok")
+    assert rig.replies[1:] == [reply]
+
+
+def test_a_trigger_that_is_refused_is_answered_with_the_reason(rig: Rig) -> None:
+    """There is no second answer."""
+    rig.engine.refusal = "there is no sense 'disc'"
+    rig.ask(TriggerSense("disc", None, wait=True))
+    assert rig.replies == [Refused("there is no sense 'disc'")]
+
+
+# Archive runs.
+
+
+def test_an_archive_run_uses_the_retention_of_the_request_or_the_configuration(rig: Rig) -> None:
+    """The archiver gets both, in order."""
+    rig.ask(RunArchive(5.0, vacuum=True))
+    rig.ask(RunArchive(None, vacuum=False))
+    retention = rig.engine.revision.config.logs.retention
+    assert rig.archiver.received == [ArchiveNow(5.0, vacuum=True), ArchiveNow(retention, vacuum=False)]
+
+
+def test_progress_goes_to_all_clients_and_each_outcome_to_the_first(rig: Rig) -> None:
+    """Archive runs are done one after the other; the outcome of each, a failure too, goes to the one that asked for it."""
+    others: list[Reply] = []
+    rig.ask(RunArchive(None, vacuum=False))
+    rig.handler.handle(RunArchive(None, vacuum=False), others.append)
+    progress = ArchiveProgress("2026-11-01", 1, 0, 10)
+    rig.handler.archived(progress)
+    assert (rig.replies, others) == ([progress], [progress])
+    rig.handler.archived(Archived(1, 2, notes=("a note",)))
+    assert (rig.replies[1:], others[1:]) == ([Archived(1, 2, notes=("a note",))], [])
+    rig.handler.archived(Archived(0, 0, "the disk is full"))
+    assert others[1:] == [Archived(0, 0, "the disk is full")]
+    rig.handler.archived(Archived(0, 0))
+    assert (len(rig.replies), len(others)) == (2, 2)
+
+
+def test_clients_of_an_archiver_that_dies_are_answered(rig: Rig) -> None:
+    """All of them, once."""
+    rig.ask(RunArchive(None, vacuum=False))
+    rig.ask(RunArchive(None, vacuum=False))
+    rig.handler.archiver_died("killed by SIGKILL")
+    rig.handler.archiver_died("killed by SIGKILL")
+    assert rig.replies == [Refused("the archiver died (killed by SIGKILL): nothing is lost, try again")] * 2
+
+
+def test_an_archive_run_without_an_archiver_is_refused(rig: Rig) -> None:
+    """Before it is ready, and while it finishes."""
+    rig.archiver.ready = False
+    rig.ask(RunArchive(None, vacuum=False))
+    rig.archiver.ready = True
+    rig.services.services.archiver.finish()
+    rig.ask(RunArchive(None, vacuum=False))
+    assert rig.replies == [Refused("the archiver is not running: see `nerve status`")] * 2

@@ -1,4 +1,4 @@
-"""The shutdown ladder: its moments are in order, whatever the deadline, and being asked again only hurries it."""
+"""The shutdown ladder: its moments are in order, whatever the deadline, and a second request only hurries it."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ TIMEOUT = st.floats(0, 1e5)
 
 
 def in_order(ladder: Ladder) -> bool:
-    """Tell whether no moment comes before an earlier one's."""
+    """Return True if the moments of a ladder are in the order of its stages."""
     return ladder.interrupt_at <= ladder.kill_at <= ladder.record_by <= ladder.end_at
 
 
 def test_the_default_deadline_leaves_time_for_each_stage() -> None:
-    """Of four seconds, two are for computes to finish, and enough is left to clean up, record and drain."""
+    """Of four seconds, computes have two to finish, and enough is left to clean up, record and drain."""
     assert Ladder.plan("SIGTERM", 100.0, 4.0) == Ladder("SIGTERM", 102.0, 102.6, 103.4, 104.0)
 
 
 @given(now=NOW, timeout=TIMEOUT)
 def test_a_plan_begins_now_and_ends_at_the_deadline(now: float, timeout: float) -> None:
-    """All moments lie between, in order; none is left for after the end."""
+    """All moments lie in between, in order."""
     ladder = Ladder.plan("stop", now, timeout)
     assert in_order(ladder)
     assert now <= ladder.interrupt_at
@@ -33,7 +33,7 @@ def test_a_plan_begins_now_and_ends_at_the_deadline(now: float, timeout: float) 
 
 @given(now=NOW, timeout=TIMEOUT, later=st.floats(0, 1e5))
 def test_hurrying_interrupts_now_and_never_delays(now: float, timeout: float, later: float) -> None:
-    """Computes have little time left, the log keeps its own, and order is kept at whatever moment it happens."""
+    """Computes have little time left, the log keeps its time, and the moments stay in order."""
     ladder = Ladder.plan("stop", now, timeout)
     hurried = ladder.hurried(now + later)
     assert in_order(hurried)
@@ -43,42 +43,42 @@ def test_hurrying_interrupts_now_and_never_delays(now: float, timeout: float, la
 
 
 @given(now=NOW, timeout=TIMEOUT, asked=st.lists(st.floats(0, 10), max_size=5))
-def test_asking_again_and_again_changes_nothing_more(now: float, timeout: float, asked: list[float]) -> None:
-    """The first hurry counts; further ones can't push the end of the computes back."""
+def test_further_requests_after_the_second_change_nothing(now: float, timeout: float, asked: list[float]) -> None:
+    """Only the first hurry counts; further ones can't delay the end of the computes."""
     ladder = Ladder.plan("stop", now, timeout).hurried(now)
     for later in asked:
         assert ladder.hurried(now + later) == ladder
 
 
 @given(now=NOW, timeout=TIMEOUT, later=st.floats(0, 2e5))
-def test_the_next_moment_is_always_ahead(now: float, timeout: float, later: float) -> None:
-    """The loop never spins: what is due is either one of the ladder's moments, or a little later."""
+def test_the_next_deadline_is_always_in_the_future(now: float, timeout: float, later: float) -> None:
+    """The loop never spins: the deadline is one of the moments, or, past the last one, a little later."""
     ladder = Ladder.plan("stop", now, timeout)
     moment = now + later
-    due = ladder.next_moment(moment)
+    due = ladder.next_deadline(moment)
     assert due > moment
     assert due in (ladder.interrupt_at, ladder.kill_at, ladder.record_by, ladder.end_at) or moment >= ladder.end_at
 
 
-def test_the_next_moments_come_one_after_the_other() -> None:
-    """Walking from moment to moment passes all of them."""
+def test_each_moment_is_followed_by_the_next_one() -> None:
+    """Going from deadline to deadline passes all moments of the ladder."""
     ladder, moment, walked = Ladder.plan("stop", 0.0, 4.0), 0.0, []
     for _ in range(4):
-        moment = ladder.next_moment(moment)
+        moment = ladder.next_deadline(moment)
         walked.append(moment)
     assert walked == [ladder.interrupt_at, ladder.kill_at, ladder.record_by, ladder.end_at]
 
 
-def test_stages_only_go_down() -> None:
-    """Their numbers are in the order in which they are passed."""
+def test_stages_are_numbered_in_their_order() -> None:
+    """A stop begins with RUNNING and ends with OVER."""
     assert list(Stage) == sorted(Stage)
     assert min(Stage) is Stage.RUNNING
     assert max(Stage) is Stage.OVER
 
 
 @pytest.mark.parametrize("timeout", [0.0, 0.001])
-def test_a_deadline_of_next_to_nothing_is_a_plan_as_well(timeout: float) -> None:
-    """Everything is due at once."""
+def test_a_stop_without_time_is_planned_as_well(timeout: float) -> None:
+    """All moments come at once."""
     ladder = Ladder.plan("stop", 5.0, timeout).hurried(5.0)
     assert in_order(ladder)
     assert ladder.end_at - 5.0 == pytest.approx(timeout)

@@ -1,4 +1,4 @@
-"""Diagnostics: the records of all processes come out of one, in order, whatever happens to any of the others."""
+"""Diagnostics: the records of all processes are printed by one, in order, whatever happens to the others."""
 
 from __future__ import annotations
 
@@ -38,8 +38,13 @@ def record(message: object, *args: object, level: int = logging.INFO, name: str 
     return logging.LogRecord(name, level, "file.py", 1, message, args, None)
 
 
+def waiting(relay: RelayHandler) -> bool:
+    """Return True if a record can be received."""
+    return bool(select.select([relay.records.receiving], [], [], 0)[0])
+
+
 def fork(work: Callable[[], object]) -> int:
-    """Run `work` in a child, which ends right after it; gives its pid."""
+    """Run `work` in a child, which then exits; return its pid."""
     pid = os.fork()
     if pid == 0:
         try:
@@ -50,7 +55,7 @@ def fork(work: Callable[[], object]) -> int:
 
 
 class Rig:
-    """A relay whose receiving process prints into a file, until the test hangs up."""
+    """A relay whose receiving process writes to a file until the test hangs up."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -63,15 +68,15 @@ class Rig:
 
     @property
     def lines(self) -> list[str]:
-        """What has been printed so far."""
+        """The lines printed so far."""
         return self.path.read_text().splitlines() if self.path.exists() else []
 
     def printed(self, text: str) -> bool:
-        """Tell whether a text has been printed."""
+        """Return True if a text has been printed."""
         return any(text in line for line in self.lines)
 
     def finish(self) -> None:
-        """Hang up, and see the receiving process end by itself."""
+        """Hang up, and check that the receiving process exits by itself."""
         if self.receiver:
             self._ours.close()
             pid, self.receiver = self.receiver, 0
@@ -85,7 +90,7 @@ class Rig:
 
 @pytest.fixture
 def rig(tmp_path: Path) -> Iterator[Rig]:
-    """Give a relay and its receiving process, which must end well."""
+    """Return a relay and its receiving process, which must exit with code 0."""
     rig = Rig(tmp_path / "printed.log")
     yield rig
     rig.finish()
@@ -93,17 +98,17 @@ def rig(tmp_path: Path) -> Iterator[Rig]:
 
 @pytest.fixture
 def relay() -> Iterator[RelayHandler]:
-    """Give a relay that nobody receives from, but the test."""
+    """Return a relay without a receiving process: the test receives."""
     relay = RelayHandler(logging.NullHandler(), DatagramQueue())
     yield relay
     relay.records.close()
 
 
-# One process: what a record is when it arrives.
+# One process: how a record arrives.
 
 
 def test_a_record_arrives_as_it_was_made(relay: RelayHandler) -> None:
-    """Name, level, moment, process and the finished message; arguments stay behind."""
+    """With its name, level, moment, process and the formatted message, without its arguments."""
     sent = record("%d of %s", 3, {"a": object()}, level=logging.WARNING, name="app.disk")
     relay.handle(sent)
     got = relay.records.get()
@@ -113,7 +118,7 @@ def test_a_record_arrives_as_it_was_made(relay: RelayHandler) -> None:
 
 
 def test_a_traceback_travels_as_text(relay: RelayHandler) -> None:
-    """An exception needs not be picklable, and its traceback follows the message."""
+    """It follows the message, and the exception need not be picklable."""
     try:
         1 / 0  # noqa: B018 - for the traceback
     except ZeroDivisionError:
@@ -125,7 +130,7 @@ def test_a_traceback_travels_as_text(relay: RelayHandler) -> None:
 
 @pytest.mark.parametrize("text", ["", "100%", "caf\udce9", "\x00\x1b", "漢" * 10, "a\nb"])
 def test_any_text_can_be_sent(relay: RelayHandler, text: str) -> None:
-    """What is no valid Unicode is escaped, in the message as in the logger's name."""
+    """Invalid Unicode is escaped, in the message and in the logger's name."""
     relay.handle(record(text, name=f"app{text}"))
     got = relay.records.get()
     assert got.getMessage() == text.encode("utf-8", "backslashreplace").decode()
@@ -133,32 +138,32 @@ def test_any_text_can_be_sent(relay: RelayHandler, text: str) -> None:
 
 
 def test_a_huge_message_is_cut(relay: RelayHandler) -> None:
-    """Ten megabytes are no diagnostics; the start of them is."""
+    """Of ten megabytes only the beginning is sent."""
     relay.handle(record("😀" * 10_000_000))
     assert relay.records.get().getMessage() == "😀" * MAX_RECORD_CHARS
     relay.handle(record("\ud800" * 10_000_000))
     assert len(relay.records.get().getMessage()) <= MAX_RECORD_CHARS
 
 
-def test_a_record_that_can_not_be_formatted_is_reported_where_it_was_made(
+def test_a_record_that_can_not_be_formatted_is_reported_where_it_was_logged(
     relay: RelayHandler, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Logging's own rule: complain on stderr, and never raise; the next record is fine."""
+    """As the logging module does it: on stderr, without raising; the next record is sent."""
     relay.handle(record("%d", "no number"))
     relay.handle(record("next"))
     assert "Logging error" in capfd.readouterr().err
     assert relay.records.get().getMessage() == "next"
 
 
-def test_a_full_queue_drops_and_the_next_record_says_how_many(relay: RelayHandler) -> None:
-    """Nobody ever blocks: what finds no room is counted, and the count is told as soon as there is room."""
+def test_a_full_queue_drops_records_and_the_next_one_has_their_number(relay: RelayHandler) -> None:
+    """Logging never blocks; the number is sent as soon as there is room."""
     relay.records._allowance = Allowance(10**9)
     sent = 0
     while relay.records._dropped < 5:
         relay.handle(record("x" * 1000))
         sent += 1
     received = 0
-    while relay.records.qsize():
+    while waiting(relay):
         relay.records.get()
         received += 1
     dropped = sent - received
@@ -168,8 +173,8 @@ def test_a_full_queue_drops_and_the_next_record_says_how_many(relay: RelayHandle
     assert relay.records.get().getMessage() == "and again"
 
 
-def test_a_process_that_logs_without_end_is_held_to_its_allowance(relay: RelayHandler) -> None:
-    """A tight loop can't crowd out the others: what it sends too much is dropped, and counted like the rest."""
+def test_a_process_that_exceeds_its_allowance_has_records_dropped(relay: RelayHandler) -> None:
+    """A tight loop leaves room for other processes; the dropped records are counted as usual."""
     relay.records._allowance = Allowance(10)
     for n in range(15):
         flood = record("%d", n)
@@ -180,11 +185,11 @@ def test_a_process_that_logs_without_end_is_held_to_its_allowance(relay: RelayHa
     relay.handle(later)
     got = [relay.records.get().getMessage() for _ in range(11)]
     assert got == [*map(str, range(10)), "(5 records dropped) a second later"]
-    assert not relay.records.qsize()
+    assert not waiting(relay)
 
 
-def test_an_allowance_survives_a_clock_that_jumps() -> None:
-    """Set back or absurdly far ahead, it never gives more than a second's worth, and never stops giving."""
+def test_an_allowance_holds_when_the_clock_jumps() -> None:
+    """Set back or far ahead, it never grants more than one second's worth, and never stops granting."""
     allowance = Allowance(10)
     for now in (1000.0, 1e300, 1000.0, 0.0):
         taken = sum(allowance.take(now) for _ in range(100))
@@ -193,8 +198,8 @@ def test_an_allowance_survives_a_clock_that_jumps() -> None:
     assert sum(allowance.take(1.5) for _ in range(100)) == 5
 
 
-def test_there_is_room_for_a_burst(relay: RelayHandler) -> None:
-    """A hundred lines at once are normal, also while the receiver has no time."""
+def test_a_burst_of_records_is_not_dropped(relay: RelayHandler) -> None:
+    """The socket has room for a hundred lines while the receiver is behind."""
     for n in range(100):
         relay.handle(record("line %d of a burst", n))
     assert [relay.records.get().getMessage() for _ in range(100)] == [f"line {n} of a burst" for n in range(100)]
@@ -203,26 +208,26 @@ def test_there_is_room_for_a_burst(relay: RelayHandler) -> None:
 @pytest.mark.parametrize(
     "junk", [b"", b"junk", b"\xc1", b"\x91\xa1\xff", b"\x97" + b"\x91" * 50_000, b"\x00" * 200_000]
 )
-def test_junk_becomes_a_record_that_says_so(relay: RelayHandler, junk: bytes) -> None:
-    """Whatever finds its way into the socket is one unreadable record, and not the end."""
+def test_an_invalid_datagram_becomes_a_record_that_says_so(relay: RelayHandler, junk: bytes) -> None:
+    """It is one unreadable record, and the next one is received."""
     relay.records._out.send(junk)
     relay.handle(record("next"))
     assert relay.records.get().getMessage().startswith("an unreadable record: ")
     assert relay.records.get().getMessage() == "next"
 
 
-def test_no_thread_is_started_and_nothing_is_received_by_itself() -> None:
-    """The kernel forks: a handler with a thread would be a hazard."""
+def test_a_relay_starts_no_thread_and_receives_nothing_by_itself() -> None:
+    """The kernel forks, which is unsafe in a process with threads."""
     before = threading.active_count()
     relay = make_relay()
     relay.handle(record("waits"))
     assert threading.active_count() == before
-    assert relay.records.qsize() == 1
+    assert waiting(relay)
     relay.records.close()
 
 
-def test_closing_a_handler_leaves_the_queue_to_the_others(relay: RelayHandler) -> None:
-    """`logging.shutdown` in one process must not cut off another; it may be called twice."""
+def test_closing_a_handler_leaves_the_queue_open(relay: RelayHandler) -> None:
+    """`logging.shutdown` in one process must not cut off another; closing twice is fine."""
     relay.close()
     relay.close()
     relay.records.put_nowait(record("still"))
@@ -232,7 +237,7 @@ def test_closing_a_handler_leaves_the_queue_to_the_others(relay: RelayHandler) -
 def test_the_relay_becomes_the_only_handler_of_the_root_logger(
     relay: RelayHandler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What a process had before is replaced."""
+    """Handlers that were there before are removed."""
     root = logging.RootLogger(logging.WARNING)
     root.handlers = [logging.NullHandler(), logging.NullHandler()]
     monkeypatch.setattr(logging, "getLogger", lambda: root)
@@ -243,8 +248,8 @@ def test_the_relay_becomes_the_only_handler_of_the_root_logger(
 # Several processes.
 
 
-def test_what_forked_processes_log_comes_out_in_order(rig: Rig) -> None:
-    """Each process's records keep their order, and none is lost while the receiver keeps up."""
+def test_the_records_of_each_process_are_printed_in_order(rig: Rig) -> None:
+    """None is lost while the receiver keeps up."""
 
     def log_numbers() -> None:
         for n in range(200):
@@ -261,8 +266,8 @@ def test_what_forked_processes_log_comes_out_in_order(rig: Rig) -> None:
         assert theirs == [f"{n}." for n in range(200)]
 
 
-def test_a_sender_that_is_killed_in_the_middle_stops_nobody(rig: Rig) -> None:
-    """SIGKILL at any moment of logging leaves neither a lock nor half a record behind."""
+def test_a_process_killed_while_it_logs_stops_no_other(rig: Rig) -> None:
+    """SIGKILL at any moment leaves neither a lock nor half a record."""
 
     def log_for_ever() -> None:
         while True:
@@ -270,20 +275,20 @@ def test_a_sender_that_is_killed_in_the_middle_stops_nobody(rig: Rig) -> None:
 
     for round_ in range(5):
         pid = fork(log_for_ever)
-        wait_until(partial(rig.printed, f"{pid} INFO app busy"), "the sender is at it")
+        wait_until(partial(rig.printed, f"{pid} INFO app busy"), "the process logs")
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
 
-        def heard(round_: int = round_) -> bool:
+        def printed(round_: int = round_) -> bool:
             rig.relay.handle(record("round %d is over", round_))
             return rig.printed(f"round {round_} is over")
 
-        wait_until(heard, "another process is heard")
+        wait_until(printed, "another process is printed")
     assert not rig.printed("unreadable")
 
 
-def test_the_receiver_ends_on_hangup_with_everything_printed(rig: Rig) -> None:
-    """What was sent before the hang-up is printed after it."""
+def test_the_receiver_prints_everything_before_it_ends(rig: Rig) -> None:
+    """Records that were sent before the hang-up are printed after it."""
     os.kill(rig.receiver, signal.SIGSTOP)
     for n in range(50):
         rig.relay.handle(record("last words %d.", n))
@@ -293,14 +298,14 @@ def test_the_receiver_ends_on_hangup_with_everything_printed(rig: Rig) -> None:
     assert [line.split()[-1] for line in rig.lines] == [f"{n}." for n in range(50)]
 
 
-def test_a_receiver_without_anything_to_print_ends_on_hangup_too(rig: Rig) -> None:
-    """It waits for nothing but records and the hang-up."""
+def test_a_receiver_without_records_ends_on_hangup_too(rig: Rig) -> None:
+    """It waits for records and the hang-up at once."""
     rig.finish()
     assert rig.lines == []
 
 
-def test_the_receiver_prints_past_what_it_can_not_read(rig: Rig) -> None:
-    """Junk between two records costs neither of them."""
+def test_the_receiver_goes_on_after_an_invalid_datagram(rig: Rig) -> None:
+    """The records before and after it are printed."""
     rig.relay.handle(record("before"))
     os.write(rig.relay.records.sending, b"\x97\xa1\xff")
     rig.relay.handle(record("after"))
@@ -309,23 +314,23 @@ def test_the_receiver_prints_past_what_it_can_not_read(rig: Rig) -> None:
     assert rig.printed("unreadable record")
 
 
-# Where it is printed.
+# Printing.
 
 
 class Unwritable(io.StringIO):
-    """A stream that raises whatever it is told to."""
+    """A stream whose `write` raises an error."""
 
     def __init__(self, error: BaseException) -> None:
         super().__init__()
         self._error = error
 
     def write(self, text: str) -> int:
-        """Raise."""
+        """Raise the error."""
         raise self._error
 
 
 def closed_stream() -> io.StringIO:
-    """Give a stream that has been closed."""
+    """Return a closed stream."""
     stream = io.StringIO()
     stream.close()
     return stream
@@ -344,16 +349,16 @@ def closed_stream() -> io.StringIO:
     ids=["closed", "broken pipe", "gone", "encoding", "recursion", "none"],
 )
 def test_printing_never_raises(stream: io.StringIO | None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An exception would end the library's loop for good: failures are counted instead."""
+    """An exception would end the library's loop: failures are counted instead."""
     monkeypatch.setattr(sys, "stderr", stream)
     handler = ConsoleHandler()
-    handler.emit(record("for nobody"))
-    handler.emit(record("for nobody, either"))
+    handler.emit(record("first"))
+    handler.emit(record("second"))
     assert handler.failures == 2
 
 
-def test_a_record_whose_moment_is_absurd_is_counted_and_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What can't be formatted does not end the receiving: the next record is printed."""
+def test_a_record_with_an_impossible_moment_is_counted_and_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It can't be formatted, but the next record is printed."""
     stream = io.StringIO()
     monkeypatch.setattr(sys, "stderr", stream)
     relay = make_relay()
@@ -371,7 +376,7 @@ def test_a_record_whose_moment_is_absurd_is_counted_and_passed_over(monkeypatch:
 
 
 def test_a_printed_line_has_time_level_process_and_logger(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One line a record, which says who it comes from."""
+    """Each record is one line, which shows its origin."""
     stream = io.StringIO()
     monkeypatch.setattr(sys, "stderr", stream)
     sent = record("hello", level=logging.WARNING)

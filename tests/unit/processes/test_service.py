@@ -1,17 +1,18 @@
-"""A service: one child that is always there, until it is told to finish or does not come to serve."""
+"""A service: one child that is kept alive until it is asked to finish, or fails to start too often."""
 
 from __future__ import annotations
 
 import signal
-import time
+from collections.abc import Callable
 from typing import cast
 
 import pytest
 from support.children import FakeChild, enter
 from support.waiting import wait_until
 
+from nerve.ipc.channel import Channel
 from nerve.processes.child import Boot, Child, ChildContext, Role
-from nerve.processes.messages import Finish, Ready
+from nerve.processes.messages import Failed, Finish, GetReport, Ready, ToChild, UnwatchedFolders
 from nerve.processes.restart import FAILED_STARTS_LIMIT, LONGEST_DELAY_SECONDS
 from nerve.processes.services import Death, Service
 
@@ -19,7 +20,7 @@ NOW = 100.0
 
 
 class Rig:
-    """A service of fake children, which remembers what it forked, watched and forgot."""
+    """A service of fake children, which remembers the ones it forked, watched and forgot."""
 
     def __init__(self) -> None:
         self.children: list[FakeChild] = []
@@ -35,13 +36,18 @@ class Rig:
 
     @property
     def child(self) -> FakeChild:
-        """Give the last child that was forked."""
+        """The last child that was forked."""
         return self.children[-1]
 
+    def becomes_ready(self) -> None:
+        """Have the child send Ready."""
+        self.child.says(Ready())
+        assert self.service.receive() == []
+
     def serving(self) -> FakeChild:
-        """Start the service, and have it serve."""
+        """Start the service, and have its child send Ready."""
         self.service.start(NOW)
-        self.service.became_ready()
+        self.becomes_ready()
         return self.child
 
     def dies(self, now: float, code: int = 1) -> Death:
@@ -51,27 +57,27 @@ class Rig:
         assert death
         return death
 
-    def _fork(self, role: Role, now: float) -> Child:
+    def _fork(self, role: Role) -> Child:
         if not self.can_fork:
             raise OSError(11, "Resource temporarily unavailable")
-        self.children.append(FakeChild(role.name, now))
+        self.children.append(FakeChild(role.name))
         return cast(Child, self.children[-1])
 
 
 @pytest.fixture
 def rig() -> Rig:
-    """Give a service that was not started yet."""
+    """Return a service that was not started yet."""
     return Rig()
 
 
-def test_a_service_is_started_once_and_watched(rig: Rig) -> None:
-    """It serves from when it says so, and that it ever did is remembered."""
-    assert (rig.service.start_at, rig.service.ended) == (0.0, False)
+def test_a_service_is_forked_once_and_watched(rig: Rig) -> None:
+    """It is ready after its child has sent Ready; that it once was ready is remembered."""
+    assert (rig.service.start_at, rig.service.ended, rig.service.pid) == (0.0, False, None)
     rig.service.start(NOW)
     rig.service.start(NOW + 1)
-    assert rig.watched == [rig.child.pid]
+    assert rig.watched == [rig.child.pid] == [rig.service.pid]
     assert (rig.service.ready, rig.service.ever_ready, rig.service.start_at) == (False, False, None)
-    rig.service.became_ready()
+    rig.becomes_ready()
     assert (rig.service.ready, rig.service.ever_ready) == (True, True)
     assert rig.service.reap(NOW) is None
     rig.dies(NOW)
@@ -79,7 +85,7 @@ def test_a_service_is_started_once_and_watched(rig: Rig) -> None:
 
 
 def test_a_service_that_dies_is_started_again(rig: Rig) -> None:
-    """At once after the first time; the dead child is forgotten before it is closed, and its end is told."""
+    """At once after the first death; the dead child is forgotten before it is closed."""
     child = rig.serving()
     assert rig.dies(NOW, -signal.SIGKILL) == Death("killed by SIGKILL", -signal.SIGKILL, 0.0)
     assert rig.forgotten == [child.pid]
@@ -91,66 +97,64 @@ def test_a_service_that_dies_is_started_again(rig: Rig) -> None:
 
 
 def test_an_exit_in_good_order_is_a_death_too_unless_it_was_asked_for(rig: Rig) -> None:
-    """A service that stops by itself is not there."""
+    """A service that exits by itself is missing."""
     rig.serving()
     assert rig.dies(NOW, 0) == Death("exit code 0", 0, 0.0)
 
 
-def test_further_deaths_are_followed_by_longer_and_longer_waits(rig: Rig) -> None:
-    """The service waits for its moment, which never lies far off, and is not given up while it comes to serve."""
-    now, waits = NOW, []
+def test_the_delay_grows_with_each_further_death(rig: Rig) -> None:
+    """It never exceeds its limit, and a service that gets to serve is always started again."""
+    now, delays = NOW, []
     for _ in range(20):
         rig.service.start(now)
-        rig.service.became_ready()
-        wait = rig.dies(now).restart_in
-        assert wait is not None
-        assert rig.service.start_at == now + wait
-        if wait:
+        rig.becomes_ready()
+        delay = rig.dies(now).restart_in
+        assert delay is not None
+        assert rig.service.start_at == now + delay
+        if delay:
             count = len(rig.children)
-            rig.service.start(now + wait / 2)
+            rig.service.start(now + delay / 2)
             assert len(rig.children) == count
-        waits.append(wait)
-        now += wait
-    assert waits == sorted(waits)
-    assert waits[0] == 0
-    assert waits[-1] <= LONGEST_DELAY_SECONDS
-    assert rig.service.gave_up is None
+        delays.append(delay)
+        now += delay
+    assert delays == sorted(delays)
+    assert delays[0] == 0
+    assert delays[-1] <= LONGEST_DELAY_SECONDS
+    assert rig.service.problem is None
 
 
-def test_what_never_comes_to_serve_is_given_up_with_its_own_words(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
-    """After a few starts in a row another one would not help; it has ended, and why is kept and logged."""
+def test_a_service_that_never_gets_to_serve_is_not_started_again(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
+    """After some failed starts in a row it has ended; its own reason is kept and logged."""
     now = NOW
     for attempt in range(FAILED_STARTS_LIMIT):
         assert not rig.service.ended
         rig.service.start(now)
-        rig.service.failed("the disk is full")
+        rig.child.says(Failed("the disk is full"))
+        assert rig.service.receive() == []
         death = rig.dies(now)
-        assert death.message == "the disk is full"
+        assert (death.message, death.explained) == ("the disk is full", True)
         assert (death.restart_in is None) == (attempt == FAILED_STARTS_LIMIT - 1)
         now += death.restart_in or 0
     assert (rig.service.ended, rig.service.start_at) == (True, None)
-    assert rig.service.gave_up == "the disk is full"
-    assert "the writer is given up: the disk is full" in caplog.text
+    assert rig.service.problem == "the writer failed to start 5 times and is not restarted: the disk is full"
+    assert rig.service.problem in caplog.text
     rig.service.start(now + 1000)
     assert len(rig.children) == FAILED_STARTS_LIMIT
 
 
-def test_serving_once_forgives_the_starts_that_failed(rig: Rig) -> None:
+def test_serving_once_resets_the_failed_starts(rig: Rig) -> None:
     """Only failures in a row count."""
-    now = NOW
     for _ in range(3):
         for _ in range(FAILED_STARTS_LIMIT - 1):
-            rig.service.start(now)
-            now += rig.dies(now).restart_in or 0
-        rig.service.start(now)
-        rig.service.became_ready()
-        death = rig.dies(now)
-        assert death.restart_in is not None
-        now += death.restart_in
+            rig.service.start(rig.service.start_at or NOW)
+            assert rig.dies(rig.service.start_at or NOW).restart_in is not None
+        rig.service.start(rig.service.start_at or NOW)
+        rig.becomes_ready()
+        assert rig.dies(NOW).restart_in is not None
 
 
-def test_a_fork_that_fails_is_tried_again_without_end(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
-    """It is the system that has no room: that passes, and until then somebody should know."""
+def test_a_failed_fork_is_tried_again_without_end(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
+    """The system has no room, which passes; each attempt is logged."""
     rig.can_fork = False
     now = NOW
     for _ in range(3 * FAILED_STARTS_LIMIT):
@@ -166,12 +170,55 @@ def test_a_fork_that_fails_is_tried_again_without_end(rig: Rig, caplog: pytest.L
     assert len(rig.children) == 1
 
 
-def test_finishing_is_told_once_and_ends_well(rig: Rig) -> None:
-    """A good end that was asked for is nobody's death, and nothing is started after it."""
+# Messages.
+
+
+def test_a_request_reaches_only_a_child_that_serves(rig: Rig) -> None:
+    """Not before it is ready, nor while it finishes, nor after its death."""
+    assert not rig.service.request(GetReport())
+    rig.service.start(NOW)
+    assert not rig.service.request(GetReport())
+    rig.becomes_ready()
+    assert rig.service.request(GetReport())
+    assert rig.child.received == [GetReport()]
+    rig.service.finish()
+    assert not rig.service.request(GetReport())
+    rig.dies(NOW)
+    assert not rig.service.request(GetReport())
+    assert rig.child.received == [GetReport(), Finish()]
+
+
+def test_received_messages_are_those_about_its_work(rig: Rig) -> None:
+    """Ready and Failed only change its state; after a hang-up its link is forgotten."""
+    rig.service.start(NOW)
+    rig.child.says(Ready(), UnwatchedFolders(("lib",)), Failed("no"), UnwatchedFolders(()))
+    assert rig.service.receive() == [UnwatchedFolders(("lib",)), UnwatchedFolders(())]
+    assert rig.forgotten == []
+    rig.child.link.hung_up = True
+    assert rig.service.receive() == []
+    assert rig.forgotten == [rig.child.pid]
+
+
+def test_a_child_that_sends_an_invalid_message_is_killed(rig: Rig) -> None:
+    """Its death has the reason; it is then started again."""
+    child = rig.serving()
+    child.link.garbage = True
+    assert rig.service.receive() == []
+    assert child.signals == [signal.SIGKILL]
+    death = rig.dies(NOW, -signal.SIGKILL)
+    assert death.message.startswith("it sent an invalid message: ")
+    assert death.restart_in == 0.0
+
+
+# The end.
+
+
+def test_finish_is_sent_once_and_followed_by_a_good_end(rig: Rig) -> None:
+    """An end that was asked for is not a death, and nothing is started after it."""
     child = rig.serving()
     rig.service.finish()
     rig.service.finish()
-    assert child.told == [Finish()]
+    assert child.received == [Finish()]
     assert not rig.service.ended
     child.ends(0)
     assert rig.service.reap(NOW) is None
@@ -181,14 +228,14 @@ def test_finishing_is_told_once_and_ends_well(rig: Rig) -> None:
 
 
 def test_a_service_may_be_finished_before_it_was_started(rig: Rig) -> None:
-    """Then it never is."""
+    """It is never started then."""
     rig.service.finish()
     rig.service.start(NOW)
     assert (rig.service.ended, rig.children) == (True, [])
 
 
 def test_a_service_that_waits_for_its_restart_may_be_finished(rig: Rig) -> None:
-    """There is nobody to tell, and nobody will come."""
+    """It is not started again."""
     rig.serving()
     rig.dies(NOW)
     rig.service.finish()
@@ -197,30 +244,30 @@ def test_a_service_that_waits_for_its_restart_may_be_finished(rig: Rig) -> None:
     assert len(rig.children) == 1
 
 
-def test_a_death_while_finishing_is_told_and_promises_no_restart(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
-    """What it had still to do is not done: that is an error, but not one that another start could mend."""
+def test_a_death_while_finishing_is_reported_without_a_restart(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
+    """Its remaining work is not done, which is an error; but starting it again would not help."""
     rig.serving()
     rig.service.finish()
     assert rig.dies(NOW, -signal.SIGKILL) == Death("killed by SIGKILL", -signal.SIGKILL, None)
     assert rig.service.ended
-    assert rig.service.gave_up is None
-    assert "given up" not in caplog.text
+    assert rig.service.problem is None
+    assert caplog.text == ""
 
 
-def test_killing_ends_it_for_good(rig: Rig) -> None:
-    """It is gone once that was noticed, which is no news; killing may be done twice, or before it was started."""
+def test_a_killed_service_ends_for_good_and_is_not_reported(rig: Rig) -> None:
+    """It may be killed twice, or before it was started."""
     child = rig.serving()
     rig.service.kill()
     rig.service.kill()
     assert child.signals == [signal.SIGKILL] * 2
     assert rig.service.reap(NOW) is None
     assert rig.service.ended
-    unborn = Rig()
-    unborn.service.kill()
-    assert unborn.service.ended
+    never_started = Rig()
+    never_started.service.kill()
+    assert never_started.service.ended
 
 
-def test_hanging_up_gives_it_its_time_and_lets_go_of_it(rig: Rig) -> None:
+def test_hanging_up_waits_for_the_end_and_closes_the_child(rig: Rig) -> None:
     """The link is forgotten before it is closed; may be done twice, or before it was started."""
     child = rig.serving()
     rig.service.hang_up(0.5)
@@ -231,51 +278,66 @@ def test_hanging_up_gives_it_its_time_and_lets_go_of_it(rig: Rig) -> None:
     Rig().service.hang_up(0.5)
 
 
-# For real.
+# Real processes.
 
 
-def until_hangup(context: ChildContext) -> None:
-    """Serve until the kernel hangs up (child)."""
-    link = enter(context)
+def serve(link: Channel[ToChild]) -> None:
+    """Serve until the kernel hangs up, or sends Finish (child)."""
     link.send(Ready())
     while not link.ended:
         if link.wait(None) == [Finish()]:
             return
 
 
+def until_hangup(context: ChildContext) -> None:
+    """Be a service that ends when it should (child)."""
+    serve(enter(context))
+
+
 def deaf(context: ChildContext) -> None:
-    """Serve, and ignore the kernel's hang-up until the tests are gone (child)."""
-    until_hangup(context)
-    for _ in range(3000):
-        time.sleep(0.01)
+    """Be a service that ignores the kernel's hang-up, and waits for a signal (child)."""
+    link = enter(context)
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
+    serve(link)
+    signal.sigwait([signal.SIGUSR1])
+
+
+def finish(service: Service) -> None:
+    """Let a service finish, and wait for its end."""
+    service.finish()
+    wait_until(lambda: service.reap(NOW) or service.ended, "it has ended")
+
+
+def kill(service: Service) -> None:
+    """Kill a service, and see that its death is not reported."""
+    service.kill()
+    assert service.reap(NOW) is None
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
-@pytest.mark.parametrize("ending", ["finish", "hang up", "deaf", "kill"])
-def test_a_real_service_ends_in_every_way(ending: str) -> None:
-    """A process of each kind is gone in the end, and soon."""
+@pytest.mark.parametrize(
+    ("main", "end"),
+    [
+        (until_hangup, finish),
+        (until_hangup, kill),
+        (until_hangup, lambda service: service.hang_up(30)),
+        (deaf, lambda service: service.hang_up(0.05)),
+    ],
+    ids=["finish", "kill", "hang up", "hang up on a deaf one"],
+)
+def test_a_real_service_ends_in_every_way(
+    main: Callable[[ChildContext], None], end: Callable[[Service], object]
+) -> None:
+    """No process is left, even of a service that ignores the hang-up."""
     service = Service(
-        Role("writer", deaf if ending == "deaf" else until_hangup),
-        lambda role, now: Child(role, cast(Boot, None), now),
+        Role("writer", main),
+        lambda role: Child(role, cast(Boot, None)),
         lambda child: None,
         lambda child: None,
     )
     service.start(NOW)
     child = service.child
     assert child
-    assert wait_until(lambda: child.link.wait(1), "it serves") == [Ready()]
-    service.became_ready()
-    begun = time.monotonic()
-    match ending:
-        case "finish":
-            service.finish()
-            wait_until(lambda: service.reap(NOW) or service.ended, "it has ended")
-        case "kill":
-            service.kill()
-            assert service.reap(NOW) is None  # which is no news
-        case "hang up":
-            service.hang_up(30)
-        case _:
-            service.hang_up(0.05)
-    assert time.monotonic() - begun < 15
+    wait_until(lambda: service.receive() == [] and service.ready, "it serves")
+    end(service)
     assert (service.ended, service.child) == (True, None)

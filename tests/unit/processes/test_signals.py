@@ -1,4 +1,4 @@
-"""Signals: queued by their handlers, taken by a loop, kept away from forks, and left to the kernel by its children."""
+"""Signals: queued by their handlers, taken by a loop, blocked around forks, and ignored by the kernel's children."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ WATCHED = (*STOP_SIGNALS, signal.SIGCHLD)
 
 @pytest.fixture
 def signals() -> Iterator[SignalQueue]:
-    """Give a queue of the kernel's signals, closed afterwards."""
+    """Return a queue of the kernel's signals, closed afterwards."""
     signals = SignalQueue(WATCHED)
     yield signals
     signals.close()
 
 
 def readable(signals: SignalQueue) -> bool:
-    """Tell whether a selector would wake up."""
+    """Return True if a selector would wake up."""
     return bool(select.select([signals], [], [], 0)[0])
 
 
 def in_child(work: Callable[[], int]) -> int:
-    """Run `work` in a forked child; gives what it returned, or minus the signal that killed it."""
+    """Run `work` in a forked child; return its result, or minus the signal that killed it."""
     pid = os.fork()
     if pid == 0:
         code = 99
@@ -55,14 +55,14 @@ def test_signals_are_taken_in_the_order_of_their_arrival(signals: SignalQueue) -
 
 
 def test_a_signal_only_enqueues(signals: SignalQueue) -> None:
-    """Nothing is raised, and nothing happens, until the loop takes it."""
+    """It has no effect until the loop takes it."""
     for _ in range(3):
         signal.raise_signal(signal.SIGINT)
     assert set(signals.take()) == {signal.SIGINT}
 
 
 def test_a_flood_of_signals_neither_blocks_nor_raises(signals: SignalQueue) -> None:
-    """A queue that nobody reads fills up; what it holds is still there afterwards, and the next is heard."""
+    """A queue that is not read fills up; its signals are kept, and once they are taken the next one arrives."""
     for _ in range(100_000):
         signal.raise_signal(signal.SIGCHLD)
     assert set(signals.take()) == {signal.SIGCHLD}
@@ -70,8 +70,8 @@ def test_a_flood_of_signals_neither_blocks_nor_raises(signals: SignalQueue) -> N
     assert signals.take() == [signal.SIGTERM]
 
 
-def test_a_signal_interrupts_a_wait_of_the_selector(signals: SignalQueue) -> None:
-    """A loop that sleeps for long wakes up at once."""
+def test_a_signal_wakes_a_selector_that_waits(signals: SignalQueue) -> None:
+    """A loop that sleeps wakes up at once."""
     timer = threading.Timer(0.02, os.kill, (os.getpid(), signal.SIGTERM))
     timer.start()
     assert select.select([signals], [], [], 30)[0]
@@ -79,8 +79,8 @@ def test_a_signal_interrupts_a_wait_of_the_selector(signals: SignalQueue) -> Non
     assert signals.take() == [signal.SIGTERM]
 
 
-def test_closing_gives_everything_back() -> None:
-    """Handlers and the wake-up descriptor are again what they were."""
+def test_closing_restores_the_handlers_and_the_wake_up_descriptor() -> None:
+    """Also when one queue was made while another one was open."""
     before = [signal.getsignal(number) for number in WATCHED]
     outer = SignalQueue([signal.SIGTERM])
     inner = SignalQueue(WATCHED)
@@ -94,8 +94,8 @@ def test_closing_gives_everything_back() -> None:
     assert signal.set_wakeup_fd(-1) == -1
 
 
-def test_what_arrives_while_held_back_arrives_afterwards(signals: SignalQueue) -> None:
-    """The kernel misses nothing, also when what it did meanwhile failed."""
+def test_signals_that_are_held_back_arrive_afterwards(signals: SignalQueue) -> None:
+    """Also when the fork in between failed."""
 
     def fail() -> None:
         signal.raise_signal(signal.SIGTERM)
@@ -107,16 +107,16 @@ def test_what_arrives_while_held_back_arrives_afterwards(signals: SignalQueue) -
     assert signals.take() == [signal.SIGTERM]
 
 
-def test_holding_back_restores_what_was_blocked_before() -> None:
-    """A signal that was blocked stays so; one that wasn't, doesn't."""
+def test_holding_back_restores_the_signal_mask() -> None:
+    """A signal that was blocked before is blocked afterwards, and no other."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])
     with held_back():
         assert set(STOP_SIGNALS) <= signal.pthread_sigmask(signal.SIG_BLOCK, [])
     assert signal.pthread_sigmask(signal.SIG_SETMASK, before) == before | {signal.SIGHUP}
 
 
-def test_a_child_born_while_held_back_never_sees_the_kernel_s_signals(signals: SignalQueue) -> None:
-    """What hits the group around the fork is the kernel's; the child ignores it, and the queue is not the child's."""
+def test_a_child_forked_while_held_back_never_gets_the_kernel_s_signals(signals: SignalQueue) -> None:
+    """A signal to the process group reaches the kernel's queue; the child ignores it, and can't write to that queue."""
 
     def child() -> int:
         os.kill(os.getpid(), signal.SIGTERM)  # still held back
@@ -131,8 +131,8 @@ def test_a_child_born_while_held_back_never_sees_the_kernel_s_signals(signals: S
     assert set(signals.take()) == {signal.SIGHUP, signal.SIGCHLD}
 
 
-def test_a_child_obeys_what_is_not_the_kernel_s_business(signals: SignalQueue) -> None:
-    """Other signals do what they always did, and its own children's ends are waited for in peace."""
+def test_a_child_reacts_to_all_other_signals(signals: SignalQueue) -> None:
+    """They have their default action, and the child can wait for children of its own."""
 
     def killed() -> int:
         leave_signals_to_the_kernel()
@@ -147,8 +147,8 @@ def test_a_child_obeys_what_is_not_the_kernel_s_business(signals: SignalQueue) -
     assert in_child(parent) == 5
 
 
-def test_a_child_has_nothing_blocked(signals: SignalQueue) -> None:
-    """What it starts in turn begins with an ordinary mask."""
+def test_a_child_has_no_signal_blocked(signals: SignalQueue) -> None:
+    """So that the processes that it starts have none blocked either."""
 
     def child() -> int:
         leave_signals_to_the_kernel()

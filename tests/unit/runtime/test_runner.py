@@ -63,7 +63,14 @@ class Bench:
         """Run the sense with this source (None: with the source that it has)."""
         if source is not None:
             self.write(source)
-        run = Run("probe/1", "probe", self.version_on_disk(), trigger, timeout, 5.0, max_payload)
+        run = Run(
+            run_id="probe/1",
+            sense="probe",
+            version=self.version_on_disk(),
+            trigger=trigger,
+            timeout=timeout,
+            max_payload=max_payload,
+        )
         self.loader.accept("probe", run.version)
 
         def context(decoded: Trigger) -> SenseContext:

@@ -119,7 +119,7 @@ def test_a_run_that_left_no_memory_is_the_last(kernel: Kernel, last: str) -> Non
     kernel.put(2, after=1)
     while (run := kernel.worker.next_run()) and run.run_id != last:
         kernel.worker.report(result_of(run.run_id))
-    kernel.worker.report(msgspec.structs.replace(result_of(last), spent=True))
+    kernel.worker.report(msgspec.structs.replace(result_of(last), out_of_memory=True))
     assert kernel.worker.next_run() is None
     assert [run.run_id for run in kernel._prefetch.take_back()][-1] == "a/2"
 

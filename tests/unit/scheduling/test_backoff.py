@@ -1,4 +1,4 @@
-"""Throttle ends and back-off are plain functions."""
+"""The end of a throttle, and the length of a back-off."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from nerve.scheduling.backoff import backoff, throttle_end
     [(0, 0), (1, 0), (2, 1), (3, 2), (4, 4), (5, 8), (6, 16), (7, 32), (8, 60), (9, 60), (10, 60), (10**6, 60)],
 )
 def test_backoff_doubles_from_the_second_death_up_to_a_minute(deaths: int, seconds: float) -> None:
-    """The table: one death is forgiven, then 1, 2, 4 ... seconds, never more than 60."""
+    """One death has no consequence; then it is 1, 2, 4 ... seconds, never more than 60."""
     assert backoff(deaths) == seconds
 
 
@@ -27,8 +27,8 @@ def test_backoff_doubles_from_the_second_death_up_to_a_minute(deaths: int, secon
 )
 @example(started=0.3, throttle=0.1, later=0.0)
 @example(started=1e9, throttle=1e-9, later=0.0)
-def test_a_throttle_holds_exactly_and_not_for_longer(started: float, throttle: float, later: float) -> None:
-    """The difference of two starts is never below the throttle, and rounding adds no more than two ulps to it."""
+def test_a_throttle_ends_neither_too_early_nor_noticeably_late(started: float, throttle: float, later: float) -> None:
+    """The difference of two starts is never below the throttle, in spite of rounding, which adds at most two ulps."""
     end = throttle_end(started, throttle)
     assert end - started >= throttle
     assert (end + later) - started >= throttle

@@ -3,54 +3,53 @@
 from __future__ import annotations
 
 import pytest
-from support.scheduling import EVERY_SECOND, MANY, A, B, C, by_hand, run, signal, turn
+from support.scheduling import EVERY_SECOND, A, B, C, by_hand, run, signal, take, turn
 
 from nerve.events.trigger import MANUAL
 from nerve.scheduling.rules import Reflex, SenseRule, Start, coalesce
 from nerve.scheduling.schedule import Schedule
-from nerve.scheduling.slots import Places
 
 
 class TestIntervals:
-    """A reflex with an interval fires on its grid."""
+    """A reflex with an interval fires at each of its ticks."""
 
-    def test_the_first_beat_is_at_once(self) -> None:
-        """A reflex fires as soon as the schedule is there."""
+    def test_the_first_tick_is_at_once(self) -> None:
+        """A reflex fires as soon as the schedule exists."""
         schedule = Schedule([A], [EVERY_SECOND], now=100.25)
-        schedule.beat(100.25)
-        assert schedule.take(100.25, Places(1)) == [Start("a", "interval", "a-every-1s", None, 0, 0, 100.25, ())]
+        schedule.fire_timers(100.25)
+        assert take(schedule, 100.25, 1) == [Start(sense="a", kind="interval", reflex="a-every-1s", due=100.25)]
 
-    def test_an_offset_puts_all_beats_off(self) -> None:
-        """The grid of a reflex begins its offset after the schedule."""
+    def test_an_offset_delays_all_ticks(self) -> None:
+        """The ticks of a reflex begin its offset after the schedule."""
         schedule = Schedule([A], [Reflex("late", "a", interval=1.0, offset=0.25)], now=100.0)
         assert turn(schedule, 100.0) == []
-        assert schedule.next_wake() == 100.25
+        assert schedule.next_deadline() == 100.25
         assert turn(schedule, 100.25) == ["a"]
-        assert schedule.next_wake() == 101.25
+        assert schedule.next_deadline() == 101.25
 
-    def test_a_late_beat_does_not_shift_the_next(self) -> None:
-        """The next due time is counted from the previous due time, not from when the loop got to it."""
+    def test_a_late_tick_does_not_shift_the_next(self) -> None:
+        """The next moment is counted from the moment before, not from when the loop came to it."""
         schedule = Schedule([A], [EVERY_SECOND], now=0.0)
         for now, due in [(0.4, 0.0), (1.9, 1.0), (2.0, 2.0)]:
-            schedule.beat(now)
-            assert [start.due for start in schedule.take(now, Places(1))] == [due]
+            schedule.fire_timers(now)
+            assert [start.due for start in take(schedule, now, 1)] == [due]
             schedule.finished("a", now, died=False)
-        assert schedule.next_wake() == 3.0
+        assert schedule.next_deadline() == 3.0
 
-    def test_missed_beats_are_skipped_and_counted(self) -> None:
-        """After a gap a sense runs once, for the last beat, and the start tells how many it didn't run for."""
+    def test_missed_ticks_are_skipped_and_counted(self) -> None:
+        """After a gap a sense runs once, for the last tick, and the start has the number of skipped ones."""
         schedule = Schedule([A], [EVERY_SECOND], now=0.0)
-        schedule.beat(3.5)
-        (start,) = schedule.take(3.5, Places(1))
+        schedule.fire_timers(3.5)
+        (start,) = take(schedule, 3.5, 1)
         assert (start.due, start.skipped, start.coalesced) == (3.0, 3, 0)
-        assert schedule.next_wake() == 4.0
+        assert schedule.next_deadline() == 4.0
 
-    def test_skipped_beats_add_up_while_a_start_is_pending(self) -> None:
-        """What was skipped before each of the coalesced triggers is counted in the one start that answers them."""
+    def test_skipped_ticks_add_up_while_a_start_is_pending(self) -> None:
+        """The start counts the ticks that were skipped before each of the triggers that it answers."""
         schedule = Schedule([A], [EVERY_SECOND], now=0.0)
-        schedule.beat(1.5)
-        schedule.beat(4.5)
-        (start,) = schedule.take(4.5, Places(1))
+        schedule.fire_timers(1.5)
+        schedule.fire_timers(4.5)
+        (start,) = take(schedule, 4.5, 1)
         assert (start.due, start.skipped, start.coalesced) == (1.0, 3, 1)
 
 
@@ -62,41 +61,45 @@ class TestSignals:
         schedule = Schedule([A, B, C], [Reflex("alert", "c", on=("a", "b"))], now=0.0)
         for now, source in [(1.0, "a"), (2.0, "b")]:
             schedule.signalled(signal(source), now)
-            assert schedule.take(now, Places(1)) == [Start("c", "signal", "alert", signal(source), 0, 0, now, ())]
+            assert take(schedule, now, 1) == [
+                Start(sense="c", kind="signal", reflex="alert", signal=signal(source), due=now)
+            ]
             schedule.finished("c", now, died=False)
 
-    def test_a_signal_that_nobody_listens_to_fires_nothing(self) -> None:
-        """Neither a sense that no reflex is on, nor a signal sent by hand, makes anything run."""
+    def test_a_signal_that_no_reflex_is_on_fires_nothing(self) -> None:
+        """Nor does a signal that was sent by hand."""
         schedule = Schedule([A, B], [Reflex("alert", "b", on=("a",))], now=0.0)
         schedule.signalled(signal("b"), 1.0)
         schedule.signalled(signal(MANUAL), 1.0)
         assert turn(schedule, 1.0) == []
 
     def test_two_reflexes_of_one_sense_coalesce(self) -> None:
-        """One signal that fires two reflexes of a sense is two triggers and one run."""
+        """One signal that fires both is two triggers, and one run."""
         schedule = Schedule([A, B], [Reflex("one", "b", on=("a",)), Reflex("two", "b", on=("a",))], now=0.0)
         schedule.signalled(signal("a"), 1.0)
-        assert schedule.take(1.0, Places(MANY)) == [Start("b", "signal", "two", signal("a"), 1, 0, 1.0, ())]
+        assert take(schedule, 1.0) == [
+            Start(sense="b", kind="signal", reflex="two", signal=signal("a"), coalesced=1, due=1.0)
+        ]
 
-    def test_a_sense_named_twice_fires_once(self) -> None:
-        """A repetition in `on` means nothing."""
+    def test_a_sense_named_twice_in_on_fires_once(self) -> None:
+        """A repetition has no effect."""
         schedule = Schedule([A, B], [Reflex("alert", "b", on=("a", "a"))], now=0.0)
         schedule.signalled(signal("a"), 1.0)
-        (start,) = schedule.take(1.0, Places(MANY))
+        (start,) = take(schedule, 1.0)
         assert start.coalesced == 0
 
 
 class TestByHand:
     """A sense can be triggered by hand."""
 
-    def test_it_runs_at_once_with_its_signal_and_ticket(self) -> None:
-        """The start bears what the hand gave."""
+    def test_a_trigger_by_hand_starts_at_once_with_its_signal_and_ticket(self) -> None:
+        """It has no reflex."""
         schedule = Schedule([A], [], now=0.0)
         assert schedule.triggered("a", 1.0, signal=signal(MANUAL), ticket=7)
-        assert schedule.take(1.0, Places(1)) == [Start("a", "manual", None, signal(MANUAL), 0, 0, 1.0, (7,))]
+        assert take(schedule, 1.0, 1) == [Start(sense="a", kind="manual", signal=signal(MANUAL), due=1.0, tickets=(7,))]
 
     def test_an_unknown_sense_is_an_error(self) -> None:
-        """What isn't configured can't be triggered, finished, or be the sense of a reflex."""
+        """A sense that isn't configured can't be triggered, finished, or be the sense of a reflex."""
         schedule = Schedule([A], [], now=0.0)
         with pytest.raises(KeyError):
             schedule.triggered("b", 1.0)
@@ -107,7 +110,7 @@ class TestByHand:
 
 
 class TestCoalescing:
-    """A sense never overlaps itself: what comes meanwhile becomes one further run."""
+    """A sense never overlaps itself: triggers that arrive while it runs become one further run."""
 
     def test_a_sense_does_not_start_while_it_runs(self) -> None:
         """A trigger during a run waits for its end, however many workers are free."""
@@ -117,54 +120,56 @@ class TestCoalescing:
         schedule.triggered("a", 1.0)
         assert turn(schedule, 1.0) == []
         schedule.finished("a", 2.0, died=False)
-        assert schedule.take(2.0, Places(1)) == [by_hand("a", due=1.0)]
+        assert take(schedule, 2.0, 1) == [by_hand("a", due=1.0)]
 
     def test_all_triggers_during_a_run_become_one(self) -> None:
-        """Three triggers during a run are one further run that counts two others and bears all tickets."""
+        """Of three triggers two are counted as coalesced, and the start has all tickets."""
         schedule = Schedule([A], [], now=0.0)
         schedule.triggered("a", 0.0, ticket=1)
         turn(schedule, 0.0)
         for now in (1.0, 2.0, 3.0):
             schedule.triggered("a", now, ticket=int(now) * 10)
         schedule.finished("a", 4.0, died=False)
-        (start,) = schedule.take(4.0, Places(1))
+        (start,) = take(schedule, 4.0, 1)
         assert (start.due, start.coalesced, start.tickets) == (1.0, 2, (10, 20, 30))
         schedule.finished("a", 5.0, died=False)
         assert turn(schedule, 5.0) == []
 
     def test_the_latest_signal_wins_and_brings_its_kind_and_reflex(self) -> None:
-        """A beat, two signals and a hand: the run gets the second signal and the reflex that it fired."""
-        beat = Start("a", "interval", "every", None, 0, 2, 1.0, ())
-        first = Start("a", "signal", "on-b", signal("b"), 0, 0, 2.0, ())
-        second = Start("a", "signal", "on-c", signal("c"), 0, 0, 3.0, ())
+        """Of a tick, two signals and a trigger by hand, the run gets the second signal and the reflex that it fired."""
+        tick = Start(sense="a", kind="interval", reflex="every", skipped=2, due=1.0)
+        first = Start(sense="a", kind="signal", reflex="on-b", signal=signal("b"), due=2.0)
+        second = Start(sense="a", kind="signal", reflex="on-c", signal=signal("c"), due=3.0)
         hand = by_hand("a", due=4.0, tickets=(1,))
-        merged = coalesce(coalesce(coalesce(beat, first), second), hand)
-        assert merged == Start("a", "signal", "on-c", signal("c"), 3, 2, 1.0, (1,))
-        assert merged == coalesce(coalesce(beat, first), coalesce(second, hand))
+        merged = coalesce(coalesce(coalesce(tick, first), second), hand)
+        assert merged == Start(
+            sense="a", kind="signal", reflex="on-c", signal=signal("c"), coalesced=3, skipped=2, due=1.0, tickets=(1,)
+        )
+        assert merged == coalesce(coalesce(tick, first), coalesce(second, hand))
 
-    def test_without_a_signal_the_first_trigger_gives_kind_and_reflex(self) -> None:
-        """A hand that comes after a beat doesn't make the run a manual one."""
-        beat = Start("a", "interval", "every", None, 0, 0, 1.0, ())
+    def test_without_a_signal_kind_and_reflex_are_those_of_the_first_trigger(self) -> None:
+        """A trigger by hand after a tick doesn't make the run a manual one."""
+        tick = Start(sense="a", kind="interval", reflex="every", due=1.0)
         hand = by_hand("a", due=2.0)
-        assert coalesce(beat, hand) == Start("a", "interval", "every", None, 1, 0, 1.0, ())
-        assert coalesce(hand, beat) == Start("a", "manual", None, None, 1, 0, 2.0, ())
+        assert coalesce(tick, hand) == Start(sense="a", kind="interval", reflex="every", coalesced=1, due=1.0)
+        assert coalesce(hand, tick) == Start(sense="a", kind="manual", coalesced=1, due=2.0)
 
 
 class TestThrottle:
     """A throttle is the least time between two starts of a sense."""
 
     def test_triggers_inside_the_window_are_deferred_to_its_end_once(self) -> None:
-        """Two triggers inside the window become one start at its end, and then there is nothing left."""
+        """Two triggers inside the window become one start at its end, and no other."""
         schedule = Schedule([SenseRule("a", throttle=5.0)], [], now=0.0)
         run(schedule, "a", 10.0)
         schedule.triggered("a", 11.0)
         schedule.triggered("a", 12.0)
         assert turn(schedule, 14.9) == []
-        assert schedule.next_wake() == 15.0
+        assert schedule.next_deadline() == 15.0
         assert turn(schedule, 15.0) == ["a"]
         schedule.finished("a", 15.0, died=False)
         assert turn(schedule, 20.0) == []
-        assert schedule.next_wake() is None
+        assert schedule.next_deadline() is None
 
     def test_the_window_counts_from_the_start_not_the_end_of_a_run(self) -> None:
         """A run longer than the throttle is followed at once."""
@@ -175,19 +180,19 @@ class TestThrottle:
         schedule.finished("a", 6.0, died=False)
         assert turn(schedule, 6.0) == ["a"]
 
-    def test_the_next_wake_is_the_first_of_all_deferrals_and_beats(self) -> None:
-        """Whichever comes first, the end of the window or a beat, wakes the loop."""
+    def test_the_next_deadline_is_the_earliest_deferral_or_tick(self) -> None:
+        """The end of the window or a tick, whichever comes first, wakes the loop."""
         schedule = Schedule([A, SenseRule("b", throttle=1.5)], [EVERY_SECOND], now=0.0)
         schedule.triggered("b", 0.0)
         assert turn(schedule, 0.0) == ["b", "a"]
         schedule.finished("b", 0.1, died=False)
         schedule.triggered("b", 0.2)
-        assert schedule.next_wake() == 1.0
-        schedule.beat(1.0)
-        assert schedule.next_wake() == 1.5
+        assert schedule.next_deadline() == 1.0
+        schedule.fire_timers(1.0)
+        assert schedule.next_deadline() == 1.5
 
-    def test_a_throttled_sense_blocks_nobody_behind_it(self) -> None:
-        """What is due later but may start goes ahead of what may not."""
+    def test_a_throttled_sense_does_not_block_the_next_one(self) -> None:
+        """A sense that is due later, but may start, goes first."""
         schedule = Schedule([SenseRule("a", throttle=5.0), B], [], now=0.0)
         run(schedule, "a", 0.0)
         schedule.triggered("a", 1.0)
@@ -201,7 +206,7 @@ class TestGroups:
     IO_A, IO_B, NET_C = SenseRule("a", group="io"), SenseRule("b", group="io"), SenseRule("c", group="net")
 
     def test_a_group_runs_one_at_a_time_and_in_order(self) -> None:
-        """The second of a group starts when the first has finished; another group isn't held up."""
+        """The second sense of a group starts when the first has finished; another group is not delayed."""
         schedule = Schedule([self.IO_A, self.IO_B, self.NET_C], [], now=0.0)
         for now, sense in enumerate("bac"):
             schedule.triggered(sense, now)
@@ -210,8 +215,8 @@ class TestGroups:
         schedule.finished("b", 5.0, died=False)
         assert turn(schedule, 5.0) == ["a"]
 
-    def test_what_comes_first_in_due_order_leads_whenever_it_joined(self) -> None:
-        """A member whose run ended with an older trigger pending goes ahead of one that waited for that run."""
+    def test_the_order_within_a_group_is_that_of_due_moments(self) -> None:
+        """A sense whose run ends with an older trigger pending goes before one that waited for that run."""
         schedule = Schedule([self.IO_A, self.IO_B], [], now=0.0)
         schedule.triggered("a", 0.0)
         turn(schedule, 0.0)
@@ -220,8 +225,8 @@ class TestGroups:
         schedule.finished("a", 3.0, died=False)
         assert turn(schedule, 3.0) == ["a"]
 
-    def test_who_waited_for_the_group_keeps_the_place_among_all(self) -> None:
-        """The wait for a group costs nobody the place in the order of due, when workers are scarce."""
+    def test_a_sense_that_waited_for_its_group_keeps_its_place_among_all(self) -> None:
+        """When workers are scarce, it starts before all senses that became due later."""
         schedule = Schedule([self.IO_A, self.IO_B, self.NET_C], [], now=0.0)
         for now, sense in enumerate("ab"):
             schedule.triggered(sense, now)
@@ -230,20 +235,20 @@ class TestGroups:
         schedule.finished("a", 3.0, died=False)
         assert turn(schedule, 3.0, free=1) == ["b"]
 
-    def test_waiting_for_a_group_wakes_nobody(self) -> None:
-        """Only the end of the run can change anything, so there is no moment to wake up for."""
+    def test_a_sense_that_waits_for_its_group_has_no_deadline(self) -> None:
+        """Only the end of the run can change anything."""
         schedule = Schedule([self.IO_A, self.IO_B], [], now=0.0)
         schedule.triggered("a", 0.0)
         schedule.triggered("b", 0.0)
         assert turn(schedule, 0.0) == ["a"]
-        assert schedule.next_wake() is None
+        assert schedule.next_deadline() is None
 
 
 class TestFairness:
-    """When workers are scarce, first due is first served."""
+    """When workers are scarce, the sense that was due first starts first."""
 
     def test_first_due_first_served_and_ties_by_arrival(self) -> None:
-        """One worker serves in the order of due, and of arrival where that is equal."""
+        """With one worker, senses start in the order of their due moments, and of their arrival if these are equal."""
         schedule = Schedule([A, B, C], [], now=0.0)
         for sense, now in [("c", 1.0), ("b", 2.0), ("a", 2.0)]:
             schedule.triggered(sense, now)
@@ -255,47 +260,45 @@ class TestFairness:
             served.append(sense)
         assert served == ["c", "b", "a"]
 
-    def test_it_is_due_that_counts_not_arrival(self) -> None:
-        """A beat that the loop got to late goes ahead of a hand that came meanwhile."""
+    def test_the_due_moment_counts_and_not_the_arrival(self) -> None:
+        """A tick that the loop handles late goes before a trigger by hand that came meanwhile."""
         schedule = Schedule([A, B], [EVERY_SECOND], now=0.0)
         turn(schedule, 0.0)
         schedule.finished("a", 0.5, died=False)
         schedule.triggered("b", 1.5)
         assert turn(schedule, 1.6, free=1) == ["a"]
 
-    def test_no_worker_no_start_and_no_busy_loop(self) -> None:
-        """What lacks nothing but a worker stays pending and asks for no wake."""
+    def test_a_sense_that_lacks_only_a_worker_has_no_deadline(self) -> None:
+        """It stays pending, and the loop does not spin."""
         schedule = Schedule([A], [], now=0.0)
         schedule.triggered("a", 1.0)
         assert turn(schedule, 1.0, free=0) == []
-        assert schedule.next_wake() is None
+        assert schedule.next_deadline() is None
         assert turn(schedule, 2.0, free=1) == ["a"]
 
-    def test_a_deferral_that_ends_without_a_worker_asks_for_no_further_wake(self) -> None:
-        """A throttle that is over, as the loop knows, is no reason to wake again."""
+    def test_a_deferral_that_is_over_has_no_deadline(self) -> None:
+        """The loop has handled its end, and need not wake up for it again."""
         schedule = Schedule([SenseRule("a", throttle=5.0)], [], now=0.0)
         run(schedule, "a", 0.0)
         schedule.triggered("a", 1.0)
-        schedule.beat(5.0)
-        assert schedule.next_wake() is None
+        schedule.fire_timers(5.0)
+        assert schedule.next_deadline() is None
 
 
 class TestBackoff:
-    """A sense whose worker dies again and again has to wait."""
+    """A sense whose workers die again and again has to wait."""
 
-    def test_it_grows_with_each_death_and_ends_with_a_run_that_lives(self) -> None:
-        """The first death is forgiven, the next ones cost 1 s and 2 s, and a run that ends well resets the count."""
+    def test_a_back_off_grows_with_each_death_in_a_row(self) -> None:
+        """The first death has none, the next ones 1 s and 2 s; a run that ends well resets the count."""
         schedule = Schedule([A], [], now=0.0)
         assert run(schedule, "a", 0.0, died=True) == 0.0
         assert run(schedule, "a", 1.0, died=True) == 1.0
         assert run(schedule, "a", 2.0, died=True) == 2.0
-        assert schedule.deaths("a") == 3
         assert run(schedule, "a", 4.0, died=False) == 0.0
         assert run(schedule, "a", 5.0, died=True) == 0.0
-        assert schedule.deaths("a") == 1
 
-    def test_it_defers_hands_too_and_what_was_already_pending(self) -> None:
-        """Nothing starts before the back-off is over, whatever triggered it and whenever."""
+    def test_a_back_off_defers_all_triggers(self) -> None:
+        """Those that were pending before, and later ones by hand, start when it is over."""
         schedule = Schedule([A], [], now=0.0)
         run(schedule, "a", 0.0, died=True)
         schedule.triggered("a", 0.0)
@@ -304,12 +307,12 @@ class TestBackoff:
         assert schedule.finished("a", 2.0, died=True) == 1.0
         schedule.triggered("a", 2.5, ticket=2)
         assert turn(schedule, 2.9) == []
-        assert schedule.next_wake() == 3.0
-        (start,) = schedule.take(3.0, Places(1))
+        assert schedule.next_deadline() == 3.0
+        (start,) = take(schedule, 3.0, 1)
         assert start.tickets == (1, 2)
 
-    def test_it_holds_up_no_other_sense_of_the_group(self) -> None:
-        """A group is free again when the run has ended, however it ended."""
+    def test_a_back_off_does_not_block_the_group(self) -> None:
+        """A group is free when the run has ended, however it ended."""
         schedule = Schedule([SenseRule("a", group="g"), SenseRule("b", group="g")], [], now=0.0)
         run(schedule, "a", 0.0, died=True)
         run(schedule, "a", 1.0, died=True)
@@ -317,17 +320,17 @@ class TestBackoff:
         schedule.triggered("b", 1.2)
         assert turn(schedule, 1.2) == ["b"]
 
-    def test_a_run_that_is_not_there_can_not_end(self) -> None:
-        """An end without a start is a mistake of the caller, and is said so."""
+    def test_the_end_of_a_run_that_did_not_start_is_an_error(self) -> None:
+        """It is a mistake of the caller."""
         with pytest.raises(ValueError, match="'a' is not running"):
             Schedule([A], [], now=0.0).finished("a", 1.0, died=False)
 
 
 class TestHalt:
-    """A halted schedule fires nothing."""
+    """A halted schedule starts nothing."""
 
-    def test_it_drops_what_is_pending_and_gives_the_tickets_back(self) -> None:
-        """Whoever waits for a run that will never be hears of it, whatever the run was waiting for."""
+    def test_halting_drops_pending_starts_and_returns_their_tickets(self) -> None:
+        """Whatever the starts were waiting for; a second time there are none."""
         group = [SenseRule("busy", group="g"), SenseRule("blocked", group="g")]
         schedule = Schedule([*group, SenseRule("throttled", throttle=5.0), SenseRule("ready")], [], now=0.0)
         run(schedule, "throttled", 0.0)
@@ -340,10 +343,10 @@ class TestHalt:
         assert schedule.halt() == ()
         schedule.finished("busy", 3.0, died=False)
         assert turn(schedule, 9.0) == []
-        assert schedule.next_wake() is None
+        assert schedule.next_deadline() is None
 
-    def test_nothing_fires_afterwards_and_runs_may_still_finish(self) -> None:
-        """Beats, signals and hands are ignored, and the end of a run starts no other."""
+    def test_a_halted_schedule_ignores_triggers_and_lets_runs_finish(self) -> None:
+        """Ticks, signals and triggers by hand have no effect, and the end of a run starts no other."""
         schedule = Schedule([A, B], [EVERY_SECOND, Reflex("alert", "b", on=("a",))], now=0.0)
         assert turn(schedule, 0.0) == ["a"]
         schedule.halt()
@@ -351,15 +354,15 @@ class TestHalt:
         assert not schedule.triggered("b", 1.0, ticket=1)
         schedule.finished("a", 1.0, died=False)
         assert turn(schedule, 5.0) == []
-        assert schedule.next_wake() is None
+        assert schedule.next_deadline() is None
         assert schedule.due("a") is None
 
 
 class TestStatus:
-    """What `nerve status` shows of a sense."""
+    """The state and the next due moment of a sense, which `nerve status` shows."""
 
-    def test_state_says_what_a_sense_does_or_what_keeps_it(self) -> None:
-        """Each state in turn, the strongest reason first."""
+    def test_the_state_is_the_strongest_reason_why_a_sense_does_not_start(self) -> None:
+        """A sense goes through each state in turn."""
         schedule = Schedule([SenseRule("a", throttle=3.0)], [], now=0.0)
         assert schedule.state("a", 0.0) == "idle"
         schedule.triggered("a", 0.0)
@@ -376,21 +379,42 @@ class TestStatus:
         assert schedule.state("a", 4.0) == "idle"
 
     def test_due_is_the_earliest_possible_start_that_is_known(self) -> None:
-        """A beat, a pending trigger, and what defers either."""
+        """It depends on ticks, on a pending trigger, and on the throttle that defers either."""
         schedule = Schedule([SenseRule("a", throttle=1.5), B], [EVERY_SECOND], now=0.0)
         assert schedule.due("b") is None
         assert schedule.due("a") == 0.0
         turn(schedule, 0.0)
         assert schedule.due("a") == 1.5
         schedule.finished("a", 0.1, died=False)
-        schedule.beat(2.2)
+        schedule.fire_timers(2.2)
         assert schedule.due("a") == 2.0
         assert schedule.due("b") is None
 
-    def test_pending_is_what_the_next_start_will_be(self) -> None:
-        """What is shown as pending is what take gives, and then it is gone."""
-        schedule = Schedule([A], [], now=0.0)
-        schedule.triggered("a", 1.0, ticket=1)
-        assert schedule.pending("a") == by_hand("a", due=1.0, tickets=(1,))
-        assert schedule.take(1.0, Places(1)) == [by_hand("a", due=1.0, tickets=(1,))]
-        assert schedule.pending("a") is None
+
+class TestSlots:
+    """A start needs a slot, and comes with the one that was reserved for it."""
+
+    def test_each_start_comes_with_the_slot_that_was_reserved_for_it(self) -> None:
+        """Slots are reserved in the order of service, and only for senses that may start now."""
+        schedule = Schedule([A, SenseRule("b", throttle=5.0), C], [], now=0.0)
+        run(schedule, "b", 0.0)
+        for sense in ("c", "b", "a"):
+            schedule.triggered(sense, 1.0)
+        starts = schedule.take(1.0, lambda start: f"slot of {start.sense}")
+        assert starts == [(by_hand("c", due=1.0), "slot of c"), (by_hand("a", due=1.0), "slot of a")]
+
+    def test_nobody_passes_the_first_in_line(self) -> None:
+        """A start without a slot stays pending, and no slot is reserved for those behind it."""
+        schedule = Schedule([A, B], [], now=0.0)
+        schedule.triggered("a", 1.0)
+        schedule.triggered("b", 2.0)
+        asked: list[str] = []
+
+        def only_for_b(start: Start) -> str | None:
+            asked.append(start.sense)
+            return "slot" if start.sense == "b" else None
+
+        assert schedule.take(2.0, only_for_b) == []
+        assert asked == ["a"]
+        assert schedule.state("a", 2.0) == schedule.state("b", 2.0) == "pending"
+        assert turn(schedule, 3.0) == ["a", "b"]

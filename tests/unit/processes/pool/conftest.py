@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from support.pool import Rig
+from support.pool import PoolRig
 
 
 @pytest.fixture
-def rig() -> Rig:
-    """Give a pool of two workers, both idle."""
-    rig = Rig()
+def rig() -> PoolRig:
+    """Return a pool of two workers, both idle."""
+    rig = PoolRig()
     rig.start()
     return rig

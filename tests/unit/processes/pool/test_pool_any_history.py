@@ -1,42 +1,44 @@
-"""The pool's books are in order after every history of runs, deaths, edits, scales and stops."""
+"""The pool's state is consistent after every history of runs, deaths, edits, scales and stops."""
 
 from __future__ import annotations
 
 from collections import deque
-from typing import Any, cast
+from collections.abc import Iterable
 
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
-from support.pool import NOW, Rig, ok, run_of, version_of
+from support.pool import NOW, PoolRig, ok, recorded, run_of, version_of
 
 from nerve.config.config import MAX_WORKERS
 from nerve.processes.messages import Finish, Ready, Run, RunResult
-from nerve.processes.pool import Limits
-from nerve.processes.worker_handle import EndedRun, WorkerHandle
+from nerve.processes.pool import Limits, Slot
+from nerve.processes.prefetch import MAX_QUEUED_RUNS
+from nerve.processes.worker_handle import EndedRun, RecordedRun, WorkerHandle
 from nerve.reload.codebase import Version
 
 
 class AnyHistory(RuleBasedStateMachine):
-    """Whatever happens in whatever order: every run that was dispatched ends exactly once."""
+    """Whatever happens in whatever order: every run that was dispatched ends exactly once, or is returned."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.rig = Rig(size=3)
+        self.rig = PoolRig(size=3)
         self.now = NOW
         self.open: set[str] = set()
         self.versions: dict[str, Version] = {}
         self.known: dict[int, Version] = {}
-        self.heard: dict[int, int] = {}
-        self.held: deque[Run] = deque()
+        self.seen: dict[int, int] = {}
+        self.held: deque[RecordedRun] = deque()
         self.ended: list[str] = []
-        self.dispatched = 0
+        self.started = 0
         self.version = version_of("d0")
 
-    def _end(self, endings: Any) -> None:
-        for ended in cast(list[EndedRun], list(endings)):
-            self.ended.append(ended.outcome.run_id)
-            self.open.remove(ended.outcome.run_id)
+    def end(self, endings: Iterable[EndedRun]) -> None:
+        """Note runs that have ended."""
+        for ended in endings:
+            self.ended.append(ended.result.run_id)
+            self.open.remove(ended.result.run_id)
 
     @rule(seconds=st.floats(0, 20))
     def time_passes(self, seconds: float) -> None:
@@ -45,138 +47,178 @@ class AnyHistory(RuleBasedStateMachine):
         self.rig.pool.fill(self.now)
         self.rig.pool.enforce(self.now)
 
-    @rule(number=st.integers(1, 12), quick=st.booleans())
-    def dispatch(self, number: int, *, quick: bool) -> None:
-        """Start runs, as many as there are places for; those that were taken back come first."""
-        self.held.extendleft(reversed(self.rig.pool.returned))
-        self.rig.pool.returned.clear()
-        places = self.rig.pool.places(lambda _sense: quick)
-        if not self.held:
-            for _ in range(number):
-                if places.claim("a"):
-                    self.dispatched += 1
-                    self.open.add(f"a/{self.dispatched}")
-                    self.versions[f"a/{self.dispatched}"] = self.version
-                    self.held.append(run_of("a", self.dispatched, self.version))
-        self.held.extendleft(reversed(self.rig.pool.dispatch(self.held, self.now, lambda _sense: quick)))
+    @rule(number=st.integers(1, 12), quick=st.booleans(), stuck=st.booleans())
+    def dispatch(self, number: int, *, quick: bool, stuck: bool) -> None:
+        """Start runs, as many as there are slots for; returned runs come first.
+
+        A run whose record is `stuck` in the kernel gives its slot up, and is held.
+        """
+        self.held.extendleft(reversed(self.rig.pool.take_returned()))
+        assigned: list[tuple[RecordedRun, Slot]] = []
+        while self.held and (slot := self.reserve(self.held[0].version, quick=self.held[0].quick)):
+            assigned.append((self.held.popleft(), slot))
+        self.rig.pool.dispatch(assigned, self.now)
+        if self.held:
+            return
+        assigned = []
+        while len(assigned) < number and (slot := self.reserve(self.version, quick=quick)):
+            assigned.append((self.start(slot), slot))
+        if stuck:
+            self.rig.pool.release(slot for _run, slot in assigned)
+            self.held += [run for run, _slot in assigned]
+        else:
+            self.rig.pool.dispatch(assigned, self.now)
+
+    def reserve(self, version: Version, *, quick: bool) -> Slot | None:
+        """Reserve a slot, and check that its worker may be given a run."""
+        slot = self.rig.pool.reserve("a", version, quick=quick)
+        if slot is None:
+            assert self.rig.free == 0
+        else:
+            assert slot.quick == quick
+            assert slot.worker.state != "stopping"
+            assert slot.worker.open_run is None or (quick and slot.worker.open_run.quick)
+        return slot
+
+    def start(self, slot: Slot) -> RecordedRun:
+        """Record the start of a run that has a slot."""
+        self.started += 1
+        run = recorded("a", self.started, self.version, quick=slot.quick)
+        self.open.add(run.run.run_id)
+        self.versions[run.run.run_id] = self.version
+        return run
+
+    @precondition(lambda self: self.rig.pool.workers)
+    @rule(data=st.data(), room=st.integers(0, 3))
+    def shrink_the_pipe(self, data: st.DataObject, room: int) -> None:
+        """Let a worker's pipe refuse runs, as it does those that are too large."""
+        worker = data.draw(st.sampled_from(self.rig.workers()))
+        self.rig.child_of(worker).prefetch.room = room
 
     @precondition(lambda self: self.rig.pool.workers)
     @rule(data=st.data())
-    def look(self, data: st.DataObject) -> None:
-        """Have a worker begin with what it is to do."""
+    def begin_one(self, data: st.DataObject) -> None:
+        """Have a worker begin with its run."""
         self.begin(data.draw(st.sampled_from(self.rig.workers())))
 
     def begin(self, worker: WorkerHandle) -> None:
-        """Take the run that a worker has to do, wherever it was put, if that was not done before."""
+        """Have a worker take its open run from the pipe, if it came that way and was not taken before."""
         prefetch = self.rig.child_of(worker).prefetch
         if worker.open_run and prefetch.waiting and prefetch.waiting[0].run_id == worker.open_run.run.run_id:
             self.see(worker, prefetch.take())
 
     def see(self, worker: WorkerHandle, message: Run) -> None:
-        """Note the code that a worker has been handed: it must be that of each run that it sees."""
+        """Check that a worker has the right code for a run that it got."""
         version = message.version or self.known[worker.child.pid]
         assert version is self.versions[message.run_id]
         self.known[worker.child.pid] = version
 
     @rule(digest=st.sampled_from(["d1", "d2"]))
     def edit(self, digest: str) -> None:
-        """Have another version from now on."""
+        """Use another version from now on."""
         self.version = version_of(digest)
 
     @rule(size=st.integers(1, 5) | st.integers(1, MAX_WORKERS))
     def scale(self, size: int) -> None:
-        """Have another number of workers."""
+        """Set another number of workers."""
         self.rig.pool.resize(size, self.now)
 
     @rule(max_runs=st.none() | st.integers(1, 3))
     def limit(self, max_runs: int | None) -> None:
-        """Replace workers after so many runs."""
+        """Replace workers after some runs, or don't."""
         self.rig.pool.limits = Limits(max_runs)
 
     @precondition(lambda self: self.rig.pool.workers)
-    @rule(data=st.data(), what=st.sampled_from(["ready", "outcome", "spent", "wrong", "garbage", "hang up"]))
-    def speak(self, data: st.DataObject, what: str) -> None:
-        """Have a worker say something."""
+    @rule(data=st.data(), what=st.sampled_from(["ready", "result", "out of memory", "wrong", "garbage", "hang up"]))
+    def send(self, data: st.DataObject, what: str) -> None:
+        """Have a worker send something."""
         worker = data.draw(st.sampled_from(self.rig.workers()))
         child = self.rig.child_of(worker)
         run = worker.open_run.run if worker.open_run else run_of("none")
-        self.begin(worker)  # it has nothing to say of a run that it has not seen
+        self.begin(worker)  # it can't send the result of a run that it has not begun
         match what:
             case "ready":
                 child.says(Ready())
-            case "outcome":
+            case "result":
                 child.says(ok(run))
-            case "spent":
-                child.says(RunResult(run.run_id, "error", 1.0, None, None, spent=True))
+            case "out of memory":
+                child.says(RunResult(run_id=run.run_id, status="error", duration_ms=1.0, out_of_memory=True))
             case "wrong":
                 child.says(ok(run_of("other")))
             case "garbage":
                 child.link.garbage = True
             case "hang up":
                 child.link.hung_up = True
-        self._end(self.rig.pool.hear(worker, self.now))
+        self.end(self.rig.pool.receive(worker, self.now))
 
     @precondition(lambda self: self.rig.pool.workers)
-    @rule(data=st.data(), code=st.sampled_from([0, 1, -9, -11]), outcome=st.booleans())
-    def die(self, data: st.DataObject, code: int, *, outcome: bool) -> None:
-        """Have a worker die, perhaps right after its outcome."""
+    @rule(data=st.data(), code=st.sampled_from([0, 1, -9, -11]), result=st.booleans())
+    def die(self, data: st.DataObject, code: int, *, result: bool) -> None:
+        """Have a worker die, perhaps right after its result."""
         worker = data.draw(st.sampled_from(self.rig.workers()))
-        last_words = [ok(worker.open_run.run)] if outcome and worker.open_run else []
-        if last_words:
+        last = [ok(worker.open_run)] if result and worker.open_run else []
+        if last:
             self.begin(worker)
-        self.rig.child_of(worker).ends(code, *last_words)
-        self._end(self.rig.pool.reap(self.now))
+        self.rig.child_of(worker).ends(code, *last)
+        self.end(self.rig.pool.reap(self.now))
 
-    @rule(what=st.sampled_from(["close", "interrupt", "condemn"]))
+    @rule(what=st.sampled_from(["close", "interrupt", "kill"]))
     def stop(self, what: str) -> None:
-        """Stop the engine, or a part of it."""
+        """Take a step of the engine's stop."""
         match what:
             case "close":
                 self.rig.pool.close(self.now)
             case "interrupt":
                 self.rig.pool.interrupt()
-            case "condemn":
-                self.rig.pool.condemn(self.now)
+            case "kill":
+                self.rig.pool.kill(self.now)
 
     @invariant()
-    def books_are_in_order(self) -> None:
-        """Open runs are those of busy workers; nobody is both free and busy; only busy ones are ever too many."""
+    def every_run_is_in_one_place(self) -> None:
+        """An open run is with one worker, or held; it has been returned by the pool in the latter case."""
+        self.held.extendleft(reversed(self.rig.pool.take_returned()))
+        places = [run.run.run_id for worker in self.rig.workers() for run in self.runs_of(worker)]
+        places += [run.run.run_id for run in self.held]
+        assert len(places) == len(set(places))
+        assert self.open == set(places)
+        assert len(self.ended) == len(set(self.ended))
+
+    @invariant()
+    def workers_have_what_they_may_have(self) -> None:
+        """No slot stays reserved, only quick runs are queued, only busy workers are surplus."""
         pool = self.rig.pool
         serving = self.rig.serving()
-        given = [run.run_id for worker in pool.busy for run in self.runs_of(worker)]
-        given += [run.run_id for run in (*self.held, *pool.returned)]
-        assert len(given) == len(set(given))
-        assert self.open == set(given)
-        assert len(self.ended) == len(set(self.ended))
-        assert pool.free + len(pool.busy) <= len(pool.workers)
-        assert all(not worker.ahead or worker.open_run for worker in pool.workers.values())
-        assert not any(worker.outgoing for worker in pool.workers.values())
-        assert len(serving) <= pool.size or all(worker.open_run for worker in serving)
+        assert not any(worker.reserved for worker in self.rig.workers())
         for worker in self.rig.workers():
-            self.check_told(worker)
-        assert not (pool.closed and pool.free)
+            assert len(worker.queued) <= MAX_QUEUED_RUNS
+            assert not worker.queued or worker.open_run
+            assert all(run.quick for run in worker.queued)
+            self.check_messages(worker)
+        assert self.rig.free + len(pool.busy) <= len(pool.workers)
+        assert len(serving) <= pool.size or all(worker.open_run for worker in serving)
+        assert not (pool.closed and self.rig.free)
 
-    def runs_of(self, worker: WorkerHandle) -> list[Run]:
-        """Give what a worker has to do."""
-        return [*([worker.open_run.run] if worker.open_run else []), *worker.ahead]
+    def runs_of(self, worker: WorkerHandle) -> list[RecordedRun]:
+        """Return the runs that a worker has."""
+        return [*([worker.open_run] if worker.open_run else []), *worker.queued]
 
-    def check_told(self, worker: WorkerHandle) -> None:
-        """A worker is told to finish once, and nothing after it; it sees at once what comes by its link."""
-        told = self.rig.child_of(worker).told
-        for message in told[self.heard.get(worker.child.pid, 0) :]:
+    def check_messages(self, worker: WorkerHandle) -> None:
+        """Check that a worker gets Finish at most once, and nothing after it."""
+        received = self.rig.child_of(worker).received
+        for message in received[self.seen.get(worker.child.pid, 0) :]:
             if isinstance(message, Run):
                 self.see(worker, message)
-        self.heard[worker.child.pid] = len(told)
-        assert Finish() not in told[:-1]
+        self.seen[worker.child.pid] = len(received)
+        assert Finish() not in received[:-1]
 
     def teardown(self) -> None:
-        """In the end everybody dies, and with that every run has ended."""
+        """In the end all workers die, and every run has ended or is held."""
         for worker in self.rig.workers():
             self.rig.child_of(worker).ends(-9)
-        self._end(self.rig.pool.reap(self.now))
-        left = {run.run_id for run in (*self.held, *self.rig.pool.returned)}
+        self.end(self.rig.pool.reap(self.now))
+        left = {run.run.run_id for run in (*self.held, *self.rig.pool.take_returned())}
         assert self.open == left
-        assert len(self.ended) == self.dispatched - len(left)
+        assert len(self.ended) == self.started - len(left)
         assert all(child.closed for child in self.rig.children)
 
 

@@ -1,10 +1,10 @@
-"""How the pool ends what does not end by itself: runs past their deadline, and all of them when the engine stops."""
+"""How the pool ends workers: those whose run is past its deadline, and all of them when the engine stops."""
 
 from __future__ import annotations
 
 import signal
 
-from support.pool import GRACE, NOW, TIMEOUT, Rig, ok, run_of
+from support.pool import GRACE, NOW, TIMEOUT, PoolRig, ok, recorded, with_code
 
 from nerve.processes.messages import Finish
 from nerve.processes.pool import TRACE_SECONDS
@@ -12,17 +12,16 @@ from nerve.processes.pool import TRACE_SECONDS
 # Deadlines.
 
 
-def test_a_run_past_its_timeout_and_grace_is_asked_where_it_hangs_and_then_killed(rig: Rig) -> None:
-    """Not a moment earlier; the run ends as a timeout with the trace, and the loop knows each moment beforehand."""
-    run = run_of()
-    _, child = rig.busy(run)
+def test_a_worker_past_timeout_and_grace_period_is_asked_for_its_stack_and_then_killed(rig: PoolRig) -> None:
+    """Not a moment earlier, and the loop knows each moment; the run ends as a timeout, with that stack."""
+    _, child = rig.busy(recorded())
     deadline = NOW + TIMEOUT + GRACE
-    assert rig.pool.next_moment() == deadline
+    assert rig.pool.next_deadline() == deadline
     rig.pool.enforce(deadline - 0.001)
     assert child.signals == []
     rig.pool.enforce(deadline)
     assert child.signals == [signal.SIGUSR2]
-    assert rig.pool.next_moment() == deadline + TRACE_SECONDS
+    assert rig.pool.next_deadline() == deadline + TRACE_SECONDS
     rig.pool.enforce(deadline + TRACE_SECONDS / 2)
     assert child.signals == [signal.SIGUSR2]
     rig.pool.enforce(deadline + TRACE_SECONDS)
@@ -30,115 +29,113 @@ def test_a_run_past_its_timeout_and_grace_is_asked_where_it_hangs_and_then_kille
     child.trace = "in compute"
     child.ends(-signal.SIGKILL)
     [ended] = rig.pool.reap(deadline + 1)
-    assert (ended.outcome.status, ended.died) == ("timeout", True)
-    assert ended.outcome.error
-    assert (ended.outcome.error.kind, ended.outcome.error.traceback) == ("timeout", "in compute")
-    assert "longer than its timeout of 30s" in ended.outcome.error.message
+    assert (ended.result.status, ended.died) == ("timeout", True)
+    assert ended.result.error
+    assert (ended.result.error.kind, ended.result.error.traceback) == ("timeout", "in compute")
+    assert "longer than its timeout of 30s" in ended.result.error.message
 
 
-def test_a_killed_worker_that_is_not_gone_yet_neither_spins_the_loop_nor_is_killed_again(rig: Rig) -> None:
+def test_a_killed_worker_that_still_exists_neither_spins_the_loop_nor_is_killed_again(rig: PoolRig) -> None:
     """A process can take its time to die; another one has its place meanwhile."""
-    _, child = rig.busy(run_of())
+    _, child = rig.busy(recorded())
     for late in range(60, 70):
         rig.pool.fill(NOW + late)
         rig.pool.enforce(NOW + late)
     assert child.signals == [signal.SIGUSR2, signal.SIGKILL]
-    assert rig.pool.next_moment() is None
+    assert rig.pool.next_deadline() is None
     assert len(rig.children) == 3
 
 
-def test_an_outcome_just_before_the_kill_counts_and_the_dying_worker_gets_no_other_run(rig: Rig) -> None:
-    """What was in the link when the kill was sent is heard first."""
-    run = run_of()
+def test_a_result_just_before_the_kill_counts_and_the_dying_worker_gets_no_other_run(rig: PoolRig) -> None:
+    """The messages that were in the link when it was killed are still handled."""
+    run = recorded()
     worker, child = rig.busy(run)
     rig.pool.enforce(NOW + 60)
     rig.pool.enforce(NOW + 61)
     assert child.signals[-1] == signal.SIGKILL
     child.says(ok(run))
-    assert [ended.outcome.status for ended in rig.pool.hear(worker, NOW)] == ["ok"]
-    assert rig.pool.free == 1
+    assert [ended.result.status for ended in rig.pool.receive(worker, NOW)] == ["ok"]
+    assert rig.free == 1
     child.ends(-signal.SIGKILL)
-    assert list(rig.pool.reap(NOW + 61)) == []
+    assert rig.pool.reap(NOW + 61) == []
     rig.pool.fill(NOW + 61)
     assert len(rig.pool.workers) == 2
 
 
-def test_an_outcome_between_question_and_kill_spares_the_worker(rig: Rig) -> None:
-    """It has come back after all: what it wrote about where it hung is not mistaken for a later run's."""
-    run = run_of()
+def test_a_result_before_the_kill_spares_the_worker(rig: PoolRig) -> None:
+    """The stack that it wrote is dropped, so that it is not taken for that of a later run."""
+    run = recorded()
     worker, child = rig.busy(run)
     rig.pool.enforce(NOW + 60)
-    child.trace = "where it hung"
+    child.trace = "in compute"
     child.says(ok(run))
-    assert len(list(rig.pool.hear(worker, NOW))) == 1
+    assert len(rig.pool.receive(worker, NOW)) == 1
     rig.pool.enforce(NOW + 100)
     assert child.signals == [signal.SIGUSR2]
-    rig.dispatch(run_of(), now=NOW + 100)
-    rig.dispatch(run_of(), now=NOW + 100)
+    rig.dispatch(recorded("a"), recorded("b"), now=NOW + 100)
     child.ends(-signal.SIGKILL)
     [ended] = rig.pool.reap(NOW + 101)
-    assert ended.outcome.error
-    assert (ended.outcome.status, ended.outcome.error.traceback) == ("died", None)
+    assert ended.result.error
+    assert (ended.result.status, ended.result.error.traceback) == ("died", None)
 
 
-def test_each_deadline_is_its_run_s(rig: Rig) -> None:
-    """The next moment is the earliest of them."""
-    rig.busy(run_of("a"), now=NOW + 3)
-    rig.busy(run_of("b"), now=NOW + 1)
-    assert rig.pool.next_moment() == NOW + 1 + TIMEOUT + GRACE
+def test_each_run_has_its_own_deadline(rig: PoolRig) -> None:
+    """The pool's next deadline is the earliest of them."""
+    rig.busy(recorded("a"), now=NOW + 3)
+    rig.busy(recorded("b"), now=NOW + 1)
+    assert rig.pool.next_deadline() == NOW + 1 + TIMEOUT + GRACE
     rig.pool.enforce(NOW + 2 + TIMEOUT + GRACE)
     assert sorted(child.signals for child in rig.children) == [[], [signal.SIGUSR2]]
 
 
-# The end.
+# The stop of the engine.
 
 
-def test_closing_lets_everybody_finish_once(rig: Rig) -> None:
-    """Idle workers are told at once, busy ones with their outcome, and no new ones are forked; it may be done twice."""
-    run = run_of()
+def test_workers_of_a_closed_pool_finish_once(rig: PoolRig) -> None:
+    """Idle workers at once, busy ones after their result, and no new ones are forked; it may be closed twice."""
+    run = recorded()
     worker, child = rig.busy(run)
     [idle] = [other for other in rig.children if other is not child]
     rig.pool.close(NOW)
     rig.pool.close(NOW)
-    assert (idle.told, child.told) == ([Finish()], [run])
-    assert rig.pool.free == 0
+    assert (idle.received, child.received) == ([Finish()], [with_code(run)])
+    assert rig.free == 0
     child.says(ok(run))
-    assert len(list(rig.pool.hear(worker, NOW))) == 1
+    assert len(rig.pool.receive(worker, NOW)) == 1
     rig.pool.close(NOW)
-    assert child.told == [run, Finish()]
+    assert child.received == [with_code(run), Finish()]
     for each in rig.children:
         each.ends(0)
-    assert list(rig.pool.reap(NOW)) == []
+    assert rig.pool.reap(NOW) == []
     rig.pool.fill(NOW + 10)
     assert rig.pool.workers == {}
-    assert rig.pool.next_moment() is None
+    assert rig.pool.next_deadline() is None
 
 
 def test_a_pool_may_be_closed_before_it_was_filled() -> None:
-    """Then it stays empty."""
-    rig = Rig()
+    """It stays empty."""
+    rig = PoolRig()
     rig.pool.close(NOW)
     rig.pool.fill(NOW)
     assert rig.children == []
-    assert rig.pool.next_moment() is None
+    assert rig.pool.next_deadline() is None
 
 
-def test_only_running_computes_are_interrupted(rig: Rig) -> None:
+def test_only_running_computes_are_interrupted(rig: PoolRig) -> None:
     """An idle worker has nothing to interrupt."""
-    _, child = rig.busy(run_of())
+    _, child = rig.busy(recorded())
     rig.pool.interrupt()
     assert [other.signals for other in rig.children if other is not child] == [[]]
     assert child.signals == [signal.SIGUSR1]
 
 
-def test_what_is_condemned_ends_as_cancelled(rig: Rig) -> None:
-    """The engine stops: whoever still runs is killed, that is nobody's failure, and being told twice is fine."""
-    run = run_of()
-    _, child = rig.busy(run)
+def test_the_runs_of_killed_workers_end_as_cancelled(rig: PoolRig) -> None:
+    """They did not fail: the engine stops. Killing twice asks for the stack once."""
+    _, child = rig.busy(recorded())
     [idle] = [other for other in rig.children if other is not child]
     rig.pool.close(NOW)
-    rig.pool.condemn(NOW)
-    rig.pool.condemn(NOW)
+    rig.pool.kill(NOW)
+    rig.pool.kill(NOW)
     assert child.signals == [signal.SIGUSR2]
     assert set(idle.signals) == {signal.SIGKILL}
     rig.pool.enforce(NOW + TRACE_SECONDS)
@@ -146,14 +143,14 @@ def test_what_is_condemned_ends_as_cancelled(rig: Rig) -> None:
     for each in rig.children:
         each.ends(-signal.SIGKILL)
     [ended] = rig.pool.reap(NOW + 1)
-    assert (ended.outcome.status, ended.outcome.error) == ("cancelled", None)
+    assert (ended.result.status, ended.result.error) == ("cancelled", None)
     assert rig.pool.workers == {}
 
 
-def test_a_run_that_is_already_late_stays_a_timeout_when_the_engine_stops(rig: Rig) -> None:
-    """The first reason is the reason."""
-    _, child = rig.busy(run_of())
+def test_a_run_that_timed_out_stays_a_timeout_when_the_engine_stops(rig: PoolRig) -> None:
+    """The first reason to kill its worker counts."""
+    _, child = rig.busy(recorded())
     rig.pool.enforce(NOW + 60)
-    rig.pool.condemn(NOW + 60)
+    rig.pool.kill(NOW + 60)
     child.ends(-signal.SIGKILL)
-    assert [ended.outcome.status for ended in rig.pool.reap(NOW + 61)] == ["timeout"]
+    assert [ended.result.status for ended in rig.pool.reap(NOW + 61)] == ["timeout"]

@@ -5,12 +5,11 @@ from __future__ import annotations
 import faulthandler
 import select
 import signal
-from collections import deque
 from typing import cast
 
 import pytest
 from support.children import enter
-from support.pool import GRACE, NOW, TIMEOUT, ok, run_of
+from support.pool import GRACE, NOW, TIMEOUT, ok, recorded
 
 from nerve.ipc.channel import Channel
 from nerve.processes.child import Boot, Child, ChildContext, Role
@@ -20,7 +19,7 @@ from nerve.processes.worker_handle import EndedRun, WorkerHandle
 
 
 def serve(context: ChildContext) -> None:
-    """Be a worker whose senses are called `good`, `stuck` and `deadly` (child)."""
+    """Be a worker with the senses `good`, `stuck` and `deadly` (child)."""
     faulthandler.register(signal.SIGUSR2, file=context.crash, all_threads=False)
     link = enter(context)
     link.send(Ready())
@@ -40,18 +39,18 @@ def serve(context: ChildContext) -> None:
 
 
 def get_stuck(link: Channel[ToChild]) -> None:
-    """Do nothing but wait for the kernel's end (child)."""
+    """Do nothing until the kernel ends (child)."""
     while not link.ended:
         link.wait(None)
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
 def test_real_workers_run_hang_die_and_finish() -> None:
-    """The same with processes: one run of each kind, and in the end nobody is left."""
+    """A run of each kind ends as it should, and no process is left."""
     role = Role("worker", serve)
     watched: dict[int, WorkerHandle] = {}
     pool = Pool(
-        lambda now: Child(role, cast(Boot, None), now),
+        lambda: Child(role, cast(Boot, None)),
         lambda worker: watched.update({worker.child.pid: worker}),
         lambda worker: cast(None, watched.pop(worker.child.pid, None)),
         size=3,
@@ -62,15 +61,17 @@ def test_real_workers_run_hang_die_and_finish() -> None:
     def turn() -> None:
         select.select([worker.child.link for worker in watched.values()], [], [], 0.01)
         for worker in list(watched.values()):
-            endings.update({ended.open_run.run.sense: ended for ended in pool.hear(worker, NOW)})
-        endings.update({ended.open_run.run.sense: ended for ended in pool.reap(now)})
+            endings.update({ended.run.sense: ended for ended in pool.receive(worker, NOW)})
+        endings.update({ended.run.sense: ended for ended in pool.reap(now)})
         pool.enforce(now)
 
     pool.fill(now)
-    while pool.free < 3:
+    while not all(worker.is_free for worker in pool.workers.values()):
         turn()
-    for sense in ("good", "stuck", "deadly"):
-        pool.dispatch(deque([run_of(sense)]), now, lambda _sense: False)
+    for run in (recorded("good"), recorded("stuck"), recorded("deadly")):
+        slot = pool.reserve(run.run.sense, run.version, quick=False)
+        assert slot
+        pool.dispatch([(run, slot)], now)
     while endings.keys() < {"good", "deadly"}:
         turn()
     now += TIMEOUT + GRACE
@@ -81,12 +82,12 @@ def test_real_workers_run_hang_die_and_finish() -> None:
     pool.close(NOW)
     while pool.workers:
         turn()
-    assert {sense: ended.outcome.status for sense, ended in endings.items()} == {
+    assert {sense: ended.result.status for sense, ended in endings.items()} == {
         "good": "ok",
         "stuck": "timeout",
         "deadly": "died",
     }
-    stuck = endings["stuck"].outcome.error
+    stuck = endings["stuck"].result.error
     assert stuck
     assert "in get_stuck" in (stuck.traceback or "")
     assert watched == {}

@@ -1,11 +1,11 @@
-"""How many workers a pool has: what is missing is forked, what is too many or worn ends between two runs."""
+"""The number of workers: missing ones are forked, surplus ones and those over a limit exit between two runs."""
 
 from __future__ import annotations
 
 import signal
 
 import pytest
-from support.pool import NOW, Rig, run_of
+from support.pool import NOW, PoolRig, recorded, with_code
 
 from nerve.config.config import MAX_WORKERS
 from nerve.processes.messages import Finish, Ready
@@ -14,29 +14,29 @@ from nerve.processes.pool import Limits
 # Filling.
 
 
-def test_a_pool_forks_what_is_missing_and_watches_it() -> None:
-    """As many workers as its size, once; each is free from when it says that it is ready."""
-    rig = Rig(size=3)
+def test_a_pool_forks_and_watches_its_workers() -> None:
+    """As many as its size, once; each is free after it has sent Ready."""
+    rig = PoolRig(size=3)
     rig.pool.fill(NOW)
     rig.pool.fill(NOW)
     assert len(rig.children) == len(rig.pool.workers) == 3
     assert rig.watched == [child.pid for child in rig.children]
-    assert rig.pool.free == 0
+    assert rig.free == 0
     rig.children[1].says(Ready())
     for worker in rig.workers():
-        assert list(rig.pool.hear(worker, NOW)) == []
-    assert (rig.pool.free, [worker.state for worker in rig.workers()]) == (1, ["idle"] * 3)
+        assert rig.pool.receive(worker, NOW) == []
+    assert (rig.free, [worker.state for worker in rig.workers()]) == (1, ["idle"] * 3)
 
 
 def test_a_pool_that_can_not_fork_tries_again_later() -> None:
-    """It never gives up, never asks at once, and says when it will try."""
-    rig = Rig()
+    """It never gives up, never tries again at once, and has a deadline for the next attempt."""
+    rig = PoolRig()
     rig.can_fork = False
     now = NOW
     for _ in range(30):
         rig.pool.fill(now)
         assert rig.pool.workers == {}
-        due = rig.pool.next_moment()
+        due = rig.pool.next_deadline()
         assert due is not None
         assert now <= due <= now + 2
         now = max(due, now + 0.01)
@@ -46,30 +46,30 @@ def test_a_pool_that_can_not_fork_tries_again_later() -> None:
 
 
 def test_a_worker_that_dies_idle_is_replaced() -> None:
-    """At once or a little later; nothing has ended with it."""
-    rig = Rig()
+    """At once or a little later; no run has ended with it."""
+    rig = PoolRig()
     rig.start()
     dead = rig.children[0]
     dead.ends(-signal.SIGKILL)
-    assert list(rig.pool.reap(NOW)) == []
+    assert rig.pool.reap(NOW) == []
     assert dead.closed
     assert dead.pid not in rig.pool.workers
     assert dead.pid in rig.forgotten
-    due = rig.pool.next_moment()
+    due = rig.pool.next_deadline()
     assert due is not None
     rig.pool.fill(due)
     assert len(rig.pool.workers) == 2
 
 
-def test_workers_that_never_come_to_serve_are_forked_more_and_more_slowly() -> None:
-    """A worker that breaks at its start must not make for a storm of forks."""
-    rig = Rig(size=1)
+def test_the_delay_grows_while_no_worker_gets_to_serve() -> None:
+    """A worker that dies at its start must not cause a storm of forks; one that serves ends that."""
+    rig = PoolRig(size=1)
     now, waits = NOW, []
     for _ in range(8):
         rig.pool.fill(now)
         rig.children[-1].ends(1)
-        assert list(rig.pool.reap(now)) == []
-        due = rig.pool.next_moment()
+        assert rig.pool.reap(now) == []
+        due = rig.pool.next_deadline()
         assert due is not None
         waits.append(due - now)
         now = due
@@ -77,51 +77,51 @@ def test_workers_that_never_come_to_serve_are_forked_more_and_more_slowly() -> N
     assert waits[-1] > waits[1] > 0
     rig.pool.fill(now)
     rig.children[-1].says(Ready())
-    assert list(rig.pool.hear(rig.workers()[0], NOW)) == []
+    assert rig.pool.receive(rig.workers()[0], NOW) == []
     rig.children[-1].ends(0)
-    assert list(rig.pool.reap(now)) == []
-    assert (rig.pool.next_moment() or 0) - now < waits[-1]
+    assert rig.pool.reap(now) == []
+    assert (rig.pool.next_deadline() or 0) - now < waits[-1]
 
 
 # More workers, and fewer.
 
 
-def test_a_larger_pool_forks_at_once(rig: Rig) -> None:
-    """The next turn of the loop is due at once, and it forks what is missing."""
+def test_a_larger_pool_forks_at_once(rig: PoolRig) -> None:
+    """The next turn of the loop is due at once, and forks the missing workers."""
     rig.pool.resize(5, NOW)
-    due = rig.pool.next_moment()
+    due = rig.pool.next_deadline()
     assert due is not None
     assert due <= NOW
     rig.start()
-    assert (len(rig.children), rig.pool.free, rig.pool.next_moment()) == (5, 5, None)
+    assert (len(rig.children), rig.free, rig.pool.next_deadline()) == (5, 5, None)
 
 
-def test_a_smaller_pool_gives_up_the_idle_ones_first() -> None:
-    """They are told to finish, get no run from then on, and are not replaced; who is busy is left alone."""
-    rig = Rig(size=4)
+def test_idle_workers_of_a_smaller_pool_finish_first() -> None:
+    """They get Finish, no further run, and no successor; the busy one is left alone."""
+    rig = PoolRig(size=4)
     rig.start()
-    run = run_of()
+    run = recorded()
     worker, child = rig.busy(run)
     rig.pool.resize(1, NOW)
     assert rig.serving() == [worker]
-    assert child.told == [run]
+    assert child.received == [with_code(run)]
     idle = [other for other in rig.children if other is not child]
-    assert [other.told for other in idle] == [[Finish()]] * 3
-    assert (rig.pool.free, worker.state) == (0, "busy")
+    assert [other.received for other in idle] == [[Finish()]] * 3
+    assert (rig.free, worker.state) == (0, "busy")
     for other in idle:
         other.ends(0)
-    assert list(rig.pool.reap(NOW)) == []
+    assert rig.pool.reap(NOW) == []
     rig.pool.fill(NOW)
     assert list(rig.pool.workers.values()) == [worker]
     rig.complete(worker)
-    assert (worker.state, rig.pool.free) == ("idle", 1)
+    assert (worker.state, rig.free) == ("idle", 1)
 
 
-def test_a_busy_worker_too_many_finishes_after_its_run() -> None:
-    """As many as it takes, in the order in which they end; nobody is interrupted."""
-    rig = Rig(size=3)
+def test_surplus_busy_workers_finish_after_their_runs() -> None:
+    """As many as are surplus, in the order in which their runs end; none is interrupted."""
+    rig = PoolRig(size=3)
     rig.start()
-    workers = [rig.busy(run_of("a", number))[0] for number in range(3)]
+    workers = [rig.busy(recorded("a", number))[0] for number in range(3)]
     rig.pool.resize(2, NOW)
     assert rig.serving() == workers
     rig.complete(workers[1])
@@ -129,47 +129,47 @@ def test_a_busy_worker_too_many_finishes_after_its_run() -> None:
     rig.complete(workers[0])
     assert [worker.state for worker in workers] == ["idle", "stopping", "busy"]
     assert [child.signals for child in rig.children] == [[], [], []]
-    assert rig.children[1].told[-1] == Finish()
-    assert [child.told.count(Finish()) for child in rig.children] == [0, 1, 0]
+    assert rig.children[1].received[-1] == Finish()
+    assert [child.received.count(Finish()) for child in rig.children] == [0, 1, 0]
 
 
-def test_a_pool_that_shrinks_and_grows_again_before_anybody_has_ended(rig: Rig) -> None:
-    """Who was told to finish does; others come in their places, so that there are as many as were asked for."""
+def test_a_pool_that_shrinks_and_grows_at_once_has_as_many_workers_as_asked_for(rig: PoolRig) -> None:
+    """A worker that got Finish does finish, and another one takes its place."""
     rig.pool.resize(1, NOW)
     rig.pool.resize(3, NOW)
     rig.start()
-    assert (len(rig.serving()), len(rig.workers()), rig.pool.free) == (3, 4, 3)
+    assert (len(rig.serving()), len(rig.workers()), rig.free) == (3, 4, 3)
 
 
-def test_from_one_worker_to_as_many_as_there_can_be_and_back() -> None:
-    """Every run that was begun on the way ends as it would have."""
-    rig = Rig(size=1)
+def test_a_pool_grows_to_the_maximum_and_shrinks_to_one() -> None:
+    """Every run that began meanwhile ends as it would have."""
+    rig = PoolRig(size=1)
     rig.start()
     for size in (1, MAX_WORKERS, 1):
         rig.pool.resize(size, NOW)
         rig.start()
         assert len(rig.serving()) == max(size, len(rig.pool.busy))
-        while rig.pool.free:
-            rig.busy(run_of("a", len(rig.pool.busy)))
+        while rig.free:
+            rig.busy(recorded("a", len(rig.pool.busy)))
     for worker in rig.pool.busy:
         rig.complete(worker)
     assert len(rig.serving()) == 1
 
 
-def test_a_closed_pool_does_not_grow(rig: Rig) -> None:
-    """The engine stops: whoever asks for more workers then gets none."""
+def test_a_closed_pool_does_not_grow(rig: PoolRig) -> None:
+    """Once the engine stops, no worker is forked, whatever the size."""
     rig.pool.close(NOW)
     rig.pool.resize(10, NOW)
     rig.pool.fill(NOW)
-    assert (len(rig.children), rig.pool.next_moment()) == (2, None)
-    assert [child.told for child in rig.children] == [[Finish()]] * 2
+    assert (len(rig.children), rig.pool.next_deadline()) == (2, None)
+    assert [child.received for child in rig.children] == [[Finish()]] * 2
 
 
-# Recycling.
+# Limits.
 
 
 @pytest.mark.parametrize(
-    ("limits", "runs", "rss_bytes", "worn"),
+    ("limits", "runs", "rss_bytes", "exceeded"),
     [
         (Limits(), 10**9, 10**12, False),
         (Limits(max_runs=3), 2, None, False),
@@ -180,28 +180,28 @@ def test_a_closed_pool_does_not_grow(rig: Rig) -> None:
         (Limits(max_runs=3, max_rss=100), 1, 101, True),
     ],
 )
-def test_a_worker_is_worn_when_it_is_over_a_limit(
-    limits: Limits, runs: int, rss_bytes: int | None, *, worn: bool
+def test_a_worker_exceeds_a_limit_with_its_last_run_or_above_its_memory(
+    limits: Limits, runs: int, rss_bytes: int | None, *, exceeded: bool
 ) -> None:
-    """Its runs up to `max_runs`, its memory up to and with `max_rss`; without limits it lasts for ever."""
-    assert limits.worn(runs, rss_bytes) is worn
+    """It does `max_runs` runs, and its memory may be `max_rss` bytes; without limits nothing is exceeded."""
+    assert limits.exceeded(runs, rss_bytes) is exceeded
 
 
-def test_a_worn_worker_is_replaced_between_two_runs(rig: Rig) -> None:
-    """After its last run it is told to finish, and its successor is forked without delay."""
+def test_a_worker_that_exceeds_a_limit_is_replaced_between_two_runs(rig: PoolRig) -> None:
+    """After its last run it gets Finish, and its successor is forked without delay."""
     rig.pool.limits = Limits(max_runs=2, max_rss=1000)
     rig.pool.resize(1, NOW)
     [worker] = rig.serving()
-    rig.busy(run_of())
+    rig.busy(recorded())
     rig.complete(worker, 1000)
     assert (worker.state, worker.rss_bytes) == ("idle", 1000)
-    rig.busy(run_of())
+    rig.busy(recorded())
     rig.complete(worker, 5)
-    assert (worker.state, rig.child_of(worker).told[-1]) == ("stopping", Finish())
+    assert (worker.state, rig.child_of(worker).received[-1]) == ("stopping", Finish())
     rig.start()
     [successor] = rig.serving()
-    rig.busy(run_of())
+    rig.busy(recorded())
     rig.complete(successor, 1001)
     assert successor.state == "stopping"
-    assert rig.pool.next_moment() is not None
-    assert (rig.pool.next_moment() or 0) <= NOW
+    assert rig.pool.next_deadline() is not None
+    assert (rig.pool.next_deadline() or 0) <= NOW
