@@ -192,7 +192,7 @@ def test_an_archive_run_uses_the_retention_of_the_request_or_the_configuration(r
 
 
 def test_progress_goes_to_all_clients_and_each_outcome_to_the_first(rig: Rig) -> None:
-    """Archive runs are done one after the other; the outcome of each, a failure too, goes to the one that asked for it."""
+    """Archive runs are done one after the other; each outcome, a failure too, goes to the client that asked for it."""
     others: list[Reply] = []
     rig.ask(RunArchive(None, vacuum=False))
     rig.handler.handle(RunArchive(None, vacuum=False), others.append)
