@@ -9,7 +9,7 @@ import traceback
 from itertools import dropwhile
 from pathlib import Path
 
-import nerve
+from nerve import version
 from nerve.events.payload import valid_text
 
 MAX_TRACEBACK_CHARS = 16 * 1024
@@ -20,7 +20,7 @@ RESERVE_BYTES = 1024 * 1024
 _reserve = mmap.mmap(-1, RESERVE_BYTES)
 """Freed on MemoryError: formatting the traceback needs memory. The process ends after that run anyway."""
 
-_OWN_FOLDER = str(Path(nerve.__file__).parent) + os.sep
+_OWN_FOLDER = str(Path(version.__file__).parent) + os.sep
 ASYNCIO_FOLDER = str(Path(asyncio.__file__).parent) + os.sep
 
 
