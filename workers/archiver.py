@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import replace
@@ -12,9 +11,8 @@ from itertools import count
 from nerve.clock import Clock, SystemClock
 from nerve.config.logs_section import LogsConfig
 from nerve.errors import NerveError, StoreError
-from nerve.eventqueue import Conclude, EventSender, Order, Purge, Record, Unguarded, Vacuum
+from nerve.eventqueue import Conclude, EventSender, Order, OrderClient, Purge, Record, Unguarded, Vacuum
 from nerve.events.model import LogEvent
-from nerve.ids import uuid7_hex
 from nerve.ipc.channel import Channel
 from nerve.ipc.progress import ArchiveProgress
 from nerve.maintenance.archiver import Archiver, archived_up_to, last_run
@@ -35,8 +33,6 @@ ORDER_ROWS = 20_000
 PROGRESS_SECONDS = 0.25
 """How often the kernel is heard in the middle of a run, and told how far it is."""
 
-CLOSE_SECONDS = 5.0
-
 
 class _Interrupted(Exception):  # noqa: N818 - nothing is wrong
     """In the middle of a run the archiver has been told to finish, or the kernel is gone."""
@@ -45,11 +41,14 @@ class _Interrupted(Exception):  # noqa: N818 - nothing is wrong
 class ArchiverWorker:
     """Does a run at its start, then one each interval, and one whenever the kernel asks."""
 
-    def __init__(self, context: ChildContext, link: Channel[ToChild], queue: EventSender, clock: Clock) -> None:
+    def __init__(
+        self, context: ChildContext, link: Channel[ToChild], queue: EventSender, orders: OrderClient, clock: Clock
+    ) -> None:
         self._db = context.boot.workspace.logs_db
         self._logs = context.boot.revision.config.logs
         self._link = link
         self._queue = queue
+        self._orders = orders
         self._clock = clock
         self._requests = count(1)
         self._asked: deque[ArchiveNow] = deque()
@@ -141,7 +140,7 @@ class ArchiverWorker:
     def _order(self, order: Order) -> int:
         """Have the writer carry out an order; asked again when it dies meanwhile, for no order does harm twice."""
         for _ in range(ORDER_ATTEMPTS):
-            done = self._queue.ask(order, ORDER_SECONDS)
+            done = self._orders.ask(order, ORDER_SECONDS)
             if done and done.error:
                 raise StoreError(done.error)
             if done:
@@ -171,12 +170,13 @@ def settings_applied(logs: LogsConfig, new: ArchiveSettings) -> LogsConfig:
 def main(context: ChildContext) -> None:
     """Archive until told to finish, or until the kernel is gone (child)."""
     link = bootstrap.enter(context)
-    queue = EventSender(context.boot.workspace.event_socket, f"archiver-{os.getpid()}/{uuid7_hex()}", Unguarded())
-    queue.start()
+    queue = EventSender(bootstrap.lane_of(context), Unguarded())
+    orders = OrderClient(context.boot.workspace.event_socket)
     try:
-        ArchiverWorker(context, link, queue, SystemClock()).serve()
+        ArchiverWorker(context, link, queue, orders, SystemClock()).serve()
     except NerveError as error:
         logger.error("%s", error)  # noqa: TRY400 - it is one line that says it all
         raise SystemExit(1) from None
     finally:
-        queue.close(CLOSE_SECONDS)
+        queue.close()
+        orders.close()

@@ -10,6 +10,7 @@ import sys
 
 from setproctitle import setproctitle
 
+from nerve.eventqueue import Lane
 from nerve.ipc.channel import Channel
 from nerve.processes import log_relay
 from nerve.processes.child import ChildContext
@@ -31,12 +32,21 @@ def enter(context: ChildContext) -> Channel[ToChild]:
     keep = {context.link.fileno(), context.crash, boot.records} | context.role.inherits(boot)
     if context.prefetched is not None:
         keep.add(context.prefetched)
+    if context.doorbell is not None:
+        keep |= {context.doorbell.reading, context.doorbell.writing}
     _close_descriptors_except(keep)
     faulthandler.enable(file=context.crash)
     faulthandler.register(signal.SIGUSR2, file=context.crash, all_threads=False)
     setproctitle(f"nerve: {context.role.name}")
     log_relay.install(context.boot.relay)
     return Channel(context.link, ToChild)
+
+
+def lane_of(context: ChildContext) -> Lane:
+    """Open the lane that a child was forked with."""
+    if context.lane is None or context.doorbell is None:
+        raise TypeError(f"a {context.role.name} has no lane")
+    return Lane(context.lane, context.doorbell)
 
 
 def _die_with(kernel_pid: int) -> None:

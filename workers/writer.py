@@ -1,4 +1,4 @@
-"""The writer: drains the event queue, commits in groups, acknowledges; the only process that writes logs.db."""
+"""The writer: drains the lanes, commits in groups, acknowledges; the only process that writes logs.db."""
 
 from __future__ import annotations
 
@@ -9,36 +9,46 @@ import selectors
 import sys
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from nerve.clock import Clock, SystemClock
 from nerve.errors import DiskError, NerveError, StoreError
-from nerve.eventqueue import Done, EventReceiver, Gathered, PendingOrder
+from nerve.eventqueue import Done, EventReceiver, Gathered, OrderServer, PendingOrder
 from nerve.eventqueue.group_commit import MAX_GROUP_EVENTS, commit_due, group_seconds
+from nerve.eventqueue.lane_file import is_held
 from nerve.events import catalog
 from nerve.events.model import ErrorDetail, LogEvent
 from nerve.ipc.channel import Channel
 from nerve.maintenance.checkpoints import Checkpointer
 from nerve.maintenance.orders import OrderExecutor
+from nerve.maintenance.recovery import log_number, recover, remove_lanes, report_garbled
 from nerve.processes.child import ChildContext
-from nerve.processes.messages import Failed, Finish, GetReport, Ready, ToChild, WriterReport
+from nerve.processes.messages import (
+    Committed,
+    Failed,
+    Finish,
+    GetReport,
+    LaneGarbled,
+    Lanes,
+    Ready,
+    ToChild,
+    WriterReport,
+)
 from nerve.store import LogWriter
+from nerve.units import format_size
 from workers import bootstrap
 
 logger = logging.getLogger("nerve.writer")
 
-FIRST_COMMIT_SECONDS = 0.05
-"""How long a new writer only reads, from when all who know its predecessor are back: they send again what they hold."""
-
-PATIENCE_SECONDS = 1.0
-"""How long it waits for them at most: one may be stopped, or have been killed."""
-
 DISK_RETRY_SECONDS = 0.25
 ORPHAN_SECONDS = 1.5
-"""How long the writer goes on draining after the kernel has died."""
+"""How long the writer goes on at most after the kernel has died; what it leaves is written by the next start."""
 
-LANE_MEMORY_SECONDS = 60 * 60.0
-"""How long a producer that vanished without a goodbye is remembered: if it lived, it would have been back long ago."""
+ORPHAN_LOOK_SECONDS = 0.02
+"""How often it then looks whether all producers have ended."""
+
+SECOND_LOOK_SECONDS = 0.002
+"""When a writer that is about to sleep looks again: a producer may not have seen in time that it has to wake it."""
 
 RATE_SECONDS = 5.0
 
@@ -68,21 +78,24 @@ class Writer:
     """One loop over the lanes, the kernel's link and the archiver's orders; commits are its only blocking work."""
 
     def __init__(self, context: ChildContext, link: Channel[ToChild], store: LogWriter, clock: Clock) -> None:
+        if context.doorbell is None:
+            raise TypeError("the writer needs the doorbell")
         self._link = link
         self._store = store
         self._clock = clock
+        self._doorbell = context.doorbell
+        self._folder = context.boot.workspace.lanes_dir
         self._selector = selectors.DefaultSelector()
-        self._receiver = EventReceiver(
-            context.boot.listener, self._selector, clock, store.position, self._forget, self._offended
-        )
+        self._receiver = EventReceiver(self._folder, log_number(store.log_id), store.position, clock, self._offended)
+        self._orders = OrderServer(context.boot.listener, self._selector, self._offended)
         self._selector.register(link, selectors.EVENT_READ, self._obey)
-        self._receiver.expect(store.producers())
+        self._selector.register(self._doorbell, selectors.EVENT_READ, self._doorbell.answer)
         self._own: list[LogEvent] = []
+        self._told: set[str] = set()
         self._oldest: float | None = None
+        self._looked = False
         self._last_commit = 0.0
         self._gather = 0.0
-        self._hold_until = clock.now() + FIRST_COMMIT_SECONDS
-        self._patient_until = clock.now() + PATIENCE_SECONDS
         self._lag_ms = 0.0
         self._outage: str | None = None
         self._rate = Rate()
@@ -96,15 +109,21 @@ class Writer:
         while not self._finished():
             self._turn()
         self._commit(last=True)
+        if self._finishing:
+            for lane in self._receiver.lanes:
+                lane.gone = True
+        self._remove_ended()
         self._receiver.close()
+        self._orders.close()
 
     def _turn(self) -> None:
         """Wait for what comes next, and do what is due."""
         self._wait()
         if self._oldest is not None and self._commit_at() <= self._clock.now():
             self._commit()
-        if self._receiver.requests:
-            self._serve(self._receiver.requests[0])
+        self._remove_ended()
+        if self._orders.pending:
+            self._serve(self._orders.pending[0])
         elif self._is_idle():
             self._reclaim()
         if not self._finishing and self._deadline is None:
@@ -117,44 +136,60 @@ class Writer:
     def _finished(self) -> bool:
         if self._deadline is not None and self._clock.now() >= self._deadline:
             return True
-        nothing_waits = self._oldest is None and not self._receiver.requests
-        nobody_sends = self._finishing or (self._deadline is not None and self._receiver.producers == 0)
-        return nothing_waits and nobody_sends
+        nothing_waits = self._oldest is None and not self._orders.pending and not self._receiver.has_news
+        return nothing_waits and (self._finishing or (self._deadline is not None and self._all_ended()))
+
+    def _all_ended(self) -> bool:
+        """Return True once no producer is left, after the death of the kernel."""
+        for lane in self._receiver.lanes:
+            lane.gone = lane.gone or not is_held(lane.path)
+        return all(lane.gone and lane.is_drained for lane in self._receiver.lanes)
 
     def _commit_at(self) -> float:
         if self._finishing or self._oldest is None:
             return 0.0
-        if self._clock.now() < self._hold_until:
-            return self._hold_until
-        return commit_due(self._oldest, self._last_commit, self._gather, self._receiver.waiting)
+        if self._receiver.waiting >= MAX_GROUP_EVENTS or self._receiver.is_pressed:
+            return self._oldest
+        return commit_due(self._oldest, self._last_commit, self._gather)
 
     def _wait(self) -> None:
-        upkeep = self._wal.look_at if self._deadline is None else self._deadline
-        moments = [] if upkeep is None else [upkeep]
-        if self._oldest is not None:
-            moments.append(self._commit_at())
-        if self._receiver.requests or self._finishing or self._is_idle():
-            timeout: float | None = 0.0
-        else:
-            timeout = max(0.0, min(moments) - self._clock.now()) if moments else None
+        timeout = self._timeout()
+        if timeout != 0.0:
+            timeout = self._before_sleep(timeout)
         for key, _mask in self._selector.select(timeout):
             act: Callable[[], None] = key.data
             act()
-        self._welcome_back()
-        if self._finishing:
-            self._receiver.drain()
-        if self._oldest is None and (self._receiver.waiting or self._own):
+        if self._oldest is None and (self._own or self._receiver.waiting or self._receiver.has_news):
             self._oldest = self._clock.now()
 
-    def _welcome_back(self) -> None:
-        """Put the first commit off while somebody is missing: what they hold may come before what is there."""
-        now = self._clock.now()
-        if not self._last_commit and now < self._patient_until and self._receiver.awaits():
-            self._hold_until = now + FIRST_COMMIT_SECONDS
+    def _timeout(self) -> float | None:
+        """Decide how long nothing has to be done; None for as long as nothing happens."""
+        if self._orders.pending or self._finishing or self._is_idle():
+            return 0.0
+        moments = [self._wal.look_at] if self._deadline is None else [self._clock.now() + ORPHAN_LOOK_SECONDS]
+        if self._oldest is not None:
+            moments.append(self._commit_at())
+        due = min((moment for moment in moments if moment is not None), default=None)
+        return None if due is None else max(0.0, due - self._clock.now())
+
+    def _before_sleep(self, timeout: float | None) -> float | None:
+        """Have producers wake the writer: any that publishes, or, while events are gathered, one that needs room."""
+        if self._oldest is not None:
+            self._receiver.gather()
+            return 0.0 if self._receiver.is_pressed else timeout
+        self._receiver.sleep()
+        if self._receiver.has_news:
+            return 0.0
+        if self._looked:
+            return timeout
+        self._looked = True
+        return SECOND_LOOK_SECONDS if timeout is None else min(SECOND_LOOK_SECONDS, timeout)
 
     def _obey(self) -> None:
         for message in self._link.receive():
             match message:
+                case Lanes(live, gone):
+                    self._follow(live, gone)
                 case Finish():
                     self._finishing = True
                 case GetReport():
@@ -166,6 +201,33 @@ class Writer:
             self._selector.unregister(self._link)
             self._deadline = self._clock.now() + ORPHAN_SECONDS
 
+    def _follow(self, live: Sequence[str], gone: Sequence[str]) -> None:
+        """Open the lanes of new producers, and remember whose producers have ended."""
+        for producer in live:
+            if self._receiver.open(producer) is None:
+                self._tell_garbled(producer, "its file is not there, or is not a lane")
+        for producer in gone:
+            lane = self._receiver.open(producer)
+            if lane:
+                lane.gone = True
+
+    def _tell_garbled(self, producer: str, reason: str) -> None:
+        """Have the kernel replace a producer whose lane makes no sense, once."""
+        if producer not in self._told:
+            self._told.add(producer)
+            self._link.send(LaneGarbled(producer, reason))
+
+    def _remove_ended(self) -> None:
+        """Remove the lanes that are drained, and whose producers are gone."""
+        ended = self._receiver.ended()
+        if ended:
+            try:
+                remove_lanes(
+                    self._receiver, ended, self._store, lambda lanes: report_garbled(lanes, self._store, self._clock)
+                )
+            except DiskError as error:
+                logger.warning("a lane that made no sense can't be reported yet: %s", error)
+
     def _hears_of_the_end(self) -> bool:
         """Hear the kernel in the middle of long work, and tell whether that must end."""
         self._obey()
@@ -175,20 +237,25 @@ class Writer:
         """Commit everything stamped up to now; what arrives meanwhile belongs to the next commit, if there is one."""
         began = self._clock.now()
         cutoff, most = (sys.maxsize, sys.maxsize) if last else (self._clock.stamp().mono, MAX_GROUP_EVENTS)
+        self._obey()  # the lane of whoever can have caused something by now was named before
         self._receiver.drain()
         gathered = self._receiver.take(cutoff, most)
         gathered, self._own = Gathered([*gathered.events, *self._own], gathered.positions), []
         if gathered.events or gathered.positions:
             self._append(gathered)
-            self._receiver.acknowledge(gathered.positions)
-        self._receiver.forget_absent(LANE_MEMORY_SECONDS)
+            if self._receiver.acknowledge(gathered.positions):
+                self._link.send(Committed())
+        for lane in self._receiver.lanes:
+            if lane.garbled is not None:
+                self._tell_garbled(lane.producer, lane.garbled)
         now = self._last_commit = self._clock.now()
         self._gather = group_seconds(now - began)
         self._wal.committed()
         self._rate.add(now, len(gathered.events))
         if gathered.events:
             self._lag_ms = (self._clock.stamp().mono - gathered.events[0].mono) / 1e6
-        self._oldest = now if self._receiver.waiting or self._own else None
+        waits = self._receiver.waiting or self._own or self._receiver.has_news
+        self._oldest, self._looked = now if waits else None, False
 
     def _append(self, gathered: Gathered) -> None:
         """Append, as often as it takes: a full disk makes producers wait, it never loses what they handed over."""
@@ -201,7 +268,7 @@ class Writer:
                     logger.error("can't write the log, producers wait: %s", error)  # noqa: TRY400 - it is one line
                 self._outage = str(error)
                 if self._gave_up():
-                    raise self._giving_up(gathered, error) from error
+                    raise self._giving_up(error) from error
                 self._pause()
                 continue
             if self._outage:
@@ -219,11 +286,12 @@ class Writer:
         self._obey()
         return self._finishing or (self._deadline is not None and self._clock.now() >= self._deadline)
 
-    def _giving_up(self, gathered: Gathered, why: DiskError) -> StoreError:
-        """Count what is lost, as the end has come before the disk let us write."""
-        self._receiver.drain()
-        lost = len(gathered.events) + self._receiver.waiting
-        return StoreError(f"what was waiting to be written is lost (entries: {lost}): {why}")
+    def _giving_up(self, why: DiskError) -> StoreError:
+        """Say where everything waits, as the end has come before the disk let us write."""
+        size = format_size(self._receiver.uncommitted)
+        return StoreError(
+            f"the log can't be written ({why}): {size} of events wait in {self._folder}, the next start writes them"
+        )
 
     def _recovered(self, outage: str, seconds: float) -> None:
         self._outage = None
@@ -237,19 +305,13 @@ class Writer:
         except StoreError as error:
             done = Done(request.order.request, 0, str(error))
         if done is not None:
-            self._receiver.answer(request, done)
+            self._orders.answer(request, done)
 
     def _reclaim(self) -> None:
         try:
             self._upkeep.reclaim()
         except StoreError as error:
             logger.warning("unused space is not given back before the archiver's next run: %s", error)
-
-    def _forget(self, producer: str) -> None:
-        try:
-            self._store.forget(producer)
-        except DiskError as error:
-            logger.warning("the position of %s is kept until the next start: %s", producer, error)
 
     def _offended(self, message: str) -> None:
         self._record(ErrorDetail("wire", message))
@@ -263,6 +325,7 @@ class Writer:
 
     def _report(self) -> WriterReport:
         now = self._clock.now()
+        lanes = tuple(self._receiver.backlog())
         waited_ms = 0.0 if self._oldest is None else (now - self._oldest) * 1000
         return WriterReport(
             committed=self._store.committed,
@@ -271,17 +334,19 @@ class Writer:
             queue_depth=self._receiver.waiting,
             wal_bytes=self._store.wal_bytes(),
             outage=self._outage,
+            lanes=lanes,
         )
 
 
 def main(context: ChildContext) -> None:
-    """Open the log, settle what an earlier boot left open, and write until told to finish (child)."""
+    """Open the log, write and settle what an earlier boot has left, and write until told to finish (child)."""
     link = bootstrap.enter(context)
     gc.set_threshold(100_000)  # batches that wait for their commit are many objects, and none of them garbage
     clock = SystemClock()
     try:
         store = LogWriter.open(context.boot.workspace.logs_db)
         try:
+            recover(store, context.boot.workspace.lanes_dir, clock, context.boot.boot_id)
             store.begin_boot(context.boot.boot_id, clock.stamp())
             writer = Writer(context, link, store, clock)
             link.send(Ready())

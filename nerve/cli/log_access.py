@@ -19,12 +19,12 @@ from nerve.errors import NerveError
 from nerve.store import LogReader
 
 
-def open_workspace_log(ctx: click.Context, *, archived: bool = False) -> LogReader | store.WholeLog:
+def open_workspace_log(ctx: click.Context, *, archived: bool = False) -> LogReader | store.FullLog:
     """Open the log of a command's workspace, with the archive or without; what is damaged in it is kept."""
     path = workspace_of(ctx).logs_db
     if not path.exists():
         raise NerveError(f"nothing is logged here yet ({path} is not there): start with `nerve start`")
-    return (store.WholeLog if archived else LogReader)(path, keep_damaged=True)
+    return (store.FullLog if archived else LogReader)(path, keep_damaged=True)
 
 
 def zone_of(*, utc: bool) -> tzinfo:

@@ -1,18 +1,24 @@
-"""The event queue: a lane per producer to the one writer, exactly once across the death of any one process."""
+"""The event queue: a mapped ring per producer to the one writer, exactly once whoever dies, also everybody at once."""
 
+from nerve.eventqueue.doorbell import Doorbell
 from nerve.eventqueue.lane import Lane
 from nerve.eventqueue.messages import Conclude, Done, Order, Purge, Record, Vacuum
-from nerve.eventqueue.receiver import EventReceiver, Gathered, PendingOrder
+from nerve.eventqueue.orders import OrderClient, OrderServer, PendingOrder
+from nerve.eventqueue.receiver import EventReceiver, Gathered, LaneBacklog
 from nerve.eventqueue.sender import EventSender, Unguarded
 
 __all__ = [
     "Conclude",
     "Done",
+    "Doorbell",
     "EventReceiver",
     "EventSender",
     "Gathered",
     "Lane",
+    "LaneBacklog",
     "Order",
+    "OrderClient",
+    "OrderServer",
     "PendingOrder",
     "Purge",
     "Record",

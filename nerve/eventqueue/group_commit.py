@@ -9,7 +9,7 @@ LONGEST_GROUP_SECONDS = 0.035
 """Nor do they have to wait longer than this for each other, however long one takes."""
 
 MAX_GROUP_EVENTS = 10_000
-"""For so many events nothing more is waited for."""
+"""The most events of one commit, about: where more are waiting, the next commit follows at once."""
 
 REST = 3
 """After a commit, events are gathered for so many times as long as it took: it touches the same pages for more rows."""
@@ -20,11 +20,9 @@ def group_seconds(commit_seconds: float) -> float:
     return min(LONGEST_GROUP_SECONDS, max(GROUP_SECONDS, REST * commit_seconds))
 
 
-def commit_due(oldest: float, last_commit: float, gather: float, waiting: int) -> float:
-    """Decide when to commit: at once after a pause, or for a large group; else `gather` s after the last commit.
+def commit_due(oldest: float, last_commit: float, gather: float) -> float:
+    """Decide when to commit: at once after a pause, or else `gather` s after the last commit.
 
-    `oldest` is when the first of the `waiting` events came; moments are monotonic seconds.
+    `oldest` is when the first of the waiting events came; moments are monotonic seconds.
     """
-    if waiting >= MAX_GROUP_EVENTS:
-        return oldest
     return max(oldest, last_commit + gather)

@@ -18,7 +18,6 @@ from nerve.config.config import MAX_WORKERS
 from nerve.control.server import ControlServer
 from nerve.control.status import KernelStatus
 from nerve.errors import StartError
-from nerve.eventqueue import Lane
 from nerve.events import catalog
 from nerve.events.model import ErrorDetail
 from nerve.ipc.event_loop import Loop
@@ -29,7 +28,16 @@ from nerve.kernel.reloader import Reloader
 from nerve.kernel.request_handler import RequestHandler
 from nerve.kernel.shutdown import Ladder, Stage
 from nerve.processes.child import Boot, Child, Role
-from nerve.processes.messages import Archived, ArchiverReport, FromChild, UnwatchedFolders, WriterReport
+from nerve.processes.lanes import LaneKeeper
+from nerve.processes.messages import (
+    Archived,
+    ArchiverReport,
+    Committed,
+    FromChild,
+    LaneGarbled,
+    UnwatchedFolders,
+    WriterReport,
+)
 from nerve.processes.pool import Limits, Pool
 from nerve.processes.services import Death, Roles, Service, Services
 from nerve.processes.signals import SCALE_SIGNALS, STOP_SIGNALS, SignalQueue
@@ -40,9 +48,6 @@ from nerve.version import __version__
 from nerve.workspace import CONFIG_NAME
 
 logger = logging.getLogger("nerve.kernel")
-
-RECORD_BYTES = 2 * 1024 * 1024
-"""How much the kernel may have recorded that is not committed yet; then it starts no further run."""
 
 LAST_SECONDS = 0.5
 """How long the diagnostics process has for printing what is left, after everybody else has ended."""
@@ -61,8 +66,9 @@ class Kernel:
         self._started = clock.now()
         self._loop = Loop()
         config = boot.revision.config
-        lane = Lane(boot.workspace.event_socket, f"kernel-{os.getpid()}/{boot.boot_id}", RECORD_BYTES)
-        self._recorder = Recorder(lane, self._loop, clock)
+        self._roles = roles
+        self._lanes = LaneKeeper(boot, roles.writer)
+        self._recorder = Recorder(self._lanes.open_own(), clock, lambda: self._services.writer.ever_ready)
         self._services = Services(roles, self._fork, self._loop, self._heed)
         self._pool = Pool(
             lambda now: self._fork(roles.compute, now),
@@ -98,6 +104,7 @@ class Kernel:
         Raises StartError when a process that the engine can't do without is not to be had.
         """
         stop_at = None if run_for is None else self._started + run_for
+        self._lanes.reserve(self._roles.compute, self._pool.size)
         self._record_start()
         gc.collect()
         gc.freeze()  # so that a collection in a child does not copy every page that it shares with the kernel
@@ -166,7 +173,7 @@ class Kernel:
     # Children: what they say, and how they end.
 
     def _fork(self, role: Role, now: float) -> Child:
-        return Child(role, replace(self._boot, revision=self._reloads.revision), now)
+        return self._lanes.fork(role, replace(self._boot, revision=self._reloads.revision), now)
 
     def _watch_worker(self, worker: WorkerHandle) -> None:
         self._loop.watch(worker.child.link, lambda: self._hear_worker(worker))
@@ -177,6 +184,10 @@ class Kernel:
 
     def _heed(self, message: FromChild) -> None:
         match message:
+            case Committed():
+                self._recorder.told()
+            case LaneGarbled(producer, reason):
+                self._condemn(producer, reason)
             case WriterReport() | ArchiverReport():
                 self._requests.reported(message)
             case ArchiveProgress() | Archived():
@@ -190,6 +201,11 @@ class Kernel:
             case _:
                 logger.error("a service sent an unexpected %s", type(message).__name__)
 
+    def _condemn(self, producer: str, reason: str) -> None:
+        if not self._lanes.condemn(producer, reason) and self._failure is None:
+            self._failure = f"the kernel's own lane of the event queue made no sense: {reason}"
+            self.stop(self._failure)
+
     def _reap(self) -> None:
         now = self._clock.now()
         self._runs.ended(self._pool.reap(now), now)
@@ -200,7 +216,7 @@ class Kernel:
         name = service.role.name
         writer = self._services.writer
         if service is writer and (service.finishing or not service.ever_ready):
-            early = f"the writer ended too early ({death.message}): what is committed is safe; start again"
+            early = f"the writer ended too early ({death.message}): nothing is lost; start again"
             self._failure = death.message if death.explained else early
             self._stage = Stage.OVER
             return
@@ -250,7 +266,10 @@ class Kernel:
             self._stage = Stage.DRAIN
             self._services.writer.finish()
         if self._stage is Stage.DRAIN and not self._services.writer.ended and now >= ladder.end_at:
-            self._failure = "the writer was not done in time and had to be killed: what it had not committed is lost"
+            self._failure = (
+                "the writer was not done in time and had to be killed: what it had not committed waits in "
+                f"{self._boot.workspace.lanes_dir}, and the next start writes it"
+            )
             self._stage = Stage.OVER
         if self._stage is Stage.DRAIN and self._services.writer.ended:
             self._stage = Stage.OVER
@@ -265,7 +284,7 @@ class Kernel:
             self._stage = Stage.RECORD
             uptime_ms = round((now - self._started) * 1000)
             stop = catalog.stop(self._clock.stamp(), self._boot.boot_id, reason=ladder.reason, uptime_ms=uptime_ms)
-            self._recorder.submit([stop])
+            self._recorder.submit([stop], committed=lambda: None)  # so that the loop wakes up for it
 
     def _end_everything(self) -> None:
         """Let the diagnostics print what is left, and kill whatever has not ended by itself."""
@@ -273,6 +292,7 @@ class Kernel:
             worker.child.kill()
         self._services.end(LAST_SECONDS)
         self._recorder.close()
+        self._lanes.close(discard=not self._services.writer.ever_ready)  # then no run has begun
         self._control.close()
         self._signals.retire()
         self._loop.close()

@@ -10,7 +10,9 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from pathlib import Path
 
+from nerve.eventqueue import Doorbell
 from nerve.ipc.channel import Channel
 from nerve.processes.log_relay import RelayHandler
 from nerve.processes.messages import FromChild, ToChild
@@ -46,7 +48,7 @@ class Role:
 
     `outlives_kernel` is for those that finish their work by themselves when the kernel is gone; the others die with it.
     `inherits` names the descriptors of the boot that it needs; all others are closed on its side.
-    `prefetches`: while it is busy, it can be handed what it is to do next.
+    `prefetches`: while it is busy, it can be handed what it is to do next. `has_lane`: it logs events of its own.
     """
 
     name: str
@@ -54,13 +56,15 @@ class Role:
     outlives_kernel: bool = False
     inherits: Callable[[Boot], set[int]] = field(default=lambda _boot: set())
     prefetches: bool = False
+    has_lane: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class ChildContext:
     """What one child is handed through the fork: who it is, its end of the link, and where a crash writes its trace.
 
-    `prefetched` has what it is to do next, for a role that prefetches, on a system that can do it.
+    `prefetched` has what it is to do next, for a role that prefetches, on a system that can do it. `lane` is the file
+    of its lane, for a role that has one, and `doorbell` wakes the writer.
     """
 
     role: Role
@@ -69,12 +73,16 @@ class ChildContext:
     crash: int
     kernel_pid: int
     prefetched: int | None = None
+    lane: Path | None = None
+    doorbell: Doorbell | None = None
 
 
 class Child:
     """One running child, seen from the kernel."""
 
-    def __init__(self, role: Role, boot: Boot, now: float) -> None:
+    def __init__(
+        self, role: Role, boot: Boot, now: float, *, lane: Path | None = None, doorbell: Doorbell | None = None
+    ) -> None:
         """Fork the child; `now` is the monotonic second of its start. OSError when the system can't fork."""
         with ExitStack() as undo, ExitStack() as handed_over:
             ours, theirs = socket.socketpair()
@@ -89,7 +97,7 @@ class Child:
             if self.prefetch:
                 undo.callback(self.prefetch.close)
             prefetched = self.prefetch.theirs if self.prefetch else None
-            context = ChildContext(role, boot, theirs, crash_out, os.getpid(), prefetched)
+            context = ChildContext(role, boot, theirs, crash_out, os.getpid(), prefetched, lane, doorbell)
             fork = multiprocessing.get_context("fork")
             self._process = fork.Process(target=role.main, args=(context,), name=role.name)
             with held_back():
@@ -104,6 +112,7 @@ class Child:
         self.failure: str | None = None
         """Why it says that it can't serve."""
         self._crash = crash_in
+        self._on_close: Callable[[], None] = lambda: None
 
     def send(self, message: ToChild) -> None:
         """Send a message; what has no room yet is sent when the link is writable."""
@@ -138,6 +147,10 @@ class Child:
             return None
         return trace.decode(errors="replace").strip() or None
 
+    def on_close(self, act: Callable[[], None]) -> None:
+        """Call `act` once the child has been reaped and closed."""
+        self._on_close = act
+
     def close(self) -> None:
         """Let go of a reaped child's descriptors."""
         self.link.close()
@@ -145,6 +158,7 @@ class Child:
             self.prefetch.close()
         os.close(self._crash)
         self._process.close()
+        self._on_close()
 
 
 def describe_exit(code: int) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from nerve.config.logs_section import Compression
+from nerve.eventqueue import LaneBacklog
 from nerve.events.model import ErrorDetail, Status
 from nerve.events.trigger import Trigger
 from nerve.ipc.progress import ArchiveProgress
@@ -61,6 +62,13 @@ class Rescan(msgspec.Struct, frozen=True, tag=6):
     request: int
 
 
+class Lanes(msgspec.Struct, frozen=True, tag=7):
+    """Kernel to writer: these lanes have a producer, or will have one; the producers of those are gone."""
+
+    live: tuple[str, ...] = ()
+    gone: tuple[str, ...] = ()
+
+
 class Ready(msgspec.Struct, frozen=True, tag=1):
     """Child to kernel: up and serving."""
 
@@ -101,6 +109,18 @@ class WriterReport(msgspec.Struct, frozen=True, tag=4):
     queue_depth: int
     wal_bytes: int
     outage: str | None = None
+    lanes: tuple[LaneBacklog, ...] = ()
+
+
+class Committed(msgspec.Struct, frozen=True, tag=10):
+    """Writer to kernel: it is committed what the kernel has asked for in its lane."""
+
+
+class LaneGarbled(msgspec.Struct, frozen=True, tag=11):
+    """Writer to kernel: this lane makes no sense, for this reason; its producer must be replaced."""
+
+    producer: str
+    reason: str
 
 
 class ArchiverReport(msgspec.Struct, frozen=True, tag=5):
@@ -130,7 +150,17 @@ class UnwatchedFolders(msgspec.Struct, frozen=True, tag=9):
     folders: tuple[str, ...]
 
 
-ToChild = Run | Finish | GetReport | ArchiveNow | ArchiveSettings | Rescan
+ToChild = Run | Finish | GetReport | ArchiveNow | ArchiveSettings | Rescan | Lanes
 FromChild = (
-    Ready | Failed | RunResult | WriterReport | ArchiverReport | Archived | Update | UnwatchedFolders | ArchiveProgress
+    Ready
+    | Failed
+    | RunResult
+    | WriterReport
+    | Committed
+    | LaneGarbled
+    | ArchiverReport
+    | Archived
+    | Update
+    | UnwatchedFolders
+    | ArchiveProgress
 )

@@ -32,9 +32,9 @@ PREDECESSOR_SECONDS = 5.0
 """How long a start waits for the writer of an engine that was killed: it is still draining."""
 
 ROLES = Roles(
-    compute=Role("worker", compute.main, prefetches=True),
+    compute=Role("worker", compute.main, prefetches=True, has_lane=True),
     writer=Role("writer", writer.main, outlives_kernel=True, inherits=lambda boot: {boot.listener.fileno(), boot.lock}),
-    archiver=Role("archiver", archiver.main),
+    archiver=Role("archiver", archiver.main, has_lane=True),
     watcher=Role("watcher", watcher.main),
     diagnostics=Role(
         "diagnostics",

@@ -39,7 +39,7 @@ _LOST = ErrorDetail(kind="lost", message="the engine died while this run was ope
 
 
 class _Lane(msgspec.Struct, frozen=True):
-    """Where a producer stands: its last committed batch, and when that was (unix ms)."""
+    """Where a producer stands: the position in its lane, and when that was committed (unix ms)."""
 
     seq: int
     ts: int
@@ -83,6 +83,12 @@ class LogWriter(WritableDatabase):
         """How many rows this object has appended."""
         return self._committed
 
+    @property
+    def log_id(self) -> str:
+        """The id that the log was given when it was made; none for one that is older than such ids."""
+        with sqlite_failures(self._path):
+            return get_meta(self._connection, "log_id") or ""
+
     def append(self, events: Sequence[LogEvent], positions: Mapping[str, int]) -> None:
         """Commit events in their order, and with them where their producers then stand: all of it, or nothing."""
         now = self._clock.stamp().ts
@@ -91,14 +97,14 @@ class LogWriter(WritableDatabase):
             self._write(events, lanes)
 
     def position(self, producer: str) -> int:
-        """Give the last committed batch of a producer; 0 for one that is not known."""
+        """Return how far the lane of a producer is committed; 0 for one that is not known."""
         with sqlite_failures(self._path):
             value = get_meta(self._connection, _LANE + producer)
         return 0 if value is None else self._lane(value).seq
 
-    def forget(self, producer: str) -> None:
-        """Forget a producer that will not come back."""
-        self._forget_lanes([_LANE + producer])
+    def forget(self, *producers: str) -> None:
+        """Forget producers that will not come back."""
+        self._forget_lanes([_LANE + producer for producer in producers])
 
     def producers(self) -> list[str]:
         """Give the producers whose position is known."""
@@ -109,13 +115,11 @@ class LogWriter(WritableDatabase):
     def begin_boot(self, boot_id: str, now: Stamp) -> int:
         """Complete, as lost, the runs that an earlier boot has left open; gives how many those were.
 
-        The producers of that boot are gone, and forgotten. Nothing is written for the boot that the log knows
-        already, whose writer was only restarted.
+        Nothing is written for the boot that the log knows already, whose writer was only restarted.
         """
         with sqlite_failures(self._path):
             if get_meta(self._connection, "boot_id") == boot_id:
                 return 0
-        self._forget_lanes([_LANE + producer for producer in self.producers()])
         lost = list(self._open_runs)
         self._write([event for run in lost for event in _lost(now, run)], {"boot_id": boot_id})
         return len(lost)

@@ -1,0 +1,154 @@
+"""The file of a lane: a header page and a ring, mapped into memory by the producer and by the writer.
+
+The header begins with what never changes (magic, capacity, boot, producer, and a checksum of these). Each number that
+does change is one aligned 8-byte word in a cache line of its own, written by one side with a single store.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import mmap
+import os
+import struct
+import zlib
+from pathlib import Path
+
+from nerve.errors import WireError
+
+SUFFIX = ".lane"
+LANE_BYTES = 1024 * 1024
+"""The ring of a worker, in bytes: what it may have logged that is not committed yet. A power of two."""
+
+HEADER_BYTES = 4096
+NEVER = 2**64 - 1
+"""A position that no lane reaches."""
+
+MAX_BODY = 64 * 1024 * 1024
+"""The largest body of a frame, in bytes: a frame that announces more is garbage."""
+
+IN_FILE = 2**31
+"""This bit of a frame's length means that its body is in a file beside the lane."""
+
+HEAD, TAIL, WAKE_AT, TELL_AT, LOG, PID = range(128, 128 + 6 * 8, 8)
+"""Indexes of the words. The producer stores HEAD (published up to there), TELL_AT (the writer sends the kernel a
+message once it has committed up to there) and PID; the writer stores TAIL (committed up to there) and LOG (the log
+that the lane belongs to). WAKE_AT is set by the writer (the producer wakes it when it publishes beyond) and unset by
+the producer."""
+
+_IDENTITY = struct.Struct("<8sQ64s128s")
+_MAGIC = b"nervlane"
+_BLOCK = bytes(256 * 1024)
+
+
+def create_lane_file(path: Path, producer: str, boot_id: str, capacity: int = LANE_BYTES) -> None:
+    """Make the file of a lane, with its room reserved: every block is written.
+
+    Raises OSError where there is no room; nothing is left behind then.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        _write_zeros(descriptor, HEADER_BYTES + capacity)
+        os.pwrite(descriptor, struct.pack("=Q", NEVER), TELL_AT * 8)
+        identity = _IDENTITY.pack(_MAGIC, capacity, boot_id.encode(), producer.encode())
+        # Last: a file without it has no producer yet, whatever the moment at which its maker is killed.
+        os.pwrite(descriptor, identity + struct.pack("<I", zlib.crc32(identity)), 0)
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+    finally:
+        os.close(descriptor)
+
+
+def _write_zeros(descriptor: int, size: int) -> None:
+    written = 0
+    while written < size:
+        written += os.write(descriptor, _BLOCK[: size - written])
+
+
+class LaneFile:
+    """An open lane file: `words` are the numbers of its header, `ring` is the rest."""
+
+    def __init__(self, path: Path) -> None:
+        """Raise OSError for a file that can't be opened, and WireError for one that is not a whole lane."""
+        self.path = path
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            size = os.fstat(descriptor).st_size
+            header = os.pread(descriptor, _IDENTITY.size + 4, 0)
+            self.capacity, self.boot_id, self.producer = _identity(header, size)
+            self._map = mmap.mmap(descriptor, size)
+            self._descriptor = descriptor
+        except BaseException:
+            os.close(descriptor)
+            raise
+        self._view = memoryview(self._map)
+        self.words = self._view[:HEADER_BYTES].cast("Q")
+        self.ring = self._view[HEADER_BYTES:]
+        self.ring_words = self.ring.cast("Q")
+
+    def hold(self) -> None:
+        """Mark the lane as used, for as long as this process and what it forks keep the file open."""
+        fcntl.flock(self._descriptor, fcntl.LOCK_SH)
+
+    def keep_from_children(self) -> None:
+        """Leave the mapping out of the children that this process forks, where the system can do that."""
+        if hasattr(mmap, "MADV_DONTFORK"):
+            self._map.madvise(mmap.MADV_DONTFORK)
+
+    def read(self, start: int, stop: int) -> bytes:
+        """Return a copy of the bytes between two positions, which are at most one capacity apart."""
+        at, size = start & (self.capacity - 1), stop - start
+        first = bytes(self.ring[at : at + size])
+        return first if len(first) == size else first + bytes(self.ring[: size - len(first)])
+
+    def body_path(self, position: int) -> Path:
+        """Return where the body of the frame at `position` is, if it has a file of its own."""
+        return self.path.with_name(f"{self.path.stem}.{position}.body")
+
+    def close(self) -> None:
+        """Unmap and close the file; may be called twice."""
+        for view in (self.ring_words, self.ring, self.words, self._view):
+            view.release()
+        if not self._map.closed:
+            self._map.close()
+            os.close(self._descriptor)
+
+    def remove(self) -> None:
+        """Remove the file, after those of its frames; whoever has it mapped keeps the mapping."""
+        for body in self.path.parent.glob(f"{self.path.stem}.*.*"):
+            body.unlink(missing_ok=True)
+        self.path.unlink(missing_ok=True)
+
+
+def is_held(path: Path) -> bool:
+    """Return True while a producer has this lane open."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def is_unborn(path: Path) -> bool:
+    """Return True for a file whose maker was killed before it was a lane: nothing can have been published in it."""
+    with path.open("rb") as file:
+        return not file.read(_IDENTITY.size + 4).strip(b"\0")
+
+
+def _identity(header: bytes, size: int) -> tuple[int, str, str]:
+    """Return the capacity, the boot and the producer that the header of a file of `size` bytes names, or WireError."""
+    body, checksum = header[: _IDENTITY.size], header[_IDENTITY.size :]
+    if len(checksum) != 4 or zlib.crc32(body) != struct.unpack("<I", checksum)[0]:
+        raise WireError("its header does not match its checksum")
+    magic, capacity, boot_id, producer = _IDENTITY.unpack(body)
+    if magic != _MAGIC or capacity & (capacity - 1) or not 0 < capacity <= MAX_BODY:
+        raise WireError("it is not a lane of this version of nerve")
+    if size != HEADER_BYTES + capacity:
+        raise WireError(f"it has {size} bytes instead of {HEADER_BYTES + capacity}")
+    return capacity, boot_id.rstrip(b"\0").decode(errors="replace"), producer.rstrip(b"\0").decode(errors="replace")
