@@ -108,10 +108,9 @@ class Writer:
         """Serve until told to finish, or until the kernel is gone; then drain, commit and return."""
         while not self._finished():
             self._turn()
+        for lane in self._receiver.lanes:
+            lane.gone = lane.gone or self._finishing
         self._commit(last=True)
-        if self._finishing:
-            for lane in self._receiver.lanes:
-                lane.gone = True
         self._remove_ended()
         self._receiver.close()
         self._orders.close()
@@ -143,7 +142,7 @@ class Writer:
         """Return True once no producer is left, after the death of the kernel."""
         for lane in self._receiver.lanes:
             lane.gone = lane.gone or not is_held(lane.path)
-        return all(lane.gone and lane.is_drained for lane in self._receiver.lanes)
+        return all(lane.gone for lane in self._receiver.lanes) and not self._receiver.has_news
 
     def _commit_at(self) -> float:
         if self._finishing or self._oldest is None:

@@ -12,6 +12,7 @@ from typing import TextIO
 import click
 
 from nerve import store
+from nerve.cli.left_behind import note_left_behind
 from nerve.cli.moments import SystemZone, parse_moment
 from nerve.cli.options import workspace_of
 from nerve.clock import SystemClock
@@ -21,7 +22,9 @@ from nerve.store import LogReader
 
 def open_workspace_log(ctx: click.Context, *, archived: bool = False) -> LogReader | store.FullLog:
     """Open the log of a command's workspace, with the archive or without; what is damaged in it is kept."""
-    path = workspace_of(ctx).logs_db
+    workspace = workspace_of(ctx)
+    note_left_behind(workspace)
+    path = workspace.logs_db
     if not path.exists():
         raise NerveError(f"nothing is logged here yet ({path} is not there): start with `nerve start`")
     return (store.FullLog if archived else LogReader)(path, keep_damaged=True)

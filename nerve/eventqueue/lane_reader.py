@@ -36,7 +36,9 @@ Batch = tuple[int, "LaneReader", int, list[LogEvent]]
 class LaneReader:
     """One lane, from the position that is committed on.
 
-    `gone`: its producer has ended, and publishes nothing more. `garbled`: the reason why it is read no further.
+    `gone`: its producer has ended, and publishes nothing more. `garbled`: the reason why the lane makes no sense.
+    Nothing more is read of such a lane until its producer is gone; then every frame is that is still sound, and
+    `unreadable` counts the bytes that are not.
     """
 
     def __init__(self, file: LaneFile, position: int) -> None:
@@ -46,8 +48,10 @@ class LaneReader:
         self.producer = file.producer
         self.gone = False
         self.garbled: str | None = None
+        self.unreadable: int | None = None
         self.position = position
         self.committed = position
+        self._last_end = position
         self._place = 0
         self._bodies: deque[tuple[int, Path]] = deque()
         if self._words[TAIL] < position:
@@ -73,7 +77,14 @@ class LaneReader:
     @property
     def has_news(self) -> bool:
         """Something is published that has not been read."""
-        return self._words[HEAD] != self.position and self.garbled is None
+        if self.garbled is not None:
+            return self.gone and self.unreadable is None
+        return self._words[HEAD] != self.position
+
+    @property
+    def is_drained(self) -> bool:
+        """Everything that can be read is committed."""
+        return not self.has_news and self.committed >= self._last_end
 
     @property
     def is_pressed(self) -> bool:
@@ -85,24 +96,21 @@ class LaneReader:
         """The bytes that are published and not committed, as far as the head can be believed."""
         return min(max(0, self._head - self.committed), self._file.capacity)
 
-    @property
-    def is_drained(self) -> bool:
-        """Everything that can be read is committed."""
-        return self.committed == self.position and not self.has_news
-
     def read(self, clock: Clock) -> list[Batch]:
         """Return what was published since the last call.
 
         It stops before the first frame that makes no sense, and then the lane is garbled.
         """
+        if self.garbled is not None:
+            return self._salvage(clock) if self.has_news else []
         head, position = self._head, self.position
-        if head == position or self.garbled is not None:
+        if head == position:
             return []
         if not position < head <= self.committed + self._file.capacity or head % 8:
             self.garbled = f"its head went from {position} to {head}"
             return []
         now = clock.stamp().mono  # after the head: nothing that is read was made later
-        batches = self._parse(head, now)
+        batches = self._parse(self._copy(head), now)
         if self.position < head:
             self._read_again(head, now, batches)
         return batches
@@ -143,9 +151,12 @@ class LaneReader:
     def _head(self) -> int:
         return self._words[HEAD]
 
-    def _parse(self, head: int, now: int) -> list[Batch]:
-        """Read frames up to `head`, or up to the first that makes no sense."""
-        data = memoryview(self._file.read(self.position, head))
+    def _copy(self, stop: int) -> memoryview:
+        """Return what is between here and a position: a copy, which nobody else can change."""
+        return memoryview(self._file.read(self.position, stop))
+
+    def _parse(self, data: memoryview, now: int) -> list[Batch]:
+        """Read the frames of a copy that ends where reading is to, up to the first that makes no sense."""
         words = data.cast("Q")
         size, offset, at, place = len(data), 0, self.position, self._place
         batches: list[Batch] = []
@@ -175,6 +186,8 @@ class LaneReader:
         except (*_UNDECODABLE, WireError, OSError):
             pass  # the position tells how far it went
         self.position, self._place = at, place
+        if batches:
+            self._last_end = at
         return batches
 
     def _body_in_file(self, position: int, length: int) -> memoryview:
@@ -190,6 +203,23 @@ class LaneReader:
         until = time.monotonic() + REREAD_SECONDS
         while self.position < head and time.monotonic() < until:
             time.sleep(REREAD_PAUSE_SECONDS)
-            batches += self._parse(head, now)
+            batches += self._parse(self._copy(head), now)
         if self.position < head:
             self.garbled = f"the frame at {self.position} does not match its checksum, or is not made of events"
+
+    def _salvage(self, clock: Clock) -> list[Batch]:
+        """Read every sound frame of a garbled lane: a checksum holds for one position only, so each is known again.
+
+        Where the head makes no sense, it is looked for in the whole ring.
+        """
+        first, furthest = self.position, self.committed + self._file.capacity
+        head = self._head if first <= self._head <= furthest and self._head % 8 == 0 else furthest
+        data, now, unreadable = self._copy(head), clock.stamp().mono, 0
+        batches: list[Batch] = []
+        while self.position < head:
+            batches += self._parse(data[self.position - first :], now)
+            if self.position < head:
+                self.position += 8
+                unreadable += 8
+        self.unreadable = unreadable
+        return batches

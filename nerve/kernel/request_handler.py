@@ -24,7 +24,15 @@ from nerve.control.protocol import (
     StopEngine,
     TriggerSense,
 )
-from nerve.control.status import ArchiverStatus, EngineStatus, KernelStatus, WatcherStatus, WorkerStatus, WriterStatus
+from nerve.control.status import (
+    ArchiverStatus,
+    EngineStatus,
+    KernelStatus,
+    LaneStatus,
+    WatcherStatus,
+    WorkerStatus,
+    WriterStatus,
+)
 from nerve.events.model import Status
 from nerve.ipc.progress import ArchiveProgress
 from nerve.kernel.dispatcher import Dispatcher
@@ -182,7 +190,12 @@ class RequestHandler:
             WatcherStatus(watcher.pid if watcher else None),
             self.runs.statuses(now),
             problems,
+            self._lanes(),
         )
+
+    def _lanes(self) -> list[LaneStatus]:
+        lanes = self._writer_report.lanes if self._writer_report else ()
+        return [LaneStatus(lane.producer, lane.pid, lane.bytes, lane.age_ms) for lane in lanes]
 
     def _writer_status(self, silent: bool) -> WriterStatus:  # noqa: FBT001 - private, and named at its one call
         pid = self.services.writer.child.pid if self.services.writer.child else None

@@ -59,9 +59,14 @@ class LeftBehind:
 
 
 def left_behind(folder: Path) -> LeftBehind:
-    """Return what the lanes in a folder hold that is not committed, as far as they can be read; changes nothing."""
+    """Return what the lanes in a folder hold that is not committed, as far as they can be read; changes nothing.
+
+    Nothing is left behind by an engine that runs: its writer is about to take it.
+    """
     found = []
     for path in lane_paths(folder):
+        if is_held(path):
+            return LeftBehind(0, 0)
         try:
             file = LaneFile(path)
         except (WireError, OSError):
@@ -127,6 +132,8 @@ class _Recovery:
         try:
             lanes = [lane for producer in producers if (lane := self._receiver.open(producer))]
             _await_end(lanes, self._clock)
+            for lane in lanes:
+                lane.gone = True
             count = self._drain()
             remove_lanes(self._receiver, lanes, self._store, self._report_garbled)
             self._commit([], {})
@@ -139,11 +146,12 @@ class _Recovery:
     def _drain(self) -> int:
         count = 0
         self._receiver.drain()
-        while self._receiver.waiting:
+        while self._receiver.waiting or self._receiver.has_news:
             gathered = self._receiver.take(sys.maxsize, MAX_GROUP_EVENTS)
             self._commit(gathered.events, gathered.positions)
             self._receiver.acknowledge(gathered.positions)
             count += len(gathered.events)
+            self._receiver.drain()
         return count
 
     def _commit(self, events: Sequence[LogEvent], positions: Mapping[str, int]) -> None:
@@ -166,8 +174,8 @@ def report_garbled(lanes: Sequence[LaneReader], store: LaneStore, clock: Clock) 
 def garbled_message(lane: LaneReader) -> str:
     """Say what was found in a lane, and how much of it can't be read."""
     return (
-        f"the lane of {lane.producer} (pid {lane.pid}) made no sense: {lane.garbled}; {lane.uncommitted} bytes of "
-        "events were not readable, everything before them is in the log"
+        f"the lane of {lane.producer} (pid {lane.pid}) made no sense: {lane.garbled}; {lane.unreadable} bytes of "
+        "events were not readable, all others are in the log"
     )
 
 

@@ -14,10 +14,12 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from nerve.cli.left_behind import left_behind_note
 from nerve.cli.options import workspace_of
 from nerve.control.client import ControlClient
 from nerve.control.protocol import GetStatus, StatusReply
-from nerve.control.status import EngineStatus, SenseStatus, WorkerStatus
+from nerve.control.status import EngineStatus, LaneStatus, SenseStatus, WorkerStatus
+from nerve.errors import NotRunningError
 from nerve.units import format_duration, format_size
 
 ANSWER_SECONDS = 5.0
@@ -73,9 +75,13 @@ def _watch(fetch: Callable[[], EngineStatus], *, as_json: bool) -> None:
 def fetch_status(ctx: click.Context) -> EngineStatus:
     """Ask the running engine, and fill in the memory of its workers."""
     workspace = workspace_of(ctx)
-    with ControlClient(workspace.control_socket, workspace.home) as client:
-        client.send(GetStatus())
-        engine = client.expect(StatusReply, ANSWER_SECONDS).status
+    try:
+        with ControlClient(workspace.control_socket, workspace.home) as client:
+            client.send(GetStatus())
+            engine = client.expect(StatusReply, ANSWER_SECONDS).status
+    except NotRunningError as error:
+        note = left_behind_note(workspace)
+        raise NotRunningError(f"{error}\nnerve: note: {note}" if note else str(error)) from None
     workers = [msgspec.structs.replace(worker, rss_bytes=_rss(worker.pid)) for worker in engine.workers]
     return msgspec.structs.replace(engine, workers=workers)
 
@@ -96,6 +102,7 @@ def rendered(engine: EngineStatus) -> RenderableType:
         *(Text.assemble(("problem ", "bold red"), problem) for problem in engine.problems),
         _services(engine),
         _workers(engine.workers),
+        *([_lanes(engine.lanes)] if any(lane.bytes for lane in engine.lanes) else []),
         _senses(engine.senses),
     )
 
@@ -125,6 +132,15 @@ def _workers(workers: list[WorkerStatus]) -> Table:
     for worker in workers:
         rss = format_size(worker.rss_bytes) if worker.rss_bytes else "-"
         table.add_row(str(worker.pid), _state(worker.state), worker.run or "-", str(worker.runs), rss)
+    return table
+
+
+def _lanes(lanes: list[LaneStatus]) -> Table:
+    """Lay out what waits for its commit, by producer."""
+    table = Table("lane", "pid", "waiting", "for", box=None, header_style="dim", pad_edge=False)
+    for lane in lanes:
+        if lane.bytes:
+            table.add_row(lane.producer, str(lane.pid), format_size(lane.bytes), f"{lane.age_ms:.1f} ms")
     return table
 
 

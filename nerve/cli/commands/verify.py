@@ -6,6 +6,7 @@ import click
 import msgspec
 
 from nerve.cli.formatting import colours_wanted, escape
+from nerve.cli.left_behind import note_left_behind, recover_events
 from nerve.cli.options import NerveError, counted, workspace_of
 from nerve.cli.progress import shown_work
 from nerve.store.verification.findings import VerificationReport
@@ -18,14 +19,17 @@ from nerve.store.verification.verify import verify as verify_log
     is_flag=True,
     help="Leave out whether the indexes agree with the table: one long read, during which the WAL grows.",
 )
+@click.option(
+    "--recover", is_flag=True, help="First write to the log what an engine that died has left; no engine may run."
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object, for machines.")
 @click.pass_context
-def verify(ctx: click.Context, quick: bool, as_json: bool) -> None:
+def verify(ctx: click.Context, quick: bool, recover: bool, as_json: bool) -> None:
     """Verify the log and its archive, whether an engine runs or not; exit 1 on any damage.
 
     It checks the database, by SQLite's own means; that every entry that was ever given an id is in the table or in the
     archive, and can be decoded; each archive file's bytes, SHA-256, entries and ids; each run's start and complete; and
-    the watermark. It changes nothing. Each damage is a line that says where and what.
+    the watermark. Without --recover it changes nothing. Each damage is a line that says where and what.
 
     \b
     Example:
@@ -33,6 +37,10 @@ def verify(ctx: click.Context, quick: bool, as_json: bool) -> None:
       nerve verify --json | jq '.damage[]'
     """
     workspace = workspace_of(ctx)
+    if recover:
+        click.echo(f"nerve: recovered {counted(recover_events(workspace), 'event', 'events')}", err=True)
+    else:
+        note_left_behind(workspace)
     if not workspace.logs_db.exists():
         raise NerveError(f"there is no log to verify yet ({workspace.logs_db} is not there): start with `nerve start`")
     with shown_work("verifying") as working:

@@ -158,27 +158,68 @@ def test_a_frame_that_becomes_whole_in_time_is_read(writer: StepWriter, monkeypa
 
 @settings(deadline=None, max_examples=200)
 @given(data=st.data())
-def test_any_bytes_over_a_live_ring_cost_only_what_follows_them(data: st.DataObject) -> None:
-    """Whatever is overwritten, and with whatever: what is committed was published, in order, and nothing raises."""
-    with short_folder() as folder:
+def test_any_bytes_over_a_live_ring_cost_only_the_frames_that_they_hit(data: st.DataObject) -> None:
+    """Whatever is overwritten, and with whatever: what follows is found again once the producer is gone."""
+    with short_folder() as folder, pytest.MonkeyPatch.context() as patched:
+        patched.setattr(lane_reader, "REREAD_SECONDS", 0.0)
         writer = StepWriter(folder, CountingClock())
-        writer_patience, lane_reader.REREAD_SECONDS = lane_reader.REREAD_SECONDS, 0.0
         producer = writer.producer(capacity=CAPACITY)
-        count = data.draw(st.integers(1, 30))
-        published = [str(n) for n in range(count) if producer.publish(event(str(n), payload="x" * (n * 7 % 100)))]
-        size = producer.words[HEAD]
+        for _ in range(data.draw(st.integers(0, 60))):
+            producer.publish(event("before", payload="x" * 40))
+            writer.commit()
+        ends: dict[str, int] = {}
+        begin = producer.words[HEAD]
+        for n in range(data.draw(st.integers(1, 30))):
+            if producer.publish(event(str(n), payload="x" * (n * 7 % 100))):
+                ends[str(n)] = producer.words[HEAD]
+        size = producer.words[HEAD] - begin
         at = data.draw(st.integers(0, size - 1))
         garbage = data.draw(st.binary(min_size=1, max_size=min(64, size - at)))
-        producer.ring[at : at + len(garbage)] = garbage
+        for n, byte in enumerate(garbage):
+            producer.ring[(begin + at + n) % CAPACITY] = byte
+        before = len(writer.log.events)
         writer.commit()
-        committed = names(writer.log.events)
-        assert committed == published[: len(committed)]
+        committed = names(writer.log.events)[before:]
+        assert committed == list(ends)[: len(committed)]
         [lane] = writer.receiver.lanes
-        assert lane.garbled is not None or committed == published
-        assert lane.committed + lane.uncommitted == size
         producer.die()
+        lane.gone = True
+        writer.commit()
+        committed = names(writer.log.events)[before:]
+        hit = [
+            name
+            for name, start, end in zip(ends, [begin, *ends.values()], ends.values(), strict=False)
+            if start < begin + at + len(garbage) and begin + at < end
+        ]
+        assert [name for name in ends if name not in committed] == [name for name in hit if name not in committed]
+        assert committed == sorted(committed, key=int)
+        assert (lane.garbled is None) == (len(committed) == len(ends))
+        assert writer.receiver.ended() == [lane]
+        if lane.garbled:
+            missing = sum(
+                end - start
+                for name, start, end in zip(ends, [begin, *ends.values()], ends.values(), strict=False)
+                if name not in committed
+            )
+            assert lane.unreadable == missing
         writer.close()
-        lane_reader.REREAD_SECONDS = writer_patience
+
+
+def test_sound_frames_are_found_without_a_head(writer: StepWriter) -> None:
+    """They are known by their checksums, which hold for their positions only."""
+    producer = writer.producer(capacity=CAPACITY)
+    for name in "ab":
+        producer.publish(event(name))
+    writer.commit()
+    for name in "cd":
+        producer.publish(event(name))
+    producer.words[HEAD] = 3
+    assert writer.commit().events == []
+    [lane] = writer.receiver.lanes
+    assert writer.receiver.ended() == []
+    lane.gone = True
+    assert names(writer.commit().events) == ["c", "d"]
+    assert writer.receiver.ended() == [lane]
 
 
 # Files that are lanes of something else, or of another time.
