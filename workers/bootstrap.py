@@ -5,8 +5,10 @@ from __future__ import annotations
 import ctypes
 import faulthandler
 import os
+import select
 import signal
 import sys
+import threading
 
 from setproctitle import setproctitle
 
@@ -27,7 +29,7 @@ def enter(context: ChildContext) -> Channel[ToChild]:
     """
     leave_signals_to_the_kernel()
     if not context.role.outlives_kernel:
-        _die_with(context.kernel_pid)
+        _die_with(context.kernel_pid, context.link.fileno())
     boot = context.boot
     keep = {context.link.fileno(), context.crash, boot.records} | context.role.inherits(boot)
     if context.prefetched is not None:
@@ -49,12 +51,24 @@ def lane_of(context: ChildContext) -> Lane:
     return Lane(context.lane, context.doorbell)
 
 
-def _die_with(kernel_pid: int) -> None:
-    """Have the system kill this process when the kernel dies, even while C code keeps every thread from running."""
+def _die_with(kernel_pid: int, link: int) -> None:
+    """Have the system kill this process when the kernel dies, even while C code keeps every thread from running.
+
+    Where the system can't do that, a thread waits for the end of the link; what this process has logged is in its lane.
+    """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    else:
+        threading.Thread(target=_await_hang_up, args=(link,), name="nerve-lifeline", daemon=True).start()
     if os.getppid() != kernel_pid:
         os._exit(1)  # it died before we could ask
+
+
+def _await_hang_up(link: int) -> None:
+    poller = select.poll()
+    poller.register(link, select.POLLHUP)
+    poller.poll()
+    os._exit(1)
 
 
 def _close_descriptors_except(keep: set[int]) -> None:

@@ -12,7 +12,18 @@ import msgspec
 
 from nerve.errors import WireError
 from nerve.eventqueue.doorbell import Doorbell
-from nerve.eventqueue.lane_file import HEAD, IN_FILE, MAX_BODY, NEVER, PID, TAIL, TELL_AT, WAKE_AT, LaneFile
+from nerve.eventqueue.lane_file import (
+    HEAD,
+    HEADER_BYTES,
+    IN_FILE,
+    MAX_BODY,
+    NEVER,
+    PID,
+    TAIL,
+    TELL_AT,
+    WAKE_AT,
+    LaneFile,
+)
 from nerve.events.model import LogEvent
 
 LOW_32 = 2**32 - 1
@@ -43,9 +54,10 @@ class Lane:
         self._file = LaneFile(path)
         self._file.hold()
         self._doorbell = doorbell
-        self._words, self._ring, self._ring_words = self._file.words, self._file.ring, self._file.ring_words
+        self._words, self._ring_words, self._map = self._file.words, self._file.ring_words, self._file.map
         self._capacity = self._file.capacity
         self._mask = self._capacity - 1
+        self._size = HEADER_BYTES + self._capacity
         self._largest = self._capacity // 2
         self._head = self._words[HEAD]
         self._limit = self._words[TAIL] + self._capacity
@@ -76,15 +88,15 @@ class Lane:
         if end > self._limit and not self._has_room(end):
             return False
         at = head & self._mask
-        start = at + 8
+        start = HEADER_BYTES + at + 8
         stop = start + length
         self._ring_words[at >> 3] = crc32(body, head & LOW_32) << 32 | length
-        if stop <= self._capacity:
-            self._ring[start:stop] = body
+        if stop <= self._size:
+            self._map[start:stop] = body
         else:
-            first = self._capacity - start
-            self._ring[start:] = body[:first]
-            self._ring[: length - first] = body[first:]
+            first = self._size - start
+            self._map[start : self._size] = body[:first]
+            self._map[HEADER_BYTES : HEADER_BYTES + length - first] = body[first:]
         self._words[HEAD] = self._head = end
         if end > self._words[WAKE_AT]:
             self._wake()

@@ -66,7 +66,7 @@ def _write_zeros(descriptor: int, size: int) -> None:
 
 
 class LaneFile:
-    """An open lane file: `words` are the numbers of its header, `ring` is the rest."""
+    """An open lane file: `map` is all of it, `words` are the numbers of its header, `ring` is the rest."""
 
     def __init__(self, path: Path) -> None:
         """Raise OSError for a file that can't be opened, and WireError for one that is not a whole lane."""
@@ -76,12 +76,12 @@ class LaneFile:
             size = os.fstat(descriptor).st_size
             header = os.pread(descriptor, _IDENTITY.size + 4, 0)
             self.capacity, self.boot_id, self.producer = _identity(header, size)
-            self._map = mmap.mmap(descriptor, size)
+            self.map = mmap.mmap(descriptor, size)
             self._descriptor = descriptor
         except BaseException:
             os.close(descriptor)
             raise
-        self._view = memoryview(self._map)
+        self._view = memoryview(self.map)
         self.words = self._view[:HEADER_BYTES].cast("Q")
         self.ring = self._view[HEADER_BYTES:]
         self.ring_words = self.ring.cast("Q")
@@ -93,7 +93,7 @@ class LaneFile:
     def keep_from_children(self) -> None:
         """Leave the mapping out of the children that this process forks, where the system can do that."""
         if hasattr(mmap, "MADV_DONTFORK"):
-            self._map.madvise(mmap.MADV_DONTFORK)
+            self.map.madvise(mmap.MADV_DONTFORK)
 
     def read(self, start: int, stop: int) -> bytes:
         """Return a copy of the bytes between two positions, which are at most one capacity apart."""
@@ -109,8 +109,8 @@ class LaneFile:
         """Unmap and close the file; may be called twice."""
         for view in (self.ring_words, self.ring, self.words, self._view):
             view.release()
-        if not self._map.closed:
-            self._map.close()
+        if not self.map.closed:
+            self.map.close()
             os.close(self._descriptor)
 
     def remove(self) -> None:

@@ -151,13 +151,13 @@ class LaneReader:
     def _head(self) -> int:
         return self._words[HEAD]
 
-    def _copy(self, stop: int) -> memoryview:
+    def _copy(self, stop: int) -> bytes:
         """Return what is between here and a position: a copy, which nobody else can change."""
-        return memoryview(self._file.read(self.position, stop))
+        return self._file.read(self.position, stop)
 
-    def _parse(self, data: memoryview, now: int) -> list[Batch]:
+    def _parse(self, data: bytes, now: int) -> list[Batch]:
         """Read the frames of a copy that ends where reading is to, up to the first that makes no sense."""
-        words = data.cast("Q")
+        words = memoryview(data).cast("Q")
         size, offset, at, place = len(data), 0, self.position, self._place
         batches: list[Batch] = []
         try:
@@ -190,11 +190,11 @@ class LaneReader:
             self._last_end = at
         return batches
 
-    def _body_in_file(self, position: int, length: int) -> memoryview:
+    def _body_in_file(self, position: int, length: int) -> bytes:
         path = self._file.body_path(position)
         if length > MAX_BODY or path.stat().st_size != length:
             raise WireError("the file of its body has another size")
-        body = memoryview(path.read_bytes())
+        body = path.read_bytes()
         self._bodies.append((position + 8, path))
         return body
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from itertools import accumulate
 from operator import attrgetter, itemgetter
 from pathlib import Path
 
@@ -15,6 +17,9 @@ from nerve.eventqueue.lane_reader import GARBLED, Batch, LaneReader
 from nerve.events.model import LogEvent
 
 logger = logging.getLogger("nerve.writer")
+
+_place_of = itemgetter(0)
+_events_of: Callable[[Batch], list[LogEvent]] = itemgetter(3)
 
 ASIDE = ".aside"
 """The suffix of a file that was among the lanes and is not read: its bytes are kept for whoever wants to look."""
@@ -111,9 +116,9 @@ class EventReceiver:
     def drain(self) -> None:
         """Read everything that is published, so that what is taken next is complete up to the moment before."""
         for lane in self._lanes.values():
-            for batch in lane.read(self._clock):
-                self._waiting.append(batch)
-                self._events += len(batch[3])
+            batches = lane.read(self._clock)
+            self._waiting += batches
+            self._events += sum(map(len, map(_events_of, batches)))
 
     def take(self, cutoff: int, max_events: int) -> Gathered:
         """Take the batches stamped at or before `cutoff` (monotonic ns), the earliest first, up to about `max_events`.
@@ -122,17 +127,14 @@ class EventReceiver:
         published before its effect was stamped, so it has been read, in whatever order the heads were, and its place
         is before that of its effect. The events are given in order of time.
         """
-        self._waiting.sort(key=itemgetter(0))
-        events: list[LogEvent] = []
-        positions: dict[str, int] = {}
-        count = 0
-        for place, lane, end, batch in self._waiting:
-            if place > cutoff or len(events) >= max_events:
-                break
-            events += batch
-            positions[lane.producer] = end
-            count += 1
-        del self._waiting[:count]
+        self._waiting.sort(key=_place_of)
+        count = bisect_right(self._waiting, cutoff, key=_place_of)
+        if self._events > max_events:
+            sizes = accumulate(map(len, map(_events_of, self._waiting[:count])))
+            count = min(count, 1 + sum(1 for size in sizes if size < max_events))
+        taken, self._waiting = self._waiting[:count], self._waiting[count:]
+        events = [event for batch in taken for event in batch[3]]
+        positions = {lane.producer: end for _place, lane, end, _events in taken}
         self._events -= len(events)
         events.sort(key=attrgetter("mono"))
         return Gathered(events, positions)

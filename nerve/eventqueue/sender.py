@@ -17,6 +17,18 @@ FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.0005, 0.02
 """How long a caller that has to wait sleeps before it looks again: at first, and at most after ever longer ones."""
 
 
+_forks = 0
+"""How many forks lie between this process and the one that loaded this module: asking for the pid takes longer."""
+
+
+def _count_fork() -> None:
+    global _forks  # noqa: PLW0603 - it is of the process
+    _forks += 1
+
+
+os.register_at_fork(after_in_child=_count_fork)
+
+
 class Guard(AbstractContextManager[None], Protocol):
     """A block that must not be cut in half; `check` raises what arrived inside it."""
 
@@ -46,14 +58,14 @@ class EventSender:
         self._busy = False
         self._late: deque[bytes] = deque()
         self._closed = False
-        self._pid = os.getpid()
+        self._forks = _forks
 
     def send(self, events: Sequence[LogEvent]) -> None:
         """Send events in order, as one batch; returns when they would survive every process of the engine.
 
         Raises RuntimeError in a process that was forked off, and when the sender is closed: they would never get out.
         """
-        if os.getpid() != self._pid:
+        if _forks != self._forks:
             raise RuntimeError("events can't be logged from a process that a compute has forked: log in the compute")
         with self._guard:
             body = pack(events)
@@ -78,7 +90,7 @@ class EventSender:
 
     def settle(self, timeout: float) -> bool:
         """Wait until everything sent is committed, at most `timeout` seconds; tells whether it is."""
-        if os.getpid() != self._pid:
+        if _forks != self._forks:
             return False
         deadline, pause = time.monotonic() + timeout, FIRST_PAUSE_SECONDS
         with self._guard:

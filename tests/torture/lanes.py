@@ -109,7 +109,8 @@ def lanes_full(engine: Engine, random: random.Random, verdict: Verdict, short: b
             with suppress(psutil.NoSuchProcess):
                 worker.kill()
                 verdict.kills += 1
-        wait_until(lambda: "No space" in engine.stderr or "File too large" in engine.stderr, "it says so")
+        said = len(engine.stderr)
+        wait_until(lambda said=said: "can't fork a worker" in engine.stderr[said:], "it says so")
         verdict.expect(not titled(engine, "worker"), "a worker without a lane")
         verdict.expect(engine.status()["workers"] == [], "the status shows workers")
         pause(random.uniform(0, 0.5))
