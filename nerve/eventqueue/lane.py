@@ -21,6 +21,7 @@ from nerve.eventqueue.lane_file import (
     PID,
     TAIL,
     TELL_AT,
+    UNFINISHED,
     WAKE_AT,
     LaneFile,
 )
@@ -51,8 +52,7 @@ class Lane:
 
     def __init__(self, path: Path, doorbell: Doorbell) -> None:
         """Map the lane (in the process that produces). Raises OSError and WireError."""
-        self._file = LaneFile(path)
-        self._file.hold()
+        self._file = LaneFile(path, hold=True)
         self._doorbell = doorbell
         self._words, self._ring_words, self._map = self._file.words, self._file.ring_words, self._file.map
         self._capacity = self._file.capacity
@@ -136,7 +136,7 @@ class Lane:
         if not self._has_room(head + 8):
             return False
         path = self._file.body_path(head)
-        unfinished = path.with_suffix(".new")
+        unfinished = path.with_suffix(UNFINISHED)
         try:
             with unfinished.open("wb") as file:
                 file.write(body)

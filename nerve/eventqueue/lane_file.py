@@ -16,6 +16,9 @@ from pathlib import Path
 from nerve.errors import WireError
 
 SUFFIX = ".lane"
+UNFINISHED = ".new"
+"""The suffix of a file that is being written: whoever was killed meanwhile has published nothing in it."""
+
 LANE_BYTES = 1024 * 1024
 """The ring of a worker, in bytes: what it may have logged that is not committed yet. A power of two."""
 
@@ -41,19 +44,20 @@ _BLOCK = bytes(256 * 1024)
 
 
 def create_lane_file(path: Path, producer: str, boot_id: str, capacity: int = LANE_BYTES) -> None:
-    """Make the file of a lane, with its room reserved: every block is written.
+    """Make the file of a lane, with its room reserved: every block is written before the file has its name.
 
     Raises OSError where there is no room; nothing is left behind then.
     """
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    unfinished = path.with_suffix(UNFINISHED)
+    descriptor = os.open(unfinished, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         _write_zeros(descriptor, HEADER_BYTES + capacity)
-        os.pwrite(descriptor, struct.pack("=Q", NEVER), TELL_AT * 8)
         identity = _IDENTITY.pack(_MAGIC, capacity, boot_id.encode(), producer.encode())
-        # Last: a file without it has no producer yet, whatever the moment at which its maker is killed.
         os.pwrite(descriptor, identity + struct.pack("<I", zlib.crc32(identity)), 0)
+        os.pwrite(descriptor, struct.pack("=Q", NEVER), TELL_AT * 8)
+        unfinished.rename(path)
     except BaseException:
-        path.unlink(missing_ok=True)
+        unfinished.unlink(missing_ok=True)
         raise
     finally:
         os.close(descriptor)
@@ -68,27 +72,26 @@ def _write_zeros(descriptor: int, size: int) -> None:
 class LaneFile:
     """An open lane file: `map` is all of it, `words` are the numbers of its header, `ring` is the rest."""
 
-    def __init__(self, path: Path) -> None:
-        """Raise OSError for a file that can't be opened, and WireError for one that is not a whole lane."""
+    def __init__(self, path: Path, *, hold: bool = False) -> None:
+        """Map a lane; with `hold`, mark it as used for as long as this process, and what it forks, has it mapped.
+
+        Raises OSError for a file that can't be opened, and WireError for one that is not a whole lane.
+        """
         self.path = path
         descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         try:
             size = os.fstat(descriptor).st_size
             header = os.pread(descriptor, _IDENTITY.size + 4, 0)
             self.capacity, self.boot_id, self.producer = _identity(header, size)
-            self.map = mmap.mmap(descriptor, size)
-            self._descriptor = descriptor
-        except BaseException:
+            if hold:
+                fcntl.flock(descriptor, fcntl.LOCK_SH)
+            self.map = mmap.mmap(descriptor, size)  # which keeps the file open, and the lock with it
+        finally:
             os.close(descriptor)
-            raise
         self._view = memoryview(self.map)
         self.words = self._view[:HEADER_BYTES].cast("Q")
         self.ring = self._view[HEADER_BYTES:]
         self.ring_words = self.ring.cast("Q")
-
-    def hold(self) -> None:
-        """Mark the lane as used, for as long as this process and what it forks keep the file open."""
-        fcntl.flock(self._descriptor, fcntl.LOCK_SH)
 
     def keep_from_children(self) -> None:
         """Leave the mapping out of the children that this process forks, where the system can do that."""
@@ -106,12 +109,10 @@ class LaneFile:
         return self.path.with_name(f"{self.path.stem}.{position}.body")
 
     def close(self) -> None:
-        """Unmap and close the file; may be called twice."""
+        """Unmap the file; may be called twice."""
         for view in (self.ring_words, self.ring, self.words, self._view):
             view.release()
-        if not self.map.closed:
-            self.map.close()
-            os.close(self._descriptor)
+        self.map.close()
 
     def remove(self) -> None:
         """Remove the file, after those of its frames; whoever has it mapped keeps the mapping."""
@@ -133,12 +134,6 @@ def is_held(path: Path) -> bool:
     finally:
         os.close(descriptor)
     return False
-
-
-def is_unborn(path: Path) -> bool:
-    """Return True for a file whose maker was killed before it was a lane: nothing can have been published in it."""
-    with path.open("rb") as file:
-        return not file.read(_IDENTITY.size + 4).strip(b"\0")
 
 
 def _identity(header: bytes, size: int) -> tuple[int, str, str]:

@@ -13,8 +13,8 @@ from typing import Protocol
 from nerve.eventqueue.lane import Lane, pack
 from nerve.events.model import LogEvent
 
-FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.0005, 0.02
-"""How long a caller that has to wait sleeps before it looks again: at first, and at most after ever longer ones."""
+FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, GROWTH = 0.0005, 0.02, 1.25
+"""How long a caller that has to wait sleeps before it looks again: each time a little longer, up to a bound."""
 
 
 _forks = 0
@@ -119,4 +119,4 @@ class EventSender:
         """Sleep before looking again, and give for how long the next time; raises what interrupts the caller."""
         time.sleep(seconds)
         self._guard.check()
-        return min(2 * seconds, LONGEST_PAUSE_SECONDS)
+        return min(GROWTH * seconds, LONGEST_PAUSE_SECONDS)

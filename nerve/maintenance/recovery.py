@@ -17,7 +17,7 @@ from nerve.clock import Clock
 from nerve.errors import StoreError, WireError
 from nerve.eventqueue import EventReceiver
 from nerve.eventqueue.group_commit import MAX_GROUP_EVENTS
-from nerve.eventqueue.lane_file import HEAD, SUFFIX, TAIL, LaneFile, is_held, is_unborn
+from nerve.eventqueue.lane_file import HEAD, SUFFIX, TAIL, LaneFile, is_held
 from nerve.eventqueue.lane_reader import GARBLED, LaneReader
 from nerve.events import catalog
 from nerve.events.model import ErrorDetail, LogEvent
@@ -105,9 +105,6 @@ def _boots(folder: Path, but: str | None) -> list[list[str]]:
     """Return the producers of each boot, the earliest boot first: its id begins with its time."""
     boots: dict[str, list[str]] = defaultdict(list)
     for path in lane_paths(folder):
-        if is_unborn(path):
-            path.unlink()
-            continue
         try:
             file = LaneFile(path)
         except WireError:
@@ -196,12 +193,12 @@ def remove_lanes(
         return
     folder = lanes[0].path.parent
     producers = [lane.producer for lane in lanes]
-    receiver.remove(lanes)
-    _sync_folder(folder)
     try:
+        receiver.remove(lanes)
+        _sync_folder(folder)
         store.forget(*producers)
-    except StoreError as error:
-        logger.warning("positions of lanes are kept until the next start: %s", error)
+    except (OSError, StoreError) as error:
+        logger.warning("the positions of lanes are kept until the next start: %s", error)
 
 
 def _await_end(lanes: Iterable[LaneReader], clock: Clock) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from nerve.errors import WorkspaceError
 from nerve.eventqueue import Doorbell, Lane
-from nerve.eventqueue.lane_file import LANE_BYTES, SUFFIX, create_lane_file
+from nerve.eventqueue.lane_file import LANE_BYTES, SUFFIX, UNFINISHED, create_lane_file
 from nerve.ids import uuid7_hex
 from nerve.processes.child import Boot, Child, Role
 from nerve.processes.messages import Lanes
@@ -37,6 +37,8 @@ class LaneKeeper:
         self._producers: dict[str, Child | None] = {}
         self._gone: list[str] = []
         self._spare: dict[str, deque[str]] = {}
+        for unfinished in self._folder.glob(f"*{UNFINISHED}"):  # its maker was killed
+            unfinished.unlink(missing_ok=True)
         self.doorbell = Doorbell()
         self._kernels = self._make_first("kernel", KERNEL_LANE_BYTES)
         self._producers[self._kernels] = None

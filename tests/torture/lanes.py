@@ -32,12 +32,12 @@ def garbage(engine: Engine, random: random.Random, verdict: Verdict, short: bool
     load = Load(engine, events=400)
     load.configure(workers=3)
     engine.start()
-    for _ in range(5 if short else 60):
+    for _ in range(3 if short else 60):
         pause(random.uniform(0, 0.2))
         reports = len(_reports(engine))
         if _overwrite(engine, random):
             with suppress(AssertionError):  # the writer may have read these bytes just before
-                wait_until(lambda reports=reports: len(_reports(engine)) > reports, "it is found", 3)
+                wait_until(lambda reports=reports: len(_reports(engine)) > reports, "it is found", 1.5)
         wait_until(lambda: len(titled(engine, "worker")) == 3, "there are three workers")
     verdict.expect(engine.stop(timeout=30) == 0, "the engine did not end with 0")
     reports = _reports(engine)

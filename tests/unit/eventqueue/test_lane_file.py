@@ -22,7 +22,6 @@ from nerve.eventqueue.lane_file import (
     LaneFile,
     create_lane_file,
     is_held,
-    is_unborn,
 )
 
 CAPACITY = 16 * 1024
@@ -69,12 +68,6 @@ def test_a_lane_without_room_is_an_error_and_leaves_nothing(tmp_path: Path, room
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_lane_is_not_made_over_another(path: Path) -> None:
-    """Two producers never share a file."""
-    with pytest.raises(FileExistsError):
-        create_lane_file(path, "worker-1", BOOT, CAPACITY)
-
-
 @pytest.mark.parametrize(
     ("at", "bytes_", "why"),
     [
@@ -99,14 +92,6 @@ def test_a_file_of_another_size_is_refused(path: Path, size: int) -> None:
     os.truncate(path, size)
     with pytest.raises(WireError):
         LaneFile(path)
-
-
-def test_a_file_whose_maker_died_is_recognised(path: Path, tmp_path: Path) -> None:
-    """It is zeros, and not damage."""
-    unborn = tmp_path / "unborn.lane"
-    unborn.write_bytes(bytes(5000))
-    assert is_unborn(unborn)
-    assert not is_unborn(path)
 
 
 def test_a_copy_of_the_ring_goes_round_its_end(path: Path) -> None:
@@ -134,8 +119,7 @@ HOLDER = """
 import os, signal, sys
 from pathlib import Path
 from nerve.eventqueue.lane_file import LaneFile
-file = LaneFile(Path(sys.argv[1]))
-file.hold()
+file = LaneFile(Path(sys.argv[1]), hold=True)
 print("held", flush=True)
 sys.stdin.read()
 os.kill(os.getpid(), signal.SIGKILL)

@@ -353,7 +353,7 @@ def test_a_caller_that_waits_looks_less_and_less_often(queue: EventSender, monke
     slept: list[float] = []
     monkeypatch.setattr(sender.time, "sleep", slept.append)
     pause = sender.FIRST_PAUSE_SECONDS
-    for _ in range(20):
+    for _ in range(50):
         pause = queue._pause(pause)
     assert slept == sorted(slept)
     assert (slept[0], slept[-1]) == (sender.FIRST_PAUSE_SECONDS, sender.LONGEST_PAUSE_SECONDS)

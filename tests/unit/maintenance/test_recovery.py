@@ -152,7 +152,7 @@ def test_a_full_disk_leaves_everything_where_it_is(dead: Dead, monkeypatch: pyte
 def test_what_makes_no_sense_is_reported_once_and_the_rest_is_written(
     dead: Dead, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A garbled lane gives its sound part, a damaged file is put aside, an unborn one removed."""
+    """A garbled lane gives its sound part, a damaged file is put aside."""
     monkeypatch.setattr(lane_reader, "REREAD_SECONDS", 0.0)
     dead.left("good", 5)
     garbled = dead.left("garbled", 1)
@@ -161,7 +161,6 @@ def test_what_makes_no_sense_is_reported_once_and_the_rest_is_written(
     file.close()
     os.truncate(dead.left("truncated", 2), 5000)
     (dead.folder / "text.lane").write_text("no lane at all")
-    (dead.folder / "unborn.lane").write_bytes(bytes(6000))
     dead.recover()
     entries = dead.logged()
     assert {"good@5", "garbled@1"} <= set(entries)

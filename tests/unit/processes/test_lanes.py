@@ -51,6 +51,7 @@ class Rig:
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir()
+        (folder / "worker-1.new").write_bytes(bytes(100))
         self.folder = folder
         self.writer: Forked | None = None
         self.fails = False
@@ -93,7 +94,7 @@ def rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
 
 
 def test_the_kernels_own_lane_is_there_from_the_beginning(rig: Rig) -> None:
-    """With the boot and the producer in its header."""
+    """With the boot and the producer in its header; what a maker that was killed has left is removed."""
     [name] = rig.names()
     assert name.startswith("kernel-")
     lane = rig.keeper.open_own()
