@@ -34,8 +34,8 @@ def enter(context: ChildContext) -> Channel[ToChild]:
     keep = {context.link.fileno(), context.crash, boot.records} | context.role.inherits(boot)
     if context.prefetched is not None:
         keep.add(context.prefetched)
-    if context.doorbell is not None:
-        keep |= {context.doorbell.reading, context.doorbell.writing}
+    if context.wakeup is not None:
+        keep |= {context.wakeup.reading, context.wakeup.writing}
     _close_descriptors_except(keep)
     faulthandler.enable(file=context.crash)
     faulthandler.register(signal.SIGUSR2, file=context.crash, all_threads=False)
@@ -46,9 +46,9 @@ def enter(context: ChildContext) -> Channel[ToChild]:
 
 def lane_of(context: ChildContext) -> Lane:
     """Open the lane that a child was forked with."""
-    if context.lane is None or context.doorbell is None:
+    if context.lane is None or context.wakeup is None:
         raise TypeError(f"a {context.role.name} has no lane")
-    return Lane(context.lane, context.doorbell)
+    return Lane(context.lane, context.wakeup)
 
 
 def _die_with(kernel_pid: int, link: int) -> None:

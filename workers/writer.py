@@ -21,14 +21,14 @@ from nerve.events.model import ErrorDetail, LogEvent
 from nerve.ipc.channel import Channel
 from nerve.maintenance.checkpoints import Checkpointer
 from nerve.maintenance.orders import OrderExecutor
-from nerve.maintenance.recovery import log_number, recover, remove_lanes, report_garbled
+from nerve.maintenance.recovery import log_number, recover, remove_lanes, report_corrupt
 from nerve.processes.child import ChildContext
 from nerve.processes.messages import (
     Committed,
     Failed,
     Finish,
     GetReport,
-    LaneGarbled,
+    LaneCorrupt,
     Lanes,
     Ready,
     ToChild,
@@ -78,18 +78,18 @@ class Writer:
     """One loop over the lanes, the kernel's link and the archiver's orders; commits are its only blocking work."""
 
     def __init__(self, context: ChildContext, link: Channel[ToChild], store: LogWriter, clock: Clock) -> None:
-        if context.doorbell is None:
-            raise TypeError("the writer needs the doorbell")
+        if context.wakeup is None:
+            raise TypeError("the writer needs the wakeup")
         self._link = link
         self._store = store
         self._clock = clock
-        self._doorbell = context.doorbell
+        self._wakeup = context.wakeup
         self._folder = context.boot.workspace.lanes_dir
         self._selector = selectors.DefaultSelector()
         self._receiver = EventReceiver(self._folder, log_number(store.log_id), store.position, clock, self._offended)
         self._orders = OrderServer(context.boot.listener, self._selector, self._offended)
         self._selector.register(link, selectors.EVENT_READ, self._obey)
-        self._selector.register(self._doorbell, selectors.EVENT_READ, self._doorbell.answer)
+        self._selector.register(self._wakeup, selectors.EVENT_READ, self._wakeup.clear)
         self._own: list[LogEvent] = []
         self._told: set[str] = set()
         self._oldest: float | None = None
@@ -204,17 +204,17 @@ class Writer:
         """Open the lanes of new producers, and remember whose producers have ended."""
         for producer in live:
             if self._receiver.open(producer) is None:
-                self._tell_garbled(producer, "its file is not there, or is not a lane")
+                self._report_corrupt_lane(producer, "its file is not there, or is not a lane")
         for producer in gone:
             lane = self._receiver.open(producer)
             if lane:
                 lane.gone = True
 
-    def _tell_garbled(self, producer: str, reason: str) -> None:
+    def _report_corrupt_lane(self, producer: str, reason: str) -> None:
         """Have the kernel replace a producer whose lane makes no sense, once."""
         if producer not in self._told:
             self._told.add(producer)
-            self._link.send(LaneGarbled(producer, reason))
+            self._link.send(LaneCorrupt(producer, reason))
 
     def _remove_ended(self) -> None:
         """Remove the lanes that are drained, and whose producers are gone."""
@@ -222,7 +222,7 @@ class Writer:
         if ended:
             try:
                 remove_lanes(
-                    self._receiver, ended, self._store, lambda lanes: report_garbled(lanes, self._store, self._clock)
+                    self._receiver, ended, self._store, lambda lanes: report_corrupt(lanes, self._store, self._clock)
                 )
             except DiskError as error:
                 logger.warning("a lane that made no sense can't be reported yet: %s", error)
@@ -245,8 +245,8 @@ class Writer:
             if self._receiver.acknowledge(gathered.positions):
                 self._link.send(Committed())
         for lane in self._receiver.lanes:
-            if lane.garbled is not None:
-                self._tell_garbled(lane.producer, lane.garbled)
+            if lane.corrupt is not None:
+                self._report_corrupt_lane(lane.producer, lane.corrupt)
         now = self._last_commit = self._clock.now()
         self._gather = group_seconds(now - began)
         self._wal.committed()

@@ -1,16 +1,15 @@
 """The event queue: a mapped ring per producer to the one writer, exactly once whoever dies, also everybody at once."""
 
-from nerve.eventqueue.doorbell import Doorbell
 from nerve.eventqueue.lane import Lane
 from nerve.eventqueue.messages import Conclude, Done, Order, Purge, Record, Vacuum
 from nerve.eventqueue.orders import OrderClient, OrderServer, PendingOrder
 from nerve.eventqueue.receiver import EventReceiver, Gathered, LaneBacklog
 from nerve.eventqueue.sender import EventSender, Unguarded
+from nerve.eventqueue.wakeup import Wakeup
 
 __all__ = [
     "Conclude",
     "Done",
-    "Doorbell",
     "EventReceiver",
     "EventSender",
     "Gathered",
@@ -24,4 +23,5 @@ __all__ = [
     "Record",
     "Unguarded",
     "Vacuum",
+    "Wakeup",
 ]

@@ -11,20 +11,20 @@ from zlib import crc32
 import msgspec
 
 from nerve.errors import WireError
-from nerve.eventqueue.doorbell import Doorbell
 from nerve.eventqueue.lane_file import (
     HEAD,
     HEADER_BYTES,
     IN_FILE,
     MAX_BODY,
     NEVER,
+    NOTIFY_AT,
     PID,
     TAIL,
-    TELL_AT,
     UNFINISHED,
     WAKE_AT,
     LaneFile,
 )
+from nerve.eventqueue.wakeup import Wakeup
 from nerve.events.model import LogEvent
 
 LOW_32 = 2**32 - 1
@@ -50,10 +50,10 @@ class Lane:
     published by the store of the new head after it: who dies before that has published nothing.
     """
 
-    def __init__(self, path: Path, doorbell: Doorbell) -> None:
+    def __init__(self, path: Path, wakeup: Wakeup) -> None:
         """Map the lane (in the process that produces). Raises OSError and WireError."""
         self._file = LaneFile(path, hold=True)
-        self._doorbell = doorbell
+        self._wakeup = wakeup
         self._words, self._ring_words, self._map = self._file.words, self._file.ring_words, self._file.map
         self._capacity = self._file.capacity
         self._mask = self._capacity - 1
@@ -107,9 +107,9 @@ class Lane:
         if self._words[WAKE_AT] != NEVER:
             self._wake()
 
-    def tell_at(self, position: int) -> None:
+    def notify_at(self, position: int) -> None:
         """Have the writer tell the kernel once it has committed up to this position; NEVER for not at all."""
-        self._words[TELL_AT] = position
+        self._words[NOTIFY_AT] = position
 
     def keep_from_children(self) -> None:
         """Leave the mapping out of the children that this process forks."""
@@ -121,7 +121,7 @@ class Lane:
 
     def _wake(self) -> None:
         self._words[WAKE_AT] = NEVER
-        self._doorbell.ring()
+        self._wakeup.send()
 
     def _has_room(self, end: int) -> bool:
         """Look again how far the writer is. A body in a file is waited for: there is one at a time."""

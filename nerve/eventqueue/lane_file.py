@@ -32,8 +32,8 @@ MAX_BODY = 64 * 1024 * 1024
 IN_FILE = 2**31
 """This bit of a frame's length means that its body is in a file beside the lane."""
 
-HEAD, TAIL, WAKE_AT, TELL_AT, LOG, PID = range(128, 128 + 6 * 8, 8)
-"""Indexes of the words. The producer stores HEAD (published up to there), TELL_AT (the writer sends the kernel a
+HEAD, TAIL, WAKE_AT, NOTIFY_AT, LOG, PID = range(128, 128 + 6 * 8, 8)
+"""Indexes of the words. The producer stores HEAD (published up to there), NOTIFY_AT (the writer sends the kernel a
 message once it has committed up to there) and PID; the writer stores TAIL (committed up to there) and LOG (the log
 that the lane belongs to). WAKE_AT is set by the writer (the producer wakes it when it publishes beyond) and unset by
 the producer."""
@@ -54,7 +54,7 @@ def create_lane_file(path: Path, producer: str, boot_id: str, capacity: int = LA
         _write_zeros(descriptor, HEADER_BYTES + capacity)
         identity = _IDENTITY.pack(_MAGIC, capacity, boot_id.encode(), producer.encode())
         os.pwrite(descriptor, identity + struct.pack("<I", zlib.crc32(identity)), 0)
-        os.pwrite(descriptor, struct.pack("=Q", NEVER), TELL_AT * 8)
+        os.pwrite(descriptor, struct.pack("=Q", NEVER), NOTIFY_AT * 8)
         unfinished.rename(path)
     except BaseException:
         unfinished.unlink(missing_ok=True)

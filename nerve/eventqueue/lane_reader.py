@@ -13,7 +13,7 @@ import msgspec
 from nerve.clock import Clock
 from nerve.errors import WireError
 from nerve.eventqueue.lane import LOW_32
-from nerve.eventqueue.lane_file import HEAD, IN_FILE, MAX_BODY, NEVER, PID, TAIL, TELL_AT, WAKE_AT, LaneFile
+from nerve.eventqueue.lane_file import HEAD, IN_FILE, MAX_BODY, NEVER, NOTIFY_AT, PID, TAIL, WAKE_AT, LaneFile
 from nerve.events.model import LogEvent
 
 REREAD_SECONDS = 0.02
@@ -21,8 +21,8 @@ REREAD_SECONDS = 0.02
 
 REREAD_PAUSE_SECONDS = 0.001
 
-GARBLED = -1
-"""The position, in the log, of a lane that has been found to be garbled and reported: nothing more is read from it."""
+CORRUPT = -1
+"""The position, in the log, of a lane that has been found to be corrupt and reported: nothing more is read from it."""
 
 _decode = msgspec.msgpack.Decoder(Annotated[list[LogEvent], msgspec.Meta(min_length=1)]).decode
 
@@ -36,7 +36,7 @@ Batch = tuple[int, "LaneReader", int, list[LogEvent]]
 class LaneReader:
     """One lane, from the position that is committed on.
 
-    `gone`: its producer has ended, and publishes nothing more. `garbled`: the reason why the lane makes no sense.
+    `gone`: its producer has ended, and publishes nothing more. `corrupt`: the reason why the lane makes no sense.
     Nothing more is read of such a lane until its producer is gone; then every frame is that is still sound, and
     `unreadable` counts the bytes that are not.
     """
@@ -47,7 +47,7 @@ class LaneReader:
         self._words = file.words
         self.producer = file.producer
         self.gone = False
-        self.garbled: str | None = None
+        self.corrupt: str | None = None
         self.unreadable: int | None = None
         self.position = position
         self.committed = position
@@ -57,7 +57,7 @@ class LaneReader:
         if self._words[TAIL] < position:
             self._words[TAIL] = position
         if not 0 <= self._head - position <= file.capacity:
-            self.garbled = f"its head ({self._head}) does not fit its position in the log ({position})"
+            self.corrupt = f"its head ({self._head}) does not fit its position in the log ({position})"
 
     @property
     def path(self) -> Path:
@@ -77,7 +77,7 @@ class LaneReader:
     @property
     def has_news(self) -> bool:
         """Something is published that has not been read."""
-        if self.garbled is not None:
+        if self.corrupt is not None:
             return self.gone and self.unreadable is None
         return self._words[HEAD] != self.position
 
@@ -99,15 +99,15 @@ class LaneReader:
     def read(self, clock: Clock) -> list[Batch]:
         """Return what was published since the last call.
 
-        It stops before the first frame that makes no sense, and then the lane is garbled.
+        It stops before the first frame that makes no sense, and then the lane is corrupt.
         """
-        if self.garbled is not None:
+        if self.corrupt is not None:
             return self._salvage(clock) if self.has_news else []
         head, position = self._head, self.position
         if head == position:
             return []
         if not position < head <= self.committed + self._file.capacity or head % 8:
-            self.garbled = f"its head went from {position} to {head}"
+            self.corrupt = f"its head went from {position} to {head}"
             return []
         now = clock.stamp().mono  # after the head: nothing that is read was made later
         batches = self._parse(self._copy(head), now)
@@ -121,9 +121,9 @@ class LaneReader:
         self._words[TAIL] = position
         while self._bodies and self._bodies[0][0] <= position:
             self._bodies.popleft()[1].unlink(missing_ok=True)
-        if self._words[TELL_AT] > position:
+        if self._words[NOTIFY_AT] > position:
             return False
-        self._words[TELL_AT] = NEVER
+        self._words[NOTIFY_AT] = NEVER
         return True
 
     def wake_at(self, beyond: int) -> None:
@@ -199,16 +199,16 @@ class LaneReader:
         return body
 
     def _read_again(self, head: int, now: int, batches: list[Batch]) -> None:
-        """Read on where a frame made no sense, for a while; then the lane is garbled."""
+        """Read on where a frame made no sense, for a while; then the lane is corrupt."""
         until = time.monotonic() + REREAD_SECONDS
         while self.position < head and time.monotonic() < until:
             time.sleep(REREAD_PAUSE_SECONDS)
             batches += self._parse(self._copy(head), now)
         if self.position < head:
-            self.garbled = f"the frame at {self.position} does not match its checksum, or is not made of events"
+            self.corrupt = f"the frame at {self.position} does not match its checksum, or is not made of events"
 
     def _salvage(self, clock: Clock) -> list[Batch]:
-        """Read every sound frame of a garbled lane: a checksum holds for one position only, so each is known again.
+        """Read every sound frame of a corrupt lane: a checksum holds for one position only, so each is known again.
 
         Where the head makes no sense, it is looked for in the whole ring.
         """

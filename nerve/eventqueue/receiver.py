@@ -13,7 +13,7 @@ from pathlib import Path
 from nerve.clock import Clock
 from nerve.errors import WireError
 from nerve.eventqueue.lane_file import HEAD, LOG, SUFFIX, TAIL, LaneFile
-from nerve.eventqueue.lane_reader import GARBLED, Batch, LaneReader
+from nerve.eventqueue.lane_reader import CORRUPT, Batch, LaneReader
 from nerve.events.model import LogEvent
 
 logger = logging.getLogger("nerve.writer")
@@ -100,7 +100,7 @@ class EventReceiver:
             self._put_aside(path, str(error))
             return None
         position = self._position(producer)
-        if position == GARBLED:  # it was reported, and its writer died before it had removed the file
+        if position == CORRUPT:  # it was reported, and its writer died before it had removed the file
             file.close()
             file.remove()
             return None

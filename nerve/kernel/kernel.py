@@ -34,7 +34,7 @@ from nerve.processes.messages import (
     ArchiverReport,
     Committed,
     FromChild,
-    LaneGarbled,
+    LaneCorrupt,
     UnwatchedFolders,
     WriterReport,
 )
@@ -185,8 +185,8 @@ class Kernel:
     def _heed(self, message: FromChild) -> None:
         match message:
             case Committed():
-                self._recorder.told()
-            case LaneGarbled(producer, reason):
+                self._recorder.notified()
+            case LaneCorrupt(producer, reason):
                 self._condemn(producer, reason)
             case WriterReport() | ArchiverReport():
                 self._requests.reported(message)

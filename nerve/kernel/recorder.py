@@ -30,7 +30,7 @@ class Recorder:
         self._overflow: deque[tuple[bytes, Callable[[], None] | None]] = deque()
         self._ends: deque[int] = deque()
         self._callbacks: deque[tuple[int, Callable[[], None]]] = deque()
-        self._told_at = NEVER
+        self._notify_at = NEVER
         self._look_at: float | None = None
 
     @property
@@ -64,9 +64,9 @@ class Recorder:
             self._callbacks.popleft()[1]()
         self._ask()
 
-    def told(self) -> None:
+    def notified(self) -> None:
         """Take the writer's message that something is committed; `tend` asks again for what comes next."""
-        self._told_at = NEVER
+        self._notify_at = NEVER
 
     def next_moment(self) -> float | None:
         """The moment of the second look."""
@@ -95,10 +95,10 @@ class Recorder:
         if self._look_at is not None and now >= self._look_at:
             self._look_at = None
         wanted = self._waits_for()
-        if wanted == self._told_at:
+        if wanted == self._notify_at:
             return
-        self._told_at = wanted
-        self._lane.tell_at(wanted)
+        self._notify_at = wanted
+        self._lane.notify_at(wanted)
         self._look_at = None if wanted == NEVER else now + SECOND_LOOK_SECONDS
 
     def _waits_for(self) -> int:

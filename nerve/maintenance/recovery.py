@@ -18,7 +18,7 @@ from nerve.errors import StoreError, WireError
 from nerve.eventqueue import EventReceiver
 from nerve.eventqueue.group_commit import MAX_GROUP_EVENTS
 from nerve.eventqueue.lane_file import HEAD, SUFFIX, TAIL, LaneFile, is_held
-from nerve.eventqueue.lane_reader import GARBLED, LaneReader
+from nerve.eventqueue.lane_reader import CORRUPT, LaneReader
 from nerve.events import catalog
 from nerve.events.model import ErrorDetail, LogEvent
 
@@ -132,7 +132,7 @@ class _Recovery:
             for lane in lanes:
                 lane.gone = True
             count = self._drain()
-            remove_lanes(self._receiver, lanes, self._store, self._report_garbled)
+            remove_lanes(self._receiver, lanes, self._store, self._report_corrupt)
             self._commit([], {})
         finally:
             self._receiver.close()
@@ -159,19 +159,19 @@ class _Recovery:
     def _report(self, message: str) -> None:
         self._errors.append(_error(message, self._clock))
 
-    def _report_garbled(self, lanes: Sequence[LaneReader]) -> None:
-        report_garbled(lanes, self._store, self._clock)
+    def _report_corrupt(self, lanes: Sequence[LaneReader]) -> None:
+        report_corrupt(lanes, self._store, self._clock)
 
 
-def report_garbled(lanes: Sequence[LaneReader], store: LaneStore, clock: Clock) -> None:
+def report_corrupt(lanes: Sequence[LaneReader], store: LaneStore, clock: Clock) -> None:
     """Record, with the position that says so, that these lanes can't be read further; a lane is reported once."""
-    store.append([_error(garbled_message(lane), clock) for lane in lanes], {lane.producer: GARBLED for lane in lanes})
+    store.append([_error(corrupt_message(lane), clock) for lane in lanes], {lane.producer: CORRUPT for lane in lanes})
 
 
-def garbled_message(lane: LaneReader) -> str:
+def corrupt_message(lane: LaneReader) -> str:
     """Say what was found in a lane, and how much of it can't be read."""
     return (
-        f"the lane of {lane.producer} (pid {lane.pid}) made no sense: {lane.garbled}; {lane.unreadable} bytes of "
+        f"the lane of {lane.producer} (pid {lane.pid}) made no sense: {lane.corrupt}; {lane.unreadable} bytes of "
         "events were not readable, all others are in the log"
     )
 
@@ -186,9 +186,9 @@ def remove_lanes(
 
     A position without a file means nothing; a file without its position would be read again.
     """
-    garbled = [lane for lane in lanes if lane.garbled is not None]
-    if garbled:
-        report(garbled)
+    corrupt = [lane for lane in lanes if lane.corrupt is not None]
+    if corrupt:
+        report(corrupt)
     if not lanes:
         return
     folder = lanes[0].path.parent

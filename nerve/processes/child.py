@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from nerve.eventqueue import Doorbell
+from nerve.eventqueue import Wakeup
 from nerve.ipc.channel import Channel
 from nerve.processes.log_relay import RelayHandler
 from nerve.processes.messages import FromChild, ToChild
@@ -64,7 +64,7 @@ class ChildContext:
     """What one child is handed through the fork: who it is, its end of the link, and where a crash writes its trace.
 
     `prefetched` has what it is to do next, for a role that prefetches, on a system that can do it. `lane` is the file
-    of its lane, for a role that has one, and `doorbell` wakes the writer.
+    of its lane, for a role that has one, and `wakeup` wakes the writer.
     """
 
     role: Role
@@ -74,14 +74,14 @@ class ChildContext:
     kernel_pid: int
     prefetched: int | None = None
     lane: Path | None = None
-    doorbell: Doorbell | None = None
+    wakeup: Wakeup | None = None
 
 
 class Child:
     """One running child, seen from the kernel."""
 
     def __init__(
-        self, role: Role, boot: Boot, now: float, *, lane: Path | None = None, doorbell: Doorbell | None = None
+        self, role: Role, boot: Boot, now: float, *, lane: Path | None = None, wakeup: Wakeup | None = None
     ) -> None:
         """Fork the child; `now` is the monotonic second of its start. OSError when the system can't fork."""
         with ExitStack() as undo, ExitStack() as handed_over:
@@ -97,7 +97,7 @@ class Child:
             if self.prefetch:
                 undo.callback(self.prefetch.close)
             prefetched = self.prefetch.theirs if self.prefetch else None
-            context = ChildContext(role, boot, theirs, crash_out, os.getpid(), prefetched, lane, doorbell)
+            context = ChildContext(role, boot, theirs, crash_out, os.getpid(), prefetched, lane, wakeup)
             fork = multiprocessing.get_context("fork")
             self._process = fork.Process(target=role.main, args=(context,), name=role.name)
             with held_back():

@@ -9,7 +9,7 @@ from itertools import chain
 from pathlib import Path
 
 from nerve.errors import WorkspaceError
-from nerve.eventqueue import Doorbell, Lane
+from nerve.eventqueue import Lane, Wakeup
 from nerve.eventqueue.lane_file import LANE_BYTES, SUFFIX, UNFINISHED, create_lane_file
 from nerve.ids import uuid7_hex
 from nerve.processes.child import Boot, Child, Role
@@ -39,13 +39,13 @@ class LaneKeeper:
         self._spare: dict[str, deque[str]] = {}
         for unfinished in self._folder.glob(f"*{UNFINISHED}"):  # its maker was killed
             unfinished.unlink(missing_ok=True)
-        self.doorbell = Doorbell()
+        self.wakeup = Wakeup()
         self._kernels = self._make_first("kernel", KERNEL_LANE_BYTES)
         self._producers[self._kernels] = None
 
     def open_own(self) -> Lane:
         """Open the kernel's own lane; its children are not given the mapping."""
-        lane = Lane(self._path(self._kernels), self.doorbell)
+        lane = Lane(self._path(self._kernels), self.wakeup)
         lane.keep_from_children()
         return lane
 
@@ -56,7 +56,7 @@ class LaneKeeper:
     def fork(self, role: Role, boot: Boot, now: float) -> Child:
         """Fork a child of a role, with a lane if the role has one. OSError when there is no room for either."""
         if not role.has_lane:
-            child = Child(role, boot, now, doorbell=self.doorbell)
+            child = Child(role, boot, now, wakeup=self.wakeup)
             if role is self._writer_role:
                 self._introduce(child)
             return child
@@ -64,7 +64,7 @@ class LaneKeeper:
         producer = spare.popleft() if spare else self._make(role.name, LANE_BYTES)
         self._tell(Lanes(live=(producer,)))
         try:
-            child = Child(role, boot, now, lane=self._path(producer), doorbell=self.doorbell)
+            child = Child(role, boot, now, lane=self._path(producer), wakeup=self.wakeup)
         except OSError:
             self._give_up(producer)
             raise
@@ -81,14 +81,14 @@ class LaneKeeper:
         return producer != self._kernels
 
     def close(self, *, discard: bool) -> None:
-        """Let go of the doorbell, and remove the lanes that nobody has got; with `discard`, all of them."""
+        """Let go of the wakeup, and remove the lanes that nobody has got; with `discard`, all of them."""
         for producer in (
             *chain(*self._spare.values()),
             *(self._producers if discard else ()),
             *(self._gone if discard else ()),
         ):
             self._path(producer).unlink(missing_ok=True)
-        self.doorbell.close()
+        self.wakeup.close()
 
     def _introduce(self, writer: Child) -> None:
         """Tell a new writer about every lane that there can be."""

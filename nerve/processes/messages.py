@@ -116,7 +116,7 @@ class Committed(msgspec.Struct, frozen=True, tag=10):
     """Writer to kernel: it is committed what the kernel has asked for in its lane."""
 
 
-class LaneGarbled(msgspec.Struct, frozen=True, tag=11):
+class LaneCorrupt(msgspec.Struct, frozen=True, tag=11):
     """Writer to kernel: this lane makes no sense, for this reason; its producer must be replaced."""
 
     producer: str
@@ -157,7 +157,7 @@ FromChild = (
     | RunResult
     | WriterReport
     | Committed
-    | LaneGarbled
+    | LaneCorrupt
     | ArchiverReport
     | Archived
     | Update

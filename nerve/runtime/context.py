@@ -23,7 +23,7 @@ class EventSink(Protocol):
     """Where a compute's events go."""
 
     def send(self, events: Sequence[LogEvent]) -> None:
-        """Hand events over; on return they survive the death of this process."""
+        """Hand events over; on return they survive the death of every process of the engine."""
 
     def settle(self, timeout: float) -> bool:
         """Wait until everything sent is committed, at most `timeout` seconds."""
@@ -86,7 +86,7 @@ class SenseContext:
     def log(self, type: str, payload: object = None) -> None:
         """Append an event to the log, with `source=sense` and this run's id as `ref_id`.
 
-        On return the event survives the death of any one process. A payload that is no JSON (NaN, a cycle,
+        On return the event survives the death of every process. A payload that is no JSON (NaN, a cycle,
         more than `max_payload` bytes ...) is recorded as a `system/error` of kind `payload` in its place.
         Raises TypeError when `type` is no text, or is empty.
         """

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from nerve.clock import Clock, Stamp
-from nerve.eventqueue import Doorbell, EventReceiver, Gathered, Lane
+from nerve.eventqueue import EventReceiver, Gathered, Lane, Wakeup
 from nerve.eventqueue.lane import pack
 from nerve.eventqueue.lane_file import SUFFIX, create_lane_file
 from nerve.events.model import LogEvent
@@ -97,11 +97,11 @@ class MemoryLog:
 class Producer:
     """A process that logs, without the process: its lane is a file, and the lane outlives it."""
 
-    def __init__(self, folder: Path, doorbell: Doorbell, name: str = "p", capacity: int = 64 * 1024) -> None:
+    def __init__(self, folder: Path, wakeup: Wakeup, name: str = "p", capacity: int = 64 * 1024) -> None:
         self.name = name
         self.path = folder / f"{name}{SUFFIX}"
         create_lane_file(self.path, name, BOOT, capacity)
-        self.lane = Lane(self.path, doorbell)
+        self.lane = Lane(self.path, wakeup)
 
     def publish(self, *events: LogEvent) -> bool:
         """Publish events as one batch; False where there is no room."""
@@ -130,7 +130,7 @@ class StepWriter:
         self.clock = clock
         self.log = MemoryLog()
         self.reports: list[str] = []
-        self.doorbell = Doorbell()
+        self.wakeup = Wakeup()
         self.start()
 
     def start(self) -> None:
@@ -139,7 +139,7 @@ class StepWriter:
 
     def producer(self, name: str = "p", capacity: int = 64 * 1024) -> Producer:
         """Make a producer whose lane is open."""
-        made = Producer(self.folder, self.doorbell, name, capacity)
+        made = Producer(self.folder, self.wakeup, name, capacity)
         self.receiver.open(name)
         return made
 
@@ -167,7 +167,7 @@ class StepWriter:
     def close(self) -> None:
         """Die for good."""
         self.receiver.close()
-        self.doorbell.close()
+        self.wakeup.close()
 
 
 class Call:

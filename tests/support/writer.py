@@ -14,7 +14,7 @@ import msgspec
 
 from nerve.clock import Clock
 from nerve.errors import DiskError, StoreError
-from nerve.eventqueue import Done, Doorbell
+from nerve.eventqueue import Done, Wakeup
 from nerve.events.model import ErrorDetail, LogEvent
 from nerve.ipc.channel import Channel
 from nerve.processes.messages import FromChild, Lanes, ToChild
@@ -112,7 +112,7 @@ class Stage:
         self.folder = self.workspace.lanes_dir
         self.folder.mkdir(parents=True)
         self._stack = stack
-        self.doorbell = stack.enter_context(closing(Doorbell()))
+        self.wakeup = stack.enter_context(closing(Wakeup()))
         self.listener = stack.enter_context(listen(self.workspace.event_socket))
         ours, theirs = socket.socketpair()
         self.kernel: Channel[FromChild] = stack.enter_context(closing(Channel(ours, FromChild)))
@@ -123,7 +123,7 @@ class Stage:
     def start(self) -> Writer:
         """Begin as the writer's process does."""
         boot = SimpleNamespace(listener=self.listener, workspace=self.workspace)
-        context: Any = SimpleNamespace(boot=boot, doorbell=self.doorbell)
+        context: Any = SimpleNamespace(boot=boot, wakeup=self.wakeup)
         link: Any = self._stack.enter_context(closing(Channel(self.link, ToChild)))
         store: Any = self.store
         writer = Writer(context, link, store, self.clock)
@@ -151,7 +151,7 @@ class Stage:
 
     def producer(self, name: str = "p") -> Producer:
         """A producer that the kernel has announced."""
-        made = Producer(self.folder, self.doorbell, name)
+        made = Producer(self.folder, self.wakeup, name)
         self._stack.callback(made.die)
         self.kernel.send(Lanes(live=(name,)))
         return made

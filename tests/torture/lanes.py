@@ -51,7 +51,7 @@ def garbage(engine: Engine, random: random.Random, verdict: Verdict, short: bool
         len(missing) * FRAME_BYTES <= unreadable, f"{len(missing)} events are missing for {unreadable} bytes reported"
     )
     verdict.notes.append(
-        f"{len(reports)} lanes were found to be garbled: {unreadable} bytes not readable, {len(missing)} acknowledged "
+        f"{len(reports)} lanes were found to be corrupt: {unreadable} bytes not readable, {len(missing)} acknowledged "
         "events in them"
     )
 

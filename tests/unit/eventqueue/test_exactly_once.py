@@ -141,7 +141,7 @@ class Queue(RuleBasedStateMachine):
         for life in self.lives:
             assert self.committed(life) == life.published
         assert self.writer.reports == []
-        assert [lane.garbled for lane in self.writer.receiver.lanes if lane.garbled] == []
+        assert [lane.corrupt for lane in self.writer.receiver.lanes if lane.corrupt] == []
         for life in self.lives:
             life.alive = False
         self.remove_the_dead()
@@ -156,11 +156,11 @@ TestQueue.settings = settings(max_examples=60, stateful_step_count=40, deadline=
 LOGGING = """
 import os, struct, sys, threading, time
 from pathlib import Path
-from nerve.eventqueue import Doorbell, EventSender, Lane, Unguarded
+from nerve.eventqueue import Wakeup, EventSender, Lane, Unguarded
 from nerve.events.model import LogEvent
 
 path, note, threads = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
-sender = EventSender(Lane(path, Doorbell()), Unguarded())
+sender = EventSender(Lane(path, Wakeup()), Unguarded())
 
 def log(thread):
     file = os.open(f"{note}-{thread}", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
@@ -213,7 +213,7 @@ def test_a_process_killed_in_the_middle_of_publishing_loses_nothing(
         assert real_writer.reports == []
         lane = real_writer.receiver.open(name)
         assert lane is not None
-        assert lane.garbled is None
+        assert lane.corrupt is None
         for thread in range(threads):
             note = Path(f"{tmp_path / name}-{thread}")
             noted = note.stat().st_size // 8 if note.exists() else 0

@@ -16,7 +16,7 @@ from support.eventqueue import CountingClock, Producer, StepWriter, event, names
 
 from nerve.eventqueue import lane_reader
 from nerve.eventqueue.lane_file import HEAD, IN_FILE, LOG, TAIL
-from nerve.eventqueue.lane_reader import GARBLED
+from nerve.eventqueue.lane_reader import CORRUPT
 
 CAPACITY = 4096
 
@@ -58,8 +58,8 @@ def test_a_frame_that_is_not_made_of_events_ends_its_lane(writer: StepWriter, bo
     assert sorted(names(writer.commit().events)) == ["other", "sound"]
     lane = writer.receiver.open("bad")
     assert lane is not None
-    assert lane.garbled is not None
-    assert f"the frame at {sound}" in lane.garbled
+    assert lane.corrupt is not None
+    assert f"the frame at {sound}" in lane.corrupt
     assert (lane.committed, lane.uncommitted) == (sound, bad.words[HEAD] - sound)
     good.publish(event("more"))
     assert names(writer.commit().events) == ["more"]
@@ -78,8 +78,8 @@ def test_a_head_that_can_not_be_is_not_believed(writer: StepWriter, head: Callab
     producer.words[HEAD] = head(producer.words[HEAD])
     assert writer.commit().events == []
     [lane] = writer.receiver.lanes
-    assert lane.garbled is not None
-    assert "its head" in lane.garbled
+    assert lane.corrupt is not None
+    assert "its head" in lane.corrupt
     assert 0 <= lane.uncommitted <= CAPACITY
 
 
@@ -88,7 +88,7 @@ def test_a_new_writer_does_not_believe_such_a_head_either(writer: StepWriter) ->
     producer = writer.producer(capacity=CAPACITY)
     producer.words[HEAD] = 5 * CAPACITY
     writer.restart()
-    assert writer.receiver.lanes[0].garbled is not None
+    assert writer.receiver.lanes[0].corrupt is not None
     assert writer.commit().events == []
 
 
@@ -104,7 +104,7 @@ def test_a_frame_of_an_earlier_lap_is_not_taken_for_a_new_one(writer: StepWriter
     producer.words[HEAD] += CAPACITY
     assert writer.commit().events == []
     assert len(writer.log.events) == before
-    assert writer.receiver.lanes[0].garbled is not None
+    assert writer.receiver.lanes[0].corrupt is not None
 
 
 @pytest.mark.parametrize("wrong", ["missing", "too short", "other bytes"])
@@ -120,7 +120,7 @@ def test_a_body_that_is_not_in_its_file_ends_its_lane(writer: StepWriter, folder
         data = body.read_bytes()
         body.write_bytes(data[:-1] if wrong == "too short" else data[:-1] + b"y")
     assert names(writer.commit().events) == ["sound"]
-    assert writer.receiver.lanes[0].garbled is not None
+    assert writer.receiver.lanes[0].corrupt is not None
 
 
 def test_a_length_without_bound_is_not_believed(writer: StepWriter) -> None:
@@ -132,7 +132,7 @@ def test_a_length_without_bound_is_not_believed(writer: StepWriter) -> None:
         assert writer.commit().events == []
         lane = writer.receiver.open(producer.name)
         assert lane is not None
-        assert lane.garbled is not None
+        assert lane.corrupt is not None
 
 
 def test_a_frame_that_becomes_whole_in_time_is_read(writer: StepWriter, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -153,7 +153,7 @@ def test_a_frame_that_becomes_whole_in_time_is_read(writer: StepWriter, monkeypa
     thread.start()
     assert names(writer.commit().events) == ["a", "late"]
     thread.join()
-    assert writer.receiver.lanes[0].garbled is None
+    assert writer.receiver.lanes[0].corrupt is None
 
 
 @settings(deadline=None, max_examples=200)
@@ -193,9 +193,9 @@ def test_any_bytes_over_a_live_ring_cost_only_the_frames_that_they_hit(data: st.
         ]
         assert [name for name in ends if name not in committed] == [name for name in hit if name not in committed]
         assert committed == sorted(committed, key=int)
-        assert (lane.garbled is None) == (len(committed) == len(ends))
+        assert (lane.corrupt is None) == (len(committed) == len(ends))
         assert writer.receiver.ended() == [lane]
-        if lane.garbled:
+        if lane.corrupt:
             missing = sum(
                 end - start
                 for name, start, end in zip(ends, [begin, *ends.values()], ends.values(), strict=False)
@@ -284,7 +284,7 @@ def test_a_lane_that_a_power_cut_has_set_back_gives_nothing_twice(writer: StepWr
 def test_a_lane_that_was_reported_is_not_reported_again(writer: StepWriter, folder: Path) -> None:
     """A writer that dies between the report and the removal has recorded it."""
     producer = writer.producer()
-    writer.log.positions["p"] = GARBLED
+    writer.log.positions["p"] = CORRUPT
     writer.receiver.close()
     producer.die()
     writer.restart()

@@ -22,9 +22,9 @@ CAPACITY = 4096
 
 
 def rung(writer: StepWriter) -> bool:
-    """Return True if the doorbell has been rung since the last look."""
-    ringing = bool(select.select([writer.doorbell], [], [], 0)[0])
-    writer.doorbell.answer()
+    """Return True if the wakeup has been rung since the last look."""
+    ringing = bool(select.select([writer.wakeup], [], [], 0)[0])
+    writer.wakeup.clear()
     return ringing
 
 
@@ -49,7 +49,7 @@ def test_a_frame_without_its_head_was_never_there(writer: StepWriter) -> None:
     producer.words[HEAD] = head
     producer.die()
     assert names(writer.commit().events) == ["a"]
-    assert writer.receiver.lanes[0].garbled is None
+    assert writer.receiver.lanes[0].corrupt is None
 
 
 @settings(deadline=None)
@@ -183,7 +183,7 @@ def test_a_lane_goes_on_where_its_file_stands(writer: StepWriter) -> None:
     producer.publish(event("a"))
     producer.die()
     again = Producer.__new__(Producer)
-    again.lane = lane_module.Lane(producer.path, writer.doorbell)
+    again.lane = lane_module.Lane(producer.path, writer.wakeup)
     again.publish(event("b"))
     assert names(writer.commit().events) == ["a", "b"]
     again.die()

@@ -18,7 +18,7 @@ from nerve.eventqueue.lane_file import (
     HEAD,
     HEADER_BYTES,
     NEVER,
-    TELL_AT,
+    NOTIFY_AT,
     LaneFile,
     create_lane_file,
     is_held,
@@ -54,7 +54,7 @@ def test_a_new_lane_has_all_of_its_room_and_nothing_in_it(path: Path) -> None:
     assert status.st_mode & 0o777 == 0o600
     file = LaneFile(path)
     assert (file.producer, file.boot_id, file.capacity) == ("worker-1", BOOT, CAPACITY)
-    assert (file.words[HEAD], file.words[TELL_AT]) == (0, NEVER)
+    assert (file.words[HEAD], file.words[NOTIFY_AT]) == (0, NEVER)
     file.close()
     file.close()
 

@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from support.eventqueue import CountingClock, Producer, StepWriter, event, names, short_folder
 
-from nerve.eventqueue.lane_file import TELL_AT
+from nerve.eventqueue.lane_file import NOTIFY_AT
 from nerve.eventqueue.lane_reader import LaneReader
 
 LATER = 1_000_000
@@ -154,12 +154,12 @@ def test_the_kernel_is_told_only_of_what_it_asked_for(writer: StepWriter) -> Non
     kernel.publish(event("a"))
     assert not writer.receiver.acknowledge(writer.gather().positions)
     kernel.publish(event("b"))
-    kernel.lane.tell_at(kernel.lane.head)
+    kernel.lane.notify_at(kernel.lane.head)
     other.publish(event("c"))
     gathered = writer.gather()
     assert not writer.receiver.acknowledge({"other": gathered.positions["other"]})
     assert writer.receiver.acknowledge({"kernel": gathered.positions["kernel"]})
-    assert kernel.words[TELL_AT] > kernel.lane.head
+    assert kernel.words[NOTIFY_AT] > kernel.lane.head
     kernel.publish(event("d"))
     assert not writer.receiver.acknowledge(writer.gather().positions)
 

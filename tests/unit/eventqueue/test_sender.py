@@ -267,7 +267,7 @@ def test_a_sender_leaves_no_descriptor_and_no_thread(writer: StepWriter, guard: 
     """It never has a thread, for it needs none."""
     gc.collect()
     before, threads = psutil.Process().num_fds(), threading.active_count()
-    queue = EventSender(Producer(writer.folder, writer.doorbell, "other").lane, guard)
+    queue = EventSender(Producer(writer.folder, writer.wakeup, "other").lane, guard)
     queue.send([event("a")])
     assert threading.active_count() == threads
     queue.close()

@@ -9,7 +9,7 @@ import pytest
 from support.clock import FakeClock
 from support.eventqueue import CountingClock, Producer, StepWriter, event, names, short_folder
 
-from nerve.eventqueue.lane_file import NEVER, TELL_AT
+from nerve.eventqueue.lane_file import NEVER, NOTIFY_AT
 from nerve.kernel import recorder as recorder_module
 from nerve.kernel.recorder import SECOND_LOOK_SECONDS, Recorder
 
@@ -34,7 +34,7 @@ class Rig:
     @property
     def asks(self) -> bool:
         """The writer is to tell the kernel of a commit."""
-        return self.producer.words[TELL_AT] != NEVER
+        return self.producer.words[NOTIFY_AT] != NEVER
 
 
 @pytest.fixture
@@ -92,7 +92,7 @@ def test_the_writer_is_asked_only_where_somebody_waits(rig: Rig) -> None:
     assert rig.recorder.next_moment() is None
     gathered = rig.writer.gather()
     assert rig.writer.receiver.acknowledge(gathered.positions)
-    rig.recorder.told()
+    rig.recorder.notified()
     rig.recorder.tend()
     assert (rig.called, rig.asks, rig.recorder.next_moment()) == (["b"], False, None)
 
@@ -104,8 +104,8 @@ def test_a_question_that_the_writer_has_just_overwritten_is_asked_again(rig: Rig
     rig.writer.commit()
     rig.submit("b", called=True)
     rig.recorder.tend()
-    rig.producer.words[TELL_AT] = NEVER
-    rig.recorder.told()
+    rig.producer.words[NOTIFY_AT] = NEVER
+    rig.recorder.notified()
     rig.recorder.tend()
     assert rig.asks
 

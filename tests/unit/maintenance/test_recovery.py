@@ -12,7 +12,7 @@ from support.clock import FakeClock
 from support.eventqueue import event
 
 from nerve.errors import DiskError
-from nerve.eventqueue import Doorbell, Lane, lane_reader
+from nerve.eventqueue import Lane, Wakeup, lane_reader
 from nerve.eventqueue.lane import pack
 from nerve.eventqueue.lane_file import HEAD, TAIL, LaneFile, create_lane_file
 from nerve.ids import uuid7_hex
@@ -29,14 +29,14 @@ class Dead:
     def __init__(self, folder: Path, db: Path) -> None:
         self.folder = folder
         self.db = db
-        self.doorbell = Doorbell()
+        self.wakeup = Wakeup()
         self.clock = FakeClock()
 
     def left(self, name: str, *moments: int, boot: str = EARLIER) -> Path:
         """Leave a lane with an event for each moment (monotonic ns)."""
         path = self.folder / f"{name}.lane"
         create_lane_file(path, name, boot, 16 * 1024)
-        lane = Lane(path, self.doorbell)
+        lane = Lane(path, self.wakeup)
         for moment in moments:
             assert lane.publish(pack([event(f"{name}@{moment}", moment)]))
         lane.close()
@@ -67,7 +67,7 @@ def dead(tmp_path: Path) -> Iterator[Dead]:
     folder.mkdir()
     made = Dead(folder, tmp_path / "logs.db")
     yield made
-    made.doorbell.close()
+    made.wakeup.close()
 
 
 def test_the_lanes_of_a_boot_are_merged_in_order_of_their_stamps(dead: Dead) -> None:
@@ -152,18 +152,18 @@ def test_a_full_disk_leaves_everything_where_it_is(dead: Dead, monkeypatch: pyte
 def test_what_makes_no_sense_is_reported_once_and_the_rest_is_written(
     dead: Dead, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A garbled lane gives its sound part, a damaged file is put aside."""
+    """A corrupt lane gives its sound part, a damaged file is put aside."""
     monkeypatch.setattr(lane_reader, "REREAD_SECONDS", 0.0)
     dead.left("good", 5)
-    garbled = dead.left("garbled", 1)
-    file = LaneFile(garbled)
+    corrupt = dead.left("corrupt", 1)
+    file = LaneFile(corrupt)
     size, file.words[HEAD] = file.words[HEAD], file.words[HEAD] + 64
     file.close()
     os.truncate(dead.left("truncated", 2), 5000)
     (dead.folder / "text.lane").write_text("no lane at all")
     dead.recover()
     entries = dead.logged()
-    assert {"good@5", "garbled@1"} <= set(entries)
+    assert {"good@5", "corrupt@1"} <= set(entries)
     errors = [entry for entry in entries if "@" not in entry]
     assert len(errors) == 3
     assert any(f"frame at {size}" in error and "64 bytes of events were not readable" in error for error in errors)
@@ -176,7 +176,7 @@ def test_what_makes_no_sense_is_reported_once_and_the_rest_is_written(
 def test_a_producer_that_is_about_to_be_killed_is_waited_for(dead: Dead, monkeypatch: pytest.MonkeyPatch) -> None:
     """The system ends it; what it publishes until then is written, too. One that stays is not waited for for ever."""
     path = dead.left("worker", 1)
-    lane = Lane(path, dead.doorbell)
+    lane = Lane(path, dead.wakeup)
     looks: list[float] = []
 
     def dies_after_a_while(seconds: float) -> None:
@@ -187,7 +187,7 @@ def test_a_producer_that_is_about_to_be_killed_is_waited_for(dead: Dead, monkeyp
     monkeypatch.setattr(recovery.time, "sleep", dies_after_a_while)
     dead.recover()
     assert len(looks) == 3
-    stays = Lane(dead.left("stays", 2), dead.doorbell)
+    stays = Lane(dead.left("stays", 2), dead.wakeup)
     monkeypatch.setattr(recovery.time, "sleep", lambda _seconds: dead.clock.advance(0.5))
     dead.recover()
     assert dead.logged() == ["worker@1", "stays@2"]
@@ -233,4 +233,4 @@ def test_a_lane_belongs_to_the_log_that_has_seen_it(
     other.recover()
     [report] = other.logged()
     assert "another log" in report
-    other.doorbell.close()
+    other.wakeup.close()

@@ -28,10 +28,10 @@ WATCHER = Role("watcher", lambda _context: None)
 class Forked(FakeChild):
     """A child that notes with what it was forked, and how much the writer knew then."""
 
-    def __init__(self, rig: Rig, role: Role, *, lane: Path | None, doorbell: object) -> None:
+    def __init__(self, rig: Rig, role: Role, *, lane: Path | None, wakeup: object) -> None:
         super().__init__(role.name)
         self.lane = lane
-        self.doorbell = doorbell
+        self.wakeup = wakeup
         self.known = list(rig.writer.told) if rig.writer else []
         self._act: Any = None
 
@@ -62,7 +62,7 @@ class Rig:
         """Fork a fake, unless the system has no room."""
         if self.fails:
             raise BlockingIOError(errno.EAGAIN, "no processes left")
-        return Forked(self, role, lane=handed.get("lane"), doorbell=handed.get("doorbell"))
+        return Forked(self, role, lane=handed.get("lane"), wakeup=handed.get("wakeup"))
 
     def fork(self, role: Role) -> Forked:
         """Have the keeper fork a child."""
@@ -117,7 +117,7 @@ def test_only_who_logs_has_a_lane_and_everybody_can_ring(rig: Rig) -> None:
     """The watcher needs none."""
     watcher = rig.fork(WATCHER)
     assert watcher.lane is None
-    assert watcher.doorbell is rig.fork(WORKER).doorbell is rig.keeper.doorbell
+    assert watcher.wakeup is rig.fork(WORKER).wakeup is rig.keeper.wakeup
 
 
 def test_a_new_writer_is_told_everything(rig: Rig) -> None:

@@ -107,7 +107,7 @@ def test_the_kernel_is_told_of_a_commit_that_it_waits_for(stage: Stage) -> None:
     stage.turns(1)
     assert stage.told() == []
     kernel.publish(event("b"))
-    kernel.lane.tell_at(kernel.lane.head)
+    kernel.lane.notify_at(kernel.lane.head)
     stage.clock.time += A_WHILE
     stage.turns(2)
     assert stage.told() == [Committed()]
@@ -148,10 +148,10 @@ def test_an_idle_writer_looks_once_more_and_sleeps(stage: Stage) -> None:
     stage.turns(3)
     assert stage.timeouts == [SECOND_LOOK_SECONDS, None, None]
     producer.publish(event("a"))
-    assert select.select([stage.doorbell], [], [], 0)[0]
+    assert select.select([stage.wakeup], [], [], 0)[0]
     stage.turns(1)
     assert names(stage.store.events) == ["a"]
-    assert not select.select([stage.doorbell], [], [], 0)[0]
+    assert not select.select([stage.wakeup], [], [], 0)[0]
     stage.clock.time += A_WHILE
     stage.turns(3)
     assert stage.timeouts[-1] is None
@@ -166,7 +166,7 @@ def test_what_is_published_while_it_falls_asleep_is_seen(stage: Stage) -> None:
     def publish_unheard() -> None:
         look()
         producer.publish(event("a"))
-        stage.doorbell.answer()
+        stage.wakeup.clear()
 
     stage.writer._receiver.sleep = publish_unheard  # type: ignore[method-assign]
     stage.turns(1)

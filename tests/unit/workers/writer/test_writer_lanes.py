@@ -8,8 +8,8 @@ from support.writer import A_WHILE, Stage
 
 from nerve.eventqueue import lane_reader
 from nerve.eventqueue.lane_file import HEAD
-from nerve.eventqueue.lane_reader import GARBLED
-from nerve.processes.messages import Finish, LaneGarbled, Lanes
+from nerve.eventqueue.lane_reader import CORRUPT
+from nerve.processes.messages import Finish, LaneCorrupt, Lanes
 
 
 @pytest.fixture(autouse=True)
@@ -81,7 +81,7 @@ def test_a_lane_that_makes_no_sense_has_its_producer_replaced_and_is_reported_on
     stage.turns(2)
     assert names(stage.store.events) == ["sound"]
     [told] = stage.told()
-    assert isinstance(told, LaneGarbled)
+    assert isinstance(told, LaneCorrupt)
     assert told.producer == "bad"
     bad.publish(event("after it"))
     good.publish(event("other"))
@@ -127,7 +127,7 @@ def test_a_report_is_not_made_again_by_the_next_writer(stage: Stage) -> None:
     stage.clock.time += A_WHILE
     stage.turns(1)
     stage.store.forget = forget  # type: ignore[method-assign]
-    assert stage.store.positions == {"bad": GARBLED}
+    assert stage.store.positions == {"bad": CORRUPT}
     assert len(stage.errors()) == 1
 
 
@@ -136,7 +136,7 @@ def test_a_living_producer_without_a_lane_is_replaced(stage: Stage) -> None:
     stage.kernel.send(Lanes(live=("nobody",)))
     stage.turns(2)
     [told] = stage.told()
-    assert isinstance(told, LaneGarbled)
+    assert isinstance(told, LaneCorrupt)
     assert told.producer == "nobody"
 
 
