@@ -1,4 +1,4 @@
-"""The writer: drains the lanes, commits in groups, acknowledges; the only process that writes logs.db."""
+"""The writer: reads the lanes and commits in groups; the only process that writes logs.db."""
 
 from __future__ import annotations
 
@@ -42,13 +42,16 @@ logger = logging.getLogger("nerve.writer")
 
 DISK_RETRY_SECONDS = 0.25
 ORPHAN_SECONDS = 1.5
-"""How long the writer goes on at most after the kernel has died; what it leaves is written by the next start."""
+"""The longest time that the writer continues after the kernel has died; the next start writes what is left."""
 
 ORPHAN_LOOK_SECONDS = 0.02
-"""How often it then looks whether all producers have ended."""
+"""How often it then checks whether all producers have exited."""
 
 SECOND_LOOK_SECONDS = 0.002
-"""When a writer that is about to sleep looks again: a producer may not have seen in time that it has to wake it."""
+"""How long the first sleep of an idle writer is at most.
+
+A CPU can delay a store past the next load, so a producer may have missed that it has to wake the writer.
+"""
 
 RATE_SECONDS = 5.0
 
@@ -86,12 +89,14 @@ class Writer:
         self._wakeup = context.wakeup
         self._folder = context.boot.workspace.lanes_dir
         self._selector = selectors.DefaultSelector()
-        self._receiver = EventReceiver(self._folder, log_number(store.log_id), store.position, clock, self._offended)
-        self._orders = OrderServer(context.boot.listener, self._selector, self._offended)
+        self._receiver = EventReceiver(
+            self._folder, log_number(store.log_id), store.position, clock, self._report_violation
+        )
+        self._orders = OrderServer(context.boot.listener, self._selector, self._report_violation)
         self._selector.register(link, selectors.EVENT_READ, self._obey)
         self._selector.register(self._wakeup, selectors.EVENT_READ, self._wakeup.clear)
         self._own: list[LogEvent] = []
-        self._told: set[str] = set()
+        self._reported: set[str] = set()
         self._oldest: float | None = None
         self._looked = False
         self._last_commit = 0.0
@@ -105,7 +110,7 @@ class Writer:
         self._finishing = False
 
     def run(self) -> None:
-        """Serve until told to finish, or until the kernel is gone; then drain, commit and return."""
+        """Serve until the kernel sends Finish, or dies; then commit what is left and return."""
         while not self._finished():
             self._turn()
         for lane in self._receiver.lanes:
@@ -139,7 +144,7 @@ class Writer:
         return nothing_waits and (self._finishing or (self._deadline is not None and self._all_ended()))
 
     def _all_ended(self) -> bool:
-        """Return True once no producer is left, after the death of the kernel."""
+        """Return True if no producer is left, after the death of the kernel."""
         for lane in self._receiver.lanes:
             lane.gone = lane.gone or not is_held(lane.path)
         return all(lane.gone for lane in self._receiver.lanes) and not self._receiver.has_news
@@ -162,7 +167,7 @@ class Writer:
             self._oldest = self._clock.now()
 
     def _timeout(self) -> float | None:
-        """Decide how long nothing has to be done; None for as long as nothing happens."""
+        """Return for how many seconds there is nothing to do; None without a limit."""
         if self._orders.pending or self._finishing or self._is_idle():
             return 0.0
         moments = [self._wal.look_at] if self._deadline is None else [self._clock.now() + ORPHAN_LOOK_SECONDS]
@@ -172,11 +177,14 @@ class Writer:
         return None if due is None else max(0.0, due - self._clock.now())
 
     def _before_sleep(self, timeout: float | None) -> float | None:
-        """Have producers wake the writer: any that publishes, or, while events are gathered, one that needs room."""
+        """Have producers wake the writer, and return how long it may sleep.
+
+        While events are gathered, only a producer that needs space wakes it.
+        """
         if self._oldest is not None:
-            self._receiver.gather()
+            self._receiver.wake_when_pressed()
             return 0.0 if self._receiver.is_pressed else timeout
-        self._receiver.sleep()
+        self._receiver.wake_on_publish()
         if self._receiver.has_news:
             return 0.0
         if self._looked:
@@ -201,23 +209,23 @@ class Writer:
             self._deadline = self._clock.now() + ORPHAN_SECONDS
 
     def _follow(self, live: Sequence[str], gone: Sequence[str]) -> None:
-        """Open the lanes of new producers, and remember whose producers have ended."""
+        """Open the lanes of new producers, and mark those whose producers have exited."""
         for producer in live:
             if self._receiver.open(producer) is None:
-                self._report_corrupt_lane(producer, "its file is not there, or is not a lane")
+                self._report_corrupt_lane(producer, "its file is missing or is not a lane")
         for producer in gone:
             lane = self._receiver.open(producer)
             if lane:
                 lane.gone = True
 
     def _report_corrupt_lane(self, producer: str, reason: str) -> None:
-        """Have the kernel replace a producer whose lane makes no sense, once."""
-        if producer not in self._told:
-            self._told.add(producer)
+        """Have the kernel replace the producer of a corrupt lane, once."""
+        if producer not in self._reported:
+            self._reported.add(producer)
             self._link.send(LaneCorrupt(producer, reason))
 
     def _remove_ended(self) -> None:
-        """Remove the lanes that are drained, and whose producers are gone."""
+        """Remove the drained lanes of producers that are gone."""
         ended = self._receiver.ended()
         if ended:
             try:
@@ -225,7 +233,7 @@ class Writer:
                     self._receiver, ended, self._store, lambda lanes: report_corrupt(lanes, self._store, self._clock)
                 )
             except DiskError as error:
-                logger.warning("a lane that made no sense can't be reported yet: %s", error)
+                logger.warning("a corrupt lane can't be reported yet: %s", error)
 
     def _hears_of_the_end(self) -> bool:
         """Hear the kernel in the middle of long work, and tell whether that must end."""
@@ -233,10 +241,10 @@ class Writer:
         return self._finishing or self._link.ended
 
     def _commit(self, *, last: bool = False) -> None:
-        """Commit everything stamped up to now; what arrives meanwhile belongs to the next commit, if there is one."""
+        """Commit everything that was made before this call; later events belong to the next commit."""
         began = self._clock.now()
         cutoff, most = (sys.maxsize, sys.maxsize) if last else (self._clock.stamp().mono, MAX_GROUP_EVENTS)
-        self._obey()  # the lane of whoever can have caused something by now was named before
+        self._obey()  # so that every lane is open whose events can have caused others before the cutoff
         self._receiver.drain()
         gathered = self._receiver.take(cutoff, most)
         gathered, self._own = Gathered([*gathered.events, *self._own], gathered.positions), []
@@ -286,7 +294,7 @@ class Writer:
         return self._finishing or (self._deadline is not None and self._clock.now() >= self._deadline)
 
     def _giving_up(self, why: DiskError) -> StoreError:
-        """Say where everything waits, as the end has come before the disk let us write."""
+        """Return the error for a stop on a full disk: it says where the events are."""
         size = format_size(self._receiver.uncommitted)
         return StoreError(
             f"the log can't be written ({why}): {size} of events wait in {self._folder}, the next start writes them"
@@ -312,7 +320,7 @@ class Writer:
         except StoreError as error:
             logger.warning("unused space is not given back before the archiver's next run: %s", error)
 
-    def _offended(self, message: str) -> None:
+    def _report_violation(self, message: str) -> None:
         self._record(ErrorDetail("wire", message))
 
     def _record(self, detail: ErrorDetail) -> None:

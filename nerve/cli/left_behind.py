@@ -1,4 +1,4 @@
-"""What the commands say about events that an engine which died has left in its lanes."""
+"""Events that an engine has left in its lanes when it died: a note for the commands, and their recovery."""
 
 from __future__ import annotations
 
@@ -19,26 +19,27 @@ PREDECESSOR_SECONDS = 5.0
 
 
 def left_behind_note(workspace: Workspace) -> str | None:
-    """Return one sentence on the events that are not in the log yet; None if there are none, or an engine runs."""
+    """Return a sentence about events that are not in the log yet; None if there are none, or an engine is running."""
     left = left_behind(workspace.lanes_dir)
     if not left.bytes:
         return None
     lanes = counted(left.lanes, "producer", "producers")
-    step = "`nerve start` writes them first of all, `nerve verify --recover` without starting the engine"
-    return f"an engine died: {format_size(left.bytes)} of events of {lanes} are not in the log yet; {step}"
+    step = "run `nerve start`, or `nerve verify --recover` to write them without starting the engine"
+    size = format_size(left.bytes)
+    return f"the engine did not stop in order: {size} of events from {lanes} are not in the log yet; {step}"
 
 
 def note_left_behind(workspace: Workspace) -> None:
-    """Print that sentence on standard error, if there is something to say."""
+    """Print that sentence to standard error, if there is one."""
     note = left_behind_note(workspace)
     if note:
         click.echo(f"nerve: note: {note}", err=True)
 
 
 def recover_events(workspace: Workspace) -> int:
-    """Write what was left behind to the log, without an engine; returns how many events that were.
+    """Write left-over events to the log; return their number.
 
-    Raises AlreadyRunningError where an engine runs, and StoreError where the log can't be written.
+    Raises AlreadyRunningError if an engine is running, and StoreError if the log can't be written.
     """
     workspace.prepare()
     clock = SystemClock()

@@ -1,4 +1,4 @@
-"""The event queue: a mapped ring per producer to the one writer, exactly once whoever dies, also everybody at once."""
+"""The event queue: one mapped ring per producer, read by the writer; each event is stored once, whoever dies."""
 
 from nerve.eventqueue.lane import Lane
 from nerve.eventqueue.messages import Conclude, Done, Order, Purge, Record, Vacuum

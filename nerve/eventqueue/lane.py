@@ -1,4 +1,4 @@
-"""A producer's end of its lane: it publishes frames, and never blocks."""
+"""The producer's end of a lane: it publishes frames, and never blocks."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _FULL_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EMFILE, 
 
 
 def pack(events: Sequence[LogEvent]) -> bytes:
-    """Encode events as the body of one frame; WireError for more than MAX_BODY bytes."""
+    """Encode events as the body of one frame. Raises WireError if that is more than MAX_BODY bytes."""
     body = encode(events)
     if len(body) > MAX_BODY:
         raise WireError(f"events of {len(body)} bytes are too large to send at once (at most {MAX_BODY})")
@@ -43,15 +43,15 @@ def pack(events: Sequence[LogEvent]) -> bytes:
 
 
 class Lane:
-    """The producer's end of a mapped ring. Positions count bytes from the lane's beginning, and only grow.
+    """The producer's end of a mapped ring. A position counts bytes since the lane was created, and only grows.
 
-    A frame is a word (length, and CRC-32 above it), then the body, padded to 8 bytes. The CRC starts from the frame's
-    position, so that what an earlier lap has left in the ring never passes for a frame of this one. A frame is
-    published by the store of the new head after it: who dies before that has published nothing.
+    A frame is one word (the length, and a CRC-32 in the upper half) and the body, padded to 8 bytes. The CRC is seeded
+    with the frame's position, so a frame that an earlier lap left in the ring is never valid in a later one. Storing
+    the new head publishes a frame: a producer that is killed before that has published nothing of it.
     """
 
     def __init__(self, path: Path, wakeup: Wakeup) -> None:
-        """Map the lane (in the process that produces). Raises OSError and WireError."""
+        """Map the lane, in the process that publishes in it. Raises OSError and WireError."""
         self._file = LaneFile(path, hold=True)
         self._wakeup = wakeup
         self._words, self._ring_words, self._map = self._file.words, self._file.ring_words, self._file.map
@@ -66,12 +66,12 @@ class Lane:
 
     @property
     def head(self) -> int:
-        """Everything up to this position is published."""
+        """The position up to which frames are published."""
         return self._head
 
     @property
     def tail(self) -> int:
-        """Everything up to this position is committed."""
+        """The position up to which frames are committed."""
         return self._words[TAIL]
 
     @property
@@ -80,7 +80,7 @@ class Lane:
         return self._words[TAIL] >= self._head
 
     def publish(self, body: bytes) -> bool:
-        """Publish a body made by `pack`: on True it survives every process. False where there is no room for now."""
+        """Publish a body made by `pack`. Return True if it now survives every process, False if the ring is full."""
         head, length = self._head, len(body)
         if length > self._largest:
             return self._publish_in_file(body)
@@ -102,21 +102,21 @@ class Lane:
             self._wake()
         return True
 
-    def call_for_room(self) -> None:
-        """Have the writer commit now: the producer waits for it."""
+    def request_room(self) -> None:
+        """Wake the writer, because this producer waits for space in the ring."""
         if self._words[WAKE_AT] != NEVER:
             self._wake()
 
     def notify_at(self, position: int) -> None:
-        """Have the writer tell the kernel once it has committed up to this position; NEVER for not at all."""
+        """Have the writer notify the kernel when it has committed up to `position`; NEVER for no notification."""
         self._words[NOTIFY_AT] = position
 
     def keep_from_children(self) -> None:
-        """Leave the mapping out of the children that this process forks."""
+        """Keep the mapping out of the children that this process forks."""
         self._file.keep_from_children()
 
     def close(self) -> None:
-        """Unmap the lane; what is published stays. May be called twice."""
+        """Unmap the lane; published frames stay in its file. May be called twice."""
         self._file.close()
 
     def _wake(self) -> None:
@@ -124,7 +124,10 @@ class Lane:
         self._wakeup.send()
 
     def _has_room(self, end: int) -> bool:
-        """Look again how far the writer is. A body in a file is waited for: there is one at a time."""
+        """Return True if a frame that ends at `end` fits, after reading the tail again.
+
+        A body in a file counts as a full ring until it is committed, so each producer has at most one of them.
+        """
         tail = self._words[TAIL]
         if tail < self._in_file:
             return False

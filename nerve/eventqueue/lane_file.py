@@ -1,7 +1,7 @@
 """The file of a lane: a header page and a ring, mapped into memory by the producer and by the writer.
 
-The header begins with what never changes (magic, capacity, boot, producer, and a checksum of these). Each number that
-does change is one aligned 8-byte word in a cache line of its own, written by one side with a single store.
+The header starts with the lane's identity (magic, capacity, boot, producer, and their checksum), which never changes.
+Each value that changes is one aligned 8-byte word in a cache line of its own, and is written by a single store.
 """
 
 from __future__ import annotations
@@ -17,26 +17,28 @@ from nerve.errors import WireError
 
 SUFFIX = ".lane"
 UNFINISHED = ".new"
-"""The suffix of a file that is being written: whoever was killed meanwhile has published nothing in it."""
+"""The suffix of a file that is being written. One that is left over holds nothing that was published."""
 
 LANE_BYTES = 1024 * 1024
-"""The ring of a worker, in bytes: what it may have logged that is not committed yet. A power of two."""
+"""The size of a worker's ring in bytes, a power of two: how much it can have logged that is not committed."""
 
 HEADER_BYTES = 4096
 NEVER = 2**64 - 1
 """A position that no lane reaches."""
 
 MAX_BODY = 64 * 1024 * 1024
-"""The largest body of a frame, in bytes: a frame that announces more is garbage."""
+"""The largest body of a frame, in bytes."""
 
 IN_FILE = 2**31
-"""This bit of a frame's length means that its body is in a file beside the lane."""
+"""The bit of a frame's length that says that the body is in a file beside the lane."""
 
 HEAD, TAIL, WAKE_AT, NOTIFY_AT, LOG, PID = range(128, 128 + 6 * 8, 8)
-"""Indexes of the words. The producer stores HEAD (published up to there), NOTIFY_AT (the writer sends the kernel a
-message once it has committed up to there) and PID; the writer stores TAIL (committed up to there) and LOG (the log
-that the lane belongs to). WAKE_AT is set by the writer (the producer wakes it when it publishes beyond) and unset by
-the producer."""
+"""Indexes of the header's words.
+
+Positions: frames are published up to HEAD (stored by the producer) and committed up to TAIL (stored by the writer). The
+producer wakes the writer when it publishes beyond WAKE_AT. The writer notifies the kernel when it has committed up to
+NOTIFY_AT. LOG is the number of the log that the lane belongs to, PID the producer's process.
+"""
 
 _IDENTITY = struct.Struct("<8sQ64s128s")
 _MAGIC = b"nervlane"
@@ -44,9 +46,9 @@ _BLOCK = bytes(256 * 1024)
 
 
 def create_lane_file(path: Path, producer: str, boot_id: str, capacity: int = LANE_BYTES) -> None:
-    """Make the file of a lane, with its room reserved: every block is written before the file has its name.
+    """Create the file of a lane and reserve its space by writing every block.
 
-    Raises OSError where there is no room; nothing is left behind then.
+    Raises OSError if there is not enough space; no file is left behind.
     """
     unfinished = path.with_suffix(UNFINISHED)
     descriptor = os.open(unfinished, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -70,12 +72,12 @@ def _write_zeros(descriptor: int, size: int) -> None:
 
 
 class LaneFile:
-    """An open lane file: `map` is all of it, `words` are the numbers of its header, `ring` is the rest."""
+    """A mapped lane file: `map` is the whole file, `words` are the words of its header, `ring` is the rest."""
 
     def __init__(self, path: Path, *, hold: bool = False) -> None:
-        """Map a lane; with `hold`, mark it as used for as long as this process, and what it forks, has it mapped.
+        """Map a lane; with `hold`, keep a shared lock on the file until this process and its forks have unmapped it.
 
-        Raises OSError for a file that can't be opened, and WireError for one that is not a whole lane.
+        Raises OSError if the file can't be opened, and WireError if it is not a complete lane.
         """
         self.path = path
         descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
@@ -85,7 +87,7 @@ class LaneFile:
             self.capacity, self.boot_id, self.producer = _identity(header, size)
             if hold:
                 fcntl.flock(descriptor, fcntl.LOCK_SH)
-            self.map = mmap.mmap(descriptor, size)  # which keeps the file open, and the lock with it
+            self.map = mmap.mmap(descriptor, size)  # keeps the file open, and so the lock
         finally:
             os.close(descriptor)
         self._view = memoryview(self.map)
@@ -94,18 +96,18 @@ class LaneFile:
         self.ring_words = self.ring.cast("Q")
 
     def keep_from_children(self) -> None:
-        """Leave the mapping out of the children that this process forks, where the system can do that."""
+        """Keep the mapping out of the children that this process forks, if the system can do that."""
         if hasattr(mmap, "MADV_DONTFORK"):
             self.map.madvise(mmap.MADV_DONTFORK)
 
     def read(self, start: int, stop: int) -> bytes:
-        """Return a copy of the bytes between two positions, which are at most one capacity apart."""
+        """Return a copy of the bytes between two positions that are at most one capacity apart."""
         at, size = start & (self.capacity - 1), stop - start
         first = bytes(self.ring[at : at + size])
         return first if len(first) == size else first + bytes(self.ring[: size - len(first)])
 
     def body_path(self, position: int) -> Path:
-        """Return where the body of the frame at `position` is, if it has a file of its own."""
+        """Return the path of the body of the frame at `position`, if that body has a file of its own."""
         return self.path.with_name(f"{self.path.stem}.{position}.body")
 
     def close(self) -> None:
@@ -115,14 +117,14 @@ class LaneFile:
         self.map.close()
 
     def remove(self) -> None:
-        """Remove the file, after those of its frames; whoever has it mapped keeps the mapping."""
+        """Remove the files of frame bodies, then the lane's file; existing mappings stay valid."""
         for body in self.path.parent.glob(f"{self.path.stem}.*.*"):
             body.unlink(missing_ok=True)
         self.path.unlink(missing_ok=True)
 
 
 def is_held(path: Path) -> bool:
-    """Return True while a producer has this lane open."""
+    """Return True if a producer has this lane mapped."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -137,7 +139,7 @@ def is_held(path: Path) -> bool:
 
 
 def _identity(header: bytes, size: int) -> tuple[int, str, str]:
-    """Return the capacity, the boot and the producer that the header of a file of `size` bytes names, or WireError."""
+    """Return capacity, boot id and producer from the header of a file of `size` bytes. Raises WireError."""
     body, checksum = header[: _IDENTITY.size], header[_IDENTITY.size :]
     if len(checksum) != 4 or zlib.crc32(body) != struct.unpack("<I", checksum)[0]:
         raise WireError("its header does not match its checksum")

@@ -1,4 +1,4 @@
-"""The writer's end of a lane: it reads what is published, and believes nothing of it."""
+"""The writer's end of a lane: it reads what is published, and trusts none of it."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from nerve.eventqueue.lane_file import HEAD, IN_FILE, MAX_BODY, NEVER, NOTIFY_AT
 from nerve.events.model import LogEvent
 
 REREAD_SECONDS = 0.02
-"""How long a frame that does not match its checksum is read again: on some CPUs a head can be seen before its frame."""
+"""How long a frame with a wrong checksum is read again: on some CPUs the head can become visible before the frame."""
 
 REREAD_PAUSE_SECONDS = 0.001
 
 CORRUPT = -1
-"""The position, in the log, of a lane that has been found to be corrupt and reported: nothing more is read from it."""
+"""The position that the log has of a corrupt lane that is drained and reported: nothing more is read from it."""
 
 _decode = msgspec.msgpack.Decoder(Annotated[list[LogEvent], msgspec.Meta(min_length=1)]).decode
 
@@ -30,19 +30,19 @@ _UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 Batch = tuple[int, "LaneReader", int, list[LogEvent]]
-"""One frame: its place in time (monotonic ns), its lane, the position behind it, and its events."""
+"""One frame: its time for sorting (monotonic ns), its lane, the position at its end, and its events."""
 
 
 class LaneReader:
-    """One lane, from the position that is committed on.
+    """Reads one lane from its committed position on.
 
-    `gone`: its producer has ended, and publishes nothing more. `corrupt`: the reason why the lane makes no sense.
-    Nothing more is read of such a lane until its producer is gone; then every frame is that is still sound, and
-    `unreadable` counts the bytes that are not.
+    `gone` is True once the producer has exited, and so publishes nothing more. `corrupt` says why the lane can't be
+    read, None while it can. A corrupt lane is not read until its producer is gone; then each frame that is still intact
+    is read, and `unreadable` is the number of bytes in between.
     """
 
     def __init__(self, file: LaneFile, position: int) -> None:
-        """Read from `position`, which is that of the log."""
+        """Start at `position`, up to which the log has the lane's events."""
         self._file = file
         self._words = file.words
         self.producer = file.producer
@@ -57,7 +57,7 @@ class LaneReader:
         if self._words[TAIL] < position:
             self._words[TAIL] = position
         if not 0 <= self._head - position <= file.capacity:
-            self.corrupt = f"its head ({self._head}) does not fit its position in the log ({position})"
+            self.corrupt = f"its head is {self._head}, but the log has its events up to {position}"
 
     @property
     def path(self) -> Path:
@@ -66,40 +66,40 @@ class LaneReader:
 
     @property
     def boot_id(self) -> str:
-        """The boot that made the lane."""
+        """The boot that created the lane."""
         return self._file.boot_id
 
     @property
     def pid(self) -> int:
-        """The process that publishes in it; 0 before there is one."""
+        """The producer's process id; 0 if it has not started yet."""
         return self._words[PID]
 
     @property
     def has_news(self) -> bool:
-        """Something is published that has not been read."""
+        """There are published frames to be read."""
         if self.corrupt is not None:
             return self.gone and self.unreadable is None
         return self._words[HEAD] != self.position
 
     @property
     def is_drained(self) -> bool:
-        """Everything that can be read is committed."""
+        """Every readable frame is committed."""
         return not self.has_news and self.committed >= self._last_end
 
     @property
     def is_pressed(self) -> bool:
-        """So much is not committed that the producer is about to wait, or already does."""
+        """So much is uncommitted that the producer will soon have to wait for space."""
         return 2 * self.uncommitted >= self._file.capacity or bool(self._bodies)
 
     @property
     def uncommitted(self) -> int:
-        """The bytes that are published and not committed, as far as the head can be believed."""
+        """The number of bytes that are published and not committed, at most the capacity."""
         return min(max(0, self._head - self.committed), self._file.capacity)
 
     def read(self, clock: Clock) -> list[Batch]:
-        """Return what was published since the last call.
+        """Return the frames published since the last call.
 
-        It stops before the first frame that makes no sense, and then the lane is corrupt.
+        If a frame can't be read, return those before it and set `corrupt`.
         """
         if self.corrupt is not None:
             return self._salvage(clock) if self.has_news else []
@@ -107,16 +107,16 @@ class LaneReader:
         if head == position:
             return []
         if not position < head <= self.committed + self._file.capacity or head % 8:
-            self.corrupt = f"its head went from {position} to {head}"
+            self.corrupt = f"its head changed from {position} to {head}"
             return []
-        now = clock.stamp().mono  # after the head: nothing that is read was made later
+        now = clock.stamp().mono  # after reading the head: no event in these frames was made later
         batches = self._parse(self._copy(head), now)
         if self.position < head:
             self._read_again(head, now, batches)
         return batches
 
     def acknowledge(self, position: int) -> bool:
-        """Let the producer go on behind what is committed; True when the kernel wants to be told."""
+        """Free the ring up to `position`, which is committed. Return True if the kernel is to be notified."""
         self.committed = position
         self._words[TAIL] = position
         while self._bodies and self._bodies[0][0] <= position:
@@ -126,17 +126,13 @@ class LaneReader:
         self._words[NOTIFY_AT] = NEVER
         return True
 
-    def wake_at(self, beyond: int) -> None:
-        """Have the producer wake the writer once it has published more than `beyond` bytes that are not read yet."""
-        self._words[WAKE_AT] = self.position + beyond
+    def wake_on_publish(self) -> None:
+        """Have the producer wake the writer with its next frame."""
+        self._words[WAKE_AT] = self.position
 
     def wake_when_pressed(self) -> None:
-        """Have the producer wake the writer before it has to wait for room."""
+        """Have the producer wake the writer when half of the ring is uncommitted."""
         self._words[WAKE_AT] = self.committed + self._file.capacity // 2
-
-    def let_sleep(self) -> None:
-        """Have the producer not wake the writer."""
-        self._words[WAKE_AT] = NEVER
 
     def close(self) -> None:
         """Unmap the lane."""
@@ -152,11 +148,11 @@ class LaneReader:
         return self._words[HEAD]
 
     def _copy(self, stop: int) -> bytes:
-        """Return what is between here and a position: a copy, which nobody else can change."""
+        """Return a copy of the unread bytes before `stop`, which the producer can't change any more."""
         return self._file.read(self.position, stop)
 
     def _parse(self, data: bytes, now: int) -> list[Batch]:
-        """Read the frames of a copy that ends where reading is to, up to the first that makes no sense."""
+        """Decode frames of `data`, which starts at the current position, until its end or the first unreadable one."""
         words = memoryview(data).cast("Q")
         size, offset, at, place = len(data), 0, self.position, self._place
         batches: list[Batch] = []
@@ -176,7 +172,7 @@ class LaneReader:
                 if crc32(body, at & LOW_32) != word >> 32:
                     break
                 events = _decode(body)
-                # Stamps may be out of order (threads race for the lane, and any clock may join), frames never are.
+                # Threads race for the lane, so times may be out of order; the frames' order must be kept.
                 stamp = events[-1].mono
                 if stamp > place:
                     place = min(stamp, now)
@@ -184,7 +180,7 @@ class LaneReader:
                 offset += end - at
                 at = end
         except (*_UNDECODABLE, WireError, OSError):
-            pass  # the position tells how far it went
+            pass  # the caller sees from the position that not everything was read
         self.position, self._place = at, place
         if batches:
             self._last_end = at
@@ -193,24 +189,24 @@ class LaneReader:
     def _body_in_file(self, position: int, length: int) -> bytes:
         path = self._file.body_path(position)
         if length > MAX_BODY or path.stat().st_size != length:
-            raise WireError("the file of its body has another size")
+            raise WireError("the file of the body has another size")
         body = path.read_bytes()
         self._bodies.append((position + 8, path))
         return body
 
     def _read_again(self, head: int, now: int, batches: list[Batch]) -> None:
-        """Read on where a frame made no sense, for a while; then the lane is corrupt."""
+        """Try an unreadable frame again for REREAD_SECONDS, then set `corrupt`."""
         until = time.monotonic() + REREAD_SECONDS
         while self.position < head and time.monotonic() < until:
             time.sleep(REREAD_PAUSE_SECONDS)
             batches += self._parse(self._copy(head), now)
         if self.position < head:
-            self.corrupt = f"the frame at {self.position} does not match its checksum, or is not made of events"
+            self.corrupt = f"the frame at {self.position} has a wrong checksum or does not contain events"
 
     def _salvage(self, clock: Clock) -> list[Batch]:
-        """Read every sound frame of a corrupt lane: a checksum holds for one position only, so each is known again.
+        """Read the intact frames of a corrupt lane: a checksum is valid at one position only, so they can be found.
 
-        Where the head makes no sense, it is looked for in the whole ring.
+        If the head is wrong as well, search the whole ring.
         """
         first, furthest = self.position, self.committed + self._file.capacity
         head = self._head if first <= self._head <= furthest and self._head % 8 == 0 else furthest

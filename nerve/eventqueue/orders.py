@@ -1,4 +1,4 @@
-"""The socket on which the archiver gives the writer its orders: both of its ends."""
+"""The socket through which the archiver sends orders to the writer: both ends."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from nerve.ipc.channel import Channel
 from nerve.ipc.sockets import same_user
 
 RECONNECT_SECONDS = 0.02
-"""How often an order that has no writer looks for one."""
+"""The time between two attempts to connect to the writer."""
 
 
 class OrderClient:
-    """The archiver's end; it connects to whichever writer there is when it has an order."""
+    """The archiver's end; it connects to the current writer when there is an order to send."""
 
     def __init__(self, address: Path) -> None:
         self._address = str(address)
         self._channel: Channel[Done] | None = None
 
     def ask(self, order: Order, timeout: float) -> Done | None:
-        """Have the writer carry out an order; None when it went away, or took longer than `timeout` seconds."""
+        """Send an order and wait for its result; None if the writer exits or takes longer than `timeout` seconds."""
         deadline = time.monotonic() + timeout
         while (channel := self._connected()) is None:
             if time.monotonic() >= deadline:
@@ -40,11 +40,11 @@ class OrderClient:
             for done in channel.wait(left):
                 if done.request == order.request:
                     return done
-        self.close()  # an answer that comes too late must not be taken for that to the next order
+        self.close()  # a late answer must not be taken for the answer to the next order
         return None
 
     def close(self) -> None:
-        """Hang up; may be called twice."""
+        """Disconnect; may be called twice."""
         if self._channel:
             self._channel.close()
         self._channel = None
@@ -67,15 +67,15 @@ class OrderClient:
 
 @dataclass(slots=True, eq=False)
 class PendingOrder:
-    """An order that is being carried out, as long as its sender is there: `rows` counts what is done so far."""
+    """An order that is not answered yet; `rows` counts the rows that it has deleted so far."""
 
     order: Order
-    asker: Channel[Order]
+    sender: Channel[Order]
     rows: int = 0
 
 
 class OrderServer:
-    """The writer's end. A connection that breaks the rules is closed and reported."""
+    """The writer's end. A connection that sends anything but orders is closed and reported."""
 
     def __init__(
         self, listener: socket.socket, selector: selectors.BaseSelector, report: Callable[[str], None]
@@ -86,13 +86,13 @@ class OrderServer:
         self._report = report
         self._channels: list[Channel[Order]] = []
         self.pending: deque[PendingOrder] = deque()
-        """The orders that are not answered yet, the oldest first."""
+        """The orders that are not answered yet, oldest first."""
         selector.register(listener, selectors.EVENT_READ, self._accept)
 
     def answer(self, pending: PendingOrder, done: Done) -> None:
-        """Answer an order; it is no longer pending."""
+        """Send the result of an order, and remove it from `pending`."""
         self.pending.remove(pending)
-        pending.asker.send(done)  # so short that it always has room
+        pending.sender.send(done)  # the socket has room: each sender waits for one answer at a time
 
     def close(self) -> None:
         """Close every connection."""
@@ -107,7 +107,7 @@ class OrderServer:
                 return
             if not same_user(sock, os.getuid()):
                 sock.close()
-                self._report("a process of another user tried to give the writer orders; it was refused")
+                self._report("a process of another user tried to send orders to the writer; its connection was refused")
                 continue
             channel: Channel[Order] = Channel(sock, Order)
             self._channels.append(channel)
@@ -117,14 +117,14 @@ class OrderServer:
         try:
             self.pending += [PendingOrder(order, channel) for order in channel.receive()]
         except WireError as error:
-            self._report(f"a process that gave the writer orders was disconnected: {error}")
+            self._report(f"a process that sent orders to the writer was disconnected: {error}")
             channel.ended = True
         if channel.ended:
             self._drop(channel)
 
     def _drop(self, channel: Channel[Order]) -> None:
-        """Close a connection, and forget the orders that came through it."""
+        """Close a connection and drop its orders."""
         self._channels.remove(channel)
         self._selector.unregister(channel)
         channel.close()
-        self.pending = deque(pending for pending in self.pending if pending.asker is not channel)
+        self.pending = deque(pending for pending in self.pending if pending.sender is not channel)

@@ -1,4 +1,4 @@
-"""EventReceiver: the writer's end of the event queue, a lane per producer and nothing shared between them."""
+"""EventReceiver: the writer's end of the event queue, one lane per producer and nothing shared between them."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _place_of = itemgetter(0)
 _events_of: Callable[[Batch], list[LogEvent]] = itemgetter(3)
 
 ASIDE = ".aside"
-"""The suffix of a file that was among the lanes and is not read: its bytes are kept for whoever wants to look."""
+"""The suffix of a file among the lanes that can't be read: it is renamed and kept."""
 
 
 @dataclass(frozen=True, slots=True)
 class Gathered:
-    """What one commit holds: events in order of time, and where each producer then stands."""
+    """The content of one commit: events sorted by time, and the position that each of their lanes then has."""
 
     events: list[LogEvent]
     positions: Mapping[str, int]
@@ -35,7 +35,7 @@ class Gathered:
 
 @dataclass(frozen=True, slots=True)
 class LaneBacklog:
-    """What one lane holds that is not committed: bytes, and the age of the oldest event in ms."""
+    """The uncommitted content of one lane: its size in bytes, and the age of its oldest event in ms."""
 
     producer: str
     pid: int
@@ -44,10 +44,10 @@ class LaneBacklog:
 
 
 class EventReceiver:
-    """Reads all lanes, and tells their producers what is committed.
+    """Reads all lanes and acknowledges what is committed.
 
-    `log` names the log: a lane that belongs to another one is put aside. `position` gives a producer's position in it.
-    `report` is called with a sentence about each lane that makes no sense, once.
+    `log` is the number of the log; a lane that belongs to another log is set aside. `position` returns the position up
+    to which the log has a producer's events. `report` is called with one sentence for each file that is set aside.
     """
 
     def __init__(
@@ -64,31 +64,31 @@ class EventReceiver:
 
     @property
     def lanes(self) -> list[LaneReader]:
-        """The lanes that are open."""
+        """The open lanes."""
         return list(self._lanes.values())
 
     @property
     def waiting(self) -> int:
-        """How many events have been read and wait for the next commit."""
+        """The number of events that are read and wait for a commit."""
         return self._events
 
     @property
     def has_news(self) -> bool:
-        """Something is published that has not been read."""
+        """There are published frames to be read."""
         return any(lane.has_news for lane in self._lanes.values())
 
     @property
     def is_pressed(self) -> bool:
-        """A producer waits for room, or is about to."""
+        """A producer will soon have to wait for space, or already does."""
         return any(lane.is_pressed for lane in self._lanes.values())
 
     @property
     def uncommitted(self) -> int:
-        """The bytes in all lanes that are published and not committed."""
+        """The number of bytes that are published and not committed, in all lanes."""
         return sum(lane.uncommitted for lane in self._lanes.values())
 
     def open(self, producer: str) -> LaneReader | None:
-        """Open the lane of a producer; None where there is none that can be read, which is reported."""
+        """Open the lane of a producer, or return it if it is open. Return None if there is no such lane to be read."""
         if producer in self._lanes:
             return self._lanes[producer]
         path = self._folder / f"{producer}{SUFFIX}"
@@ -97,16 +97,16 @@ class EventReceiver:
         except FileNotFoundError:
             return None
         except WireError as error:
-            self._put_aside(path, str(error))
+            self._set_aside(path, str(error))
             return None
         position = self._position(producer)
-        if position == CORRUPT:  # it was reported, and its writer died before it had removed the file
+        if position == CORRUPT:  # drained and reported; that writer died before it removed the file
             file.close()
             file.remove()
             return None
         if file.producer != producer or file.words[LOG] not in (0, self._log):
             file.close()
-            self._put_aside(path, "it belongs to another log")
+            self._set_aside(path, "it belongs to another log")
             return None
         lane = LaneReader(file, self._first_position(file, position))
         file.words[LOG] = self._log
@@ -114,18 +114,18 @@ class EventReceiver:
         return lane
 
     def drain(self) -> None:
-        """Read everything that is published, so that what is taken next is complete up to the moment before."""
+        """Read everything that is published, so that `take` finds every event made before this call."""
         for lane in self._lanes.values():
             batches = lane.read(self._clock)
             self._waiting += batches
             self._events += sum(map(len, map(_events_of, batches)))
 
     def take(self, cutoff: int, max_events: int) -> Gathered:
-        """Take the batches stamped at or before `cutoff` (monotonic ns), the earliest first, up to about `max_events`.
+        """Take the frames made at or before `cutoff` (monotonic ns), the earliest first, up to about `max_events`.
 
-        With a cutoff from before the last `drain`, no event is taken without those that caused it: a cause was
-        published before its effect was stamped, so it has been read, in whatever order the heads were, and its place
-        is before that of its effect. The events are given in order of time.
+        If `cutoff` was read before the last `drain`, no event is taken without the events that caused it. A cause is
+        published before its effect is made, so if the effect was made before the cutoff, the drain has read the cause,
+        in whatever order it read the heads; and the cause sorts before the effect.
         """
         self._waiting.sort(key=_place_of)
         count = bisect_right(self._waiting, cutoff, key=_place_of)
@@ -140,12 +140,12 @@ class EventReceiver:
         return Gathered(events, positions)
 
     def acknowledge(self, positions: Mapping[str, int]) -> bool:
-        """Tell each producer how far it is committed; True when the kernel wants to be told, too."""
-        told = [self._lanes[producer].acknowledge(position) for producer, position in positions.items()]
-        return any(told)
+        """Free each ring up to its committed position. Return True if the kernel is to be notified."""
+        notify = [self._lanes[producer].acknowledge(position) for producer, position in positions.items()]
+        return any(notify)
 
     def backlog(self) -> list[LaneBacklog]:
-        """Return what each lane holds; reads what is published."""
+        """Return the uncommitted content of each lane, after reading what is published."""
         self.drain()
         now = self._clock.stamp().mono
         oldest: dict[LaneReader, int] = {}
@@ -156,55 +156,50 @@ class EventReceiver:
             for lane in self._lanes.values()
         ]
 
-    def sleep(self) -> None:
-        """Have whoever publishes next wake the writer."""
+    def wake_on_publish(self) -> None:
+        """Have the next producer that publishes wake the writer."""
         for lane in self._lanes.values():
-            lane.wake_at(0)
+            lane.wake_on_publish()
 
-    def gather(self) -> None:
-        """Have the writer woken up before a producer must wait for room."""
+    def wake_when_pressed(self) -> None:
+        """Have a producer wake the writer before it has to wait for space."""
         for lane in self._lanes.values():
             lane.wake_when_pressed()
 
-    def wake(self) -> None:
-        """Have nobody wake the writer."""
-        for lane in self._lanes.values():
-            lane.let_sleep()
-
     def ended(self) -> list[LaneReader]:
-        """Return the lanes whose producers are gone, and of which everything that can be read is committed."""
+        """Return the lanes whose producers are gone and whose readable frames are all committed."""
         return [lane for lane in self._lanes.values() if lane.gone and lane.is_drained]
 
     def remove(self, lanes: Iterable[LaneReader]) -> None:
-        """Remove lanes and their files."""
+        """Close lanes and remove their files."""
         for lane in lanes:
             del self._lanes[lane.producer]
             lane.remove()
 
     def close(self) -> None:
-        """Close every lane; the files stay."""
+        """Close every lane; their files stay."""
         for lane in self._lanes.values():
             lane.close()
         self._lanes.clear()
         self._waiting.clear()
 
     def _first_position(self, file: LaneFile, position: int) -> int:
-        """Return where to begin: behind what the log has, and never before what its producer was told it has."""
+        """Return the position to start at: that of the log, or the lane's tail if the log is older than the lane."""
         tail = file.words[TAIL]
         if position < tail <= file.words[HEAD]:
             self._report(
-                f"the log is older than the lane of {file.producer}: {tail - position} bytes of events that had been "
-                "committed to it are not in it"
+                f"the log is older than the lane of {file.producer}: {tail - position} bytes of events had been "
+                "committed and are not in it any more (was it restored from a backup?)"
             )
             return tail
         return position
 
-    def _put_aside(self, path: Path, reason: str) -> None:
+    def _set_aside(self, path: Path, reason: str) -> None:
         aside = path.with_suffix(ASIDE)
         try:
             size = path.stat().st_size
             path.rename(aside)
         except OSError as error:
-            logger.warning("%s can't be put aside: %s", path, error)
+            logger.warning("%s can't be renamed: %s", path, error)
             return
         self._report(f"{path.name} is not read ({reason}): its {size} bytes are kept in {aside}")

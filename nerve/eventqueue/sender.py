@@ -14,15 +14,15 @@ from nerve.eventqueue.lane import Lane, pack
 from nerve.events.model import LogEvent
 
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, GROWTH = 0.0005, 0.02, 1.25
-"""How long a caller that has to wait sleeps before it looks again: each time a little longer, up to a bound."""
+"""How long a waiting caller sleeps before it looks again, in seconds, and how that grows."""
 
 
 _forks = 0
-"""How many forks lie between this process and the one that loaded this module: asking for the pid takes longer."""
+"""The number of forks between the process that loaded this module and this one. A system call would take longer."""
 
 
 def _count_fork() -> None:
-    global _forks  # noqa: PLW0603 - it is of the process
+    global _forks  # noqa: PLW0603 - it belongs to the process
     _forks += 1
 
 
@@ -30,28 +30,28 @@ os.register_at_fork(after_in_child=_count_fork)
 
 
 class Guard(AbstractContextManager[None], Protocol):
-    """A block that must not be cut in half; `check` raises what arrived inside it."""
+    """A block during which an interruption is deferred; `check` raises it inside the block."""
 
     def check(self) -> None:
-        """Raise what arrived inside the block, at a place where nothing is half done."""
+        """Raise a deferred interruption, at a point where nothing is half done."""
 
 
 class Unguarded(nullcontext[None]):
-    """A guard for a process that nobody interrupts."""
+    """A guard for a process that is never interrupted."""
 
     def check(self) -> None:
-        """Nothing can have arrived."""
+        """Do nothing."""
 
 
 class EventSender:
-    """Sends events through a lane; safe to use from any thread of its process.
+    """Sends events through a lane; may be used by all threads of its process.
 
-    `send` returns when the events would survive every process; while the lane is full it blocks, at a place where
-    the guard can interrupt it.
+    `send` returns once the events survive the death of every process. While the lane is full it blocks, and can be
+    interrupted by its guard.
     """
 
     def __init__(self, lane: Lane, guard: Guard) -> None:
-        """Made after the fork, like its lane."""
+        """Create it after the fork, like its lane."""
         self._lane = lane
         self._guard = guard
         self._lock = threading.RLock()
@@ -61,9 +61,9 @@ class EventSender:
         self._forks = _forks
 
     def send(self, events: Sequence[LogEvent]) -> None:
-        """Send events in order, as one batch; returns when they would survive every process of the engine.
+        """Send events in order, as one batch; on return they survive the death of every process of the engine.
 
-        Raises RuntimeError in a process that was forked off, and when the sender is closed: they would never get out.
+        Raises RuntimeError in a process that a compute has forked, and after `close`.
         """
         if _forks != self._forks:
             raise RuntimeError("events can't be logged from a process that a compute has forked: log in the compute")
@@ -73,7 +73,7 @@ class EventSender:
             while True:
                 with self._lock:
                     if self._busy:
-                        # A finalizer that logs has cut into this very block, which can't wait for itself.
+                        # A finalizer that logs has interrupted this block in this thread: waiting here would never end.
                         self._late.append(body)
                         return
                     if self._closed:
@@ -83,13 +83,13 @@ class EventSender:
                         published = published or ((not self._late or self._flush()) and self._lane.publish(body))
                         if published and (not self._late or self._flush()):
                             return
-                        self._lane.call_for_room()
+                        self._lane.request_room()
                     finally:
                         self._busy = False
                 pause = self._pause(pause)
 
     def settle(self, timeout: float) -> bool:
-        """Wait until everything sent is committed, at most `timeout` seconds; tells whether it is."""
+        """Wait up to `timeout` seconds until everything sent is committed; return True if it is."""
         if _forks != self._forks:
             return False
         deadline, pause = time.monotonic() + timeout, FIRST_PAUSE_SECONDS
@@ -99,16 +99,16 @@ class EventSender:
             return not self._closed and self._lane.settled
 
     def close(self) -> None:
-        """Take nothing more; what was sent waits in the lane for its commit. May be called twice.
+        """Accept no more events; those sent wait in the lane for their commit. May be called twice.
 
-        Whoever is blocked in another thread gets a RuntimeError.
+        A `send` that is blocked in another thread raises RuntimeError.
         """
         with self._guard, self._lock:
             self._closed = True
             self._lane.close()
 
     def _flush(self) -> bool:
-        """Publish what was logged in the middle of something else, in order; False where there is no room for it."""
+        """Publish the events that finalizers have logged, in order; return False if there is no space for all."""
         while self._late:
             if not self._lane.publish(self._late[0]):
                 return False
@@ -116,7 +116,7 @@ class EventSender:
         return True
 
     def _pause(self, seconds: float) -> float:
-        """Sleep before looking again, and give for how long the next time; raises what interrupts the caller."""
+        """Sleep for `seconds`, let the guard interrupt, and return how long to sleep the next time."""
         time.sleep(seconds)
         self._guard.check()
         return min(GROWTH * seconds, LONGEST_PAUSE_SECONDS)

@@ -203,7 +203,7 @@ class Kernel:
 
     def _condemn(self, producer: str, reason: str) -> None:
         if not self._lanes.condemn(producer, reason) and self._failure is None:
-            self._failure = f"the kernel's own lane of the event queue made no sense: {reason}"
+            self._failure = f"the kernel's own lane of the event queue is corrupt: {reason}"
             self.stop(self._failure)
 
     def _reap(self) -> None:
@@ -284,7 +284,7 @@ class Kernel:
             self._stage = Stage.RECORD
             uptime_ms = round((now - self._started) * 1000)
             stop = catalog.stop(self._clock.stamp(), self._boot.boot_id, reason=ladder.reason, uptime_ms=uptime_ms)
-            self._recorder.submit([stop], committed=lambda: None)  # so that the loop wakes up for it
+            self._recorder.submit([stop], committed=lambda: None)  # the callback makes the writer wake this loop
 
     def _end_everything(self) -> None:
         """Let the diagnostics print what is left, and kill whatever has not ended by itself."""
@@ -292,7 +292,7 @@ class Kernel:
             worker.child.kill()
         self._services.end(LAST_SECONDS)
         self._recorder.close()
-        self._lanes.close(discard=not self._services.writer.ever_ready)  # then no run has begun
+        self._lanes.close(discard=not self._services.writer.ever_ready)  # no run has begun
         self._control.close()
         self._signals.retire()
         self._loop.close()

@@ -1,4 +1,4 @@
-"""The recorder: the kernel's own lane to the writer; it never blocks."""
+"""Recorder: publishes the kernel's own events in the kernel's lane; it never blocks."""
 
 from __future__ import annotations
 
@@ -12,18 +12,20 @@ from nerve.eventqueue.lane_file import NEVER
 from nerve.events.model import LogEvent
 
 RECORD_BYTES = 2 * 1024 * 1024
-"""How much may be recorded that is not committed yet, in bytes; then no further run starts."""
+"""With this many uncommitted bytes in the kernel's lane, no further run starts."""
 
 SECOND_LOOK_SECONDS = 0.005
-"""When the recorder looks again by itself, after asking to be told of a commit: a CPU may let the writer look at the
-question before it is written, and the recorder at the answer before that is. Once is enough."""
+"""How long after requesting a notification the recorder reads the tail again, once.
+
+A CPU can delay a store past the next load, so the writer may have missed the request and the recorder the new tail.
+"""
 
 
 class Recorder:
     """Publishes the kernel's events in its lane, and calls back when they are committed."""
 
     def __init__(self, lane: Lane, clock: Clock, is_served: Callable[[], bool]) -> None:
-        """`is_served` tells whether there has been a writer: before that, nothing may start."""
+        """`is_served` returns True once a writer has been ready; before that no run may start."""
         self._lane = lane
         self._clock = clock
         self._is_served = is_served
@@ -35,7 +37,7 @@ class Recorder:
 
     @property
     def open(self) -> bool:
-        """Everything submitted survives this process, and there is room for more: new runs may start."""
+        """Everything submitted survives this process and there is space for more, so runs may start."""
         return not self._overflow and self._lane.head - self._lane.tail < RECORD_BYTES and self._is_served()
 
     @property
@@ -45,31 +47,31 @@ class Recorder:
 
     @property
     def unacknowledged(self) -> int:
-        """How many batches wait for their commit."""
+        """The number of batches that are not committed yet."""
         self._forget_committed()
         return len(self._ends) + len(self._overflow)
 
     def submit(self, events: Sequence[LogEvent], committed: Callable[[], None] | None = None) -> None:
-        """Record events in order, as one batch; `committed` is called once they are (by `tend`)."""
+        """Record events in order, as one batch; `tend` calls `committed` once they are committed."""
         body = pack(events)
         if self._overflow or not self._publish(body, committed):
             self._overflow.append((body, committed))
 
     def tend(self) -> None:
-        """Publish what had no room, and call back what is committed; call it on every turn of the loop."""
+        """Publish what did not fit before, and call the callbacks of what is committed; once per turn of the loop."""
         self._forget_committed()
         while self._overflow and self._publish(*self._overflow[0]):
             self._overflow.popleft()
         while self._callbacks and self._callbacks[0][0] <= self._lane.tail:
             self._callbacks.popleft()[1]()
-        self._ask()
+        self._request_notification()
 
     def notified(self) -> None:
-        """Take the writer's message that something is committed; `tend` asks again for what comes next."""
+        """Handle the writer's notification; `tend` requests the next one if something is still waited for."""
         self._notify_at = NEVER
 
     def next_moment(self) -> float | None:
-        """The moment of the second look."""
+        """Return when the tail has to be read again, in monotonic seconds; None for never."""
         return self._look_at
 
     def close(self) -> None:
@@ -89,20 +91,20 @@ class Recorder:
         while self._ends and self._ends[0] <= tail:
             self._ends.popleft()
 
-    def _ask(self) -> None:
-        """Have the writer send a message once it has committed what is waited for, if anything is."""
+    def _request_notification(self) -> None:
+        """Request a notification for the next commit that is waited for, or none."""
         now = self._clock.now()
         if self._look_at is not None and now >= self._look_at:
             self._look_at = None
-        wanted = self._waits_for()
+        wanted = self._awaited_position()
         if wanted == self._notify_at:
             return
         self._notify_at = wanted
         self._lane.notify_at(wanted)
         self._look_at = None if wanted == NEVER else now + SECOND_LOOK_SECONDS
 
-    def _waits_for(self) -> int:
-        """Return the position whose commit changes anything: NEVER where none does."""
+    def _awaited_position(self) -> int:
+        """Return the position whose commit is waited for, NEVER if there is none."""
         if self._callbacks:
             return self._callbacks[0][0]
         if self._overflow or self._lane.head - self._lane.tail >= RECORD_BYTES:

@@ -1,4 +1,4 @@
-"""Recovery: what an engine that died has left in its lanes is written to the log, before anything else is."""
+"""Recovery: writes to the log what an engine that died has left in its lanes."""
 
 from __future__ import annotations
 
@@ -25,44 +25,41 @@ from nerve.events.model import ErrorDetail, LogEvent
 logger = logging.getLogger("nerve.writer")
 
 PRODUCER_SECONDS = 2.0
-"""How long recovery waits for the last producers of a dead engine to end: the system is about to kill them."""
+"""How long recovery waits for the last producers of a dead engine, which the system is about to kill."""
 
 POLL_SECONDS = 0.01
 
 
 class LaneStore(Protocol):
-    """The log, as far as lanes go; each of these may raise StoreError."""
+    """What recovery needs of the log; each method may raise StoreError."""
 
     @property
     def log_id(self) -> str:
-        """The id of the log, in hex digits."""
+        """The id of the log."""
 
     def append(self, events: Sequence[LogEvent], positions: Mapping[str, int]) -> None:
-        """Commit events, and with them how far the lanes of their producers have been read."""
+        """Commit events together with the positions of their lanes."""
 
     def position(self, producer: str) -> int:
-        """Return how far a lane is committed."""
+        """Return the position up to which a lane is committed; 0 if it is not known."""
 
     def producers(self) -> list[str]:
-        """Return the producers whose position is known."""
+        """Return the producers whose positions are known."""
 
     def forget(self, *producers: str) -> None:
-        """Forget the positions of lanes whose files are gone."""
+        """Delete positions."""
 
 
 @dataclass(frozen=True, slots=True)
 class LeftBehind:
-    """What waits in the lanes of an engine that does not run: how many lanes hold how many bytes."""
+    """What waits in lanes while no engine runs: the number of lanes that are not empty, and their bytes."""
 
     lanes: int
     bytes: int
 
 
 def left_behind(folder: Path) -> LeftBehind:
-    """Return what the lanes in a folder hold that is not committed, as far as they can be read; changes nothing.
-
-    Nothing is left behind by an engine that runs: its writer is about to take it.
-    """
+    """Return what waits in the lanes of a folder, or nothing if an engine uses them; changes nothing."""
     found = []
     for path in lane_paths(folder):
         if is_held(path):
@@ -77,20 +74,21 @@ def left_behind(folder: Path) -> LeftBehind:
 
 
 def lane_paths(folder: Path) -> list[Path]:
-    """Return the files of a folder that have the name of a lane."""
+    """Return the files in a folder that are named like lanes."""
     return sorted(folder.glob(f"*{SUFFIX}"))
 
 
 def log_number(log_id: str) -> int:
-    """Return the log's id as the number of 8 bytes that its lanes bear: never 0."""
+    """Return the number, never 0, that the lanes of the log with this id have in their headers."""
     return int.from_bytes(hashlib.blake2b(log_id.encode(), digest_size=8).digest(), "big") or 1
 
 
 def recover(store: LaneStore, folder: Path, clock: Clock, boot_id: str | None = None) -> int:
-    """Write what is left in the lanes, boot by boot and in order of stamps, and remove them; returns the events.
+    """Write the events in left-over lanes to the log and remove the lanes; return the number of events.
 
-    The lanes of `boot_id`, the engine that runs, are left alone. A start that is killed in the middle of this goes on
-    from there the next time. Raises StoreError where the log can't be written: then the rest stays in the lanes.
+    Boots are written one after the other, and the events of a boot in order of time. Lanes of the boot `boot_id`, which
+    is running, are ignored. Recovery can be killed at any moment; the next one continues. Raises StoreError if the log
+    can't be written; what is not written stays in the lanes.
     """
     count = 0
     for boot in _boots(folder, boot_id):
@@ -102,13 +100,13 @@ def recover(store: LaneStore, folder: Path, clock: Clock, boot_id: str | None = 
 
 
 def _boots(folder: Path, but: str | None) -> list[list[str]]:
-    """Return the producers of each boot, the earliest boot first: its id begins with its time."""
+    """Return the producers of each boot but one, ordered by boot: ids start with the time."""
     boots: dict[str, list[str]] = defaultdict(list)
     for path in lane_paths(folder):
         try:
             file = LaneFile(path)
         except WireError:
-            boots[""].append(path.stem)  # the receiver finds the same, and reports it
+            boots[""].append(path.stem)  # opening it reports it
             continue
         boots[file.boot_id].append(path.stem)
         file.close()
@@ -164,15 +162,15 @@ class _Recovery:
 
 
 def report_corrupt(lanes: Sequence[LaneReader], store: LaneStore, clock: Clock) -> None:
-    """Record, with the position that says so, that these lanes can't be read further; a lane is reported once."""
+    """Record that lanes were corrupt, together with the position CORRUPT, so that each is reported once."""
     store.append([_error(corrupt_message(lane), clock) for lane in lanes], {lane.producer: CORRUPT for lane in lanes})
 
 
 def corrupt_message(lane: LaneReader) -> str:
-    """Say what was found in a lane, and how much of it can't be read."""
+    """Return what was wrong with a lane and how much of it was lost."""
     return (
-        f"the lane of {lane.producer} (pid {lane.pid}) made no sense: {lane.corrupt}; {lane.unreadable} bytes of "
-        "events were not readable, all others are in the log"
+        f"the lane of {lane.producer} (pid {lane.pid}) is corrupt: {lane.corrupt}; {lane.unreadable} bytes of "
+        "events were not readable, all other events are in the log"
     )
 
 
@@ -182,9 +180,9 @@ def remove_lanes(
     store: LaneStore,
     report: Callable[[Sequence[LaneReader]], None],
 ) -> None:
-    """Remove drained lanes, then their positions: in an order that does no harm wherever it is cut short.
+    """Remove drained lanes: first the files, then their positions, so that it can be interrupted at any point.
 
-    A position without a file means nothing; a file without its position would be read again.
+    A position without a file is ignored; a file without its position would be read again.
     """
     corrupt = [lane for lane in lanes if lane.corrupt is not None]
     if corrupt:
@@ -208,7 +206,7 @@ def _await_end(lanes: Iterable[LaneReader], clock: Clock) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make the removal survive a power cut, before the positions are forgotten: else a file could come back alone."""
+    """Make the removal durable before the positions are deleted: a power cut must not restore a file without them."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

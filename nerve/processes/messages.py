@@ -63,7 +63,7 @@ class Rescan(msgspec.Struct, frozen=True, tag=6):
 
 
 class Lanes(msgspec.Struct, frozen=True, tag=7):
-    """Kernel to writer: these lanes have a producer, or will have one; the producers of those are gone."""
+    """Kernel to writer: lanes in `live` have or will have a producer, the producers of those in `gone` have exited."""
 
     live: tuple[str, ...] = ()
     gone: tuple[str, ...] = ()
@@ -113,11 +113,11 @@ class WriterReport(msgspec.Struct, frozen=True, tag=4):
 
 
 class Committed(msgspec.Struct, frozen=True, tag=10):
-    """Writer to kernel: it is committed what the kernel has asked for in its lane."""
+    """Writer to kernel: the position that the kernel waits for in its lane is committed."""
 
 
 class LaneCorrupt(msgspec.Struct, frozen=True, tag=11):
-    """Writer to kernel: this lane makes no sense, for this reason; its producer must be replaced."""
+    """Writer to kernel: a lane is corrupt, for this reason, and its producer has to be replaced."""
 
     producer: str
     reason: str

@@ -114,7 +114,7 @@ def test_garbage_in_a_lane_costs_its_worker_and_what_it_hit(engine: Engine) -> N
     engine.until(lambda: engine.runs("a"), "the run has ended")
     assert engine.stop() == 0
     [died] = [run for run in engine.runs("a") if run.payload["status"] == "died"]
-    assert "made no sense" in engine.rows("ref_id = ? AND type = 'error'", died.ref_id)[0].payload["message"]
+    assert "is corrupt" in engine.rows("ref_id = ? AND type = 'error'", died.ref_id)[0].payload["message"]
     missing = set(range(noted(note))) - set(stored(engine))
     assert 1 <= len(missing) <= 2
     assert stored(engine) == sorted(stored(engine))

@@ -96,7 +96,7 @@ def lanes_full(engine: Engine, random: random.Random, verdict: Verdict, short: b
         # The kernel's own lane is larger than that of a worker: each limit is hit by another file, or by none.
         engine.prelude = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, -1))"
         found = engine.run("start", "--for", "100ms")
-        refused = "can't make a lane of the event queue" in found.stderr
+        refused = "can't create a lane of the event queue" in found.stderr
         verdict.expect(refused == (limit <= 4 << 20), f"a start with {limit} bytes a file: {found.stderr}")
         verdict.expect(found.returncode == int(refused), f"it ended with {found.returncode}")
     engine.prelude = ""

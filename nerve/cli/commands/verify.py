@@ -20,7 +20,7 @@ from nerve.store.verification.verify import verify as verify_log
     help="Leave out whether the indexes agree with the table: one long read, during which the WAL grows.",
 )
 @click.option(
-    "--recover", is_flag=True, help="First write to the log what an engine that died has left; no engine may run."
+    "--recover", is_flag=True, help="First write the events that a dead engine has left; no engine may be running."
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object, for machines.")
 @click.pass_context

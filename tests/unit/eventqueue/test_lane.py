@@ -142,11 +142,11 @@ def test_what_is_too_large_at_all_is_refused(monkeypatch: pytest.MonkeyPatch) ->
 def test_only_a_sleeping_writer_is_woken(writer: StepWriter) -> None:
     """By the first who publishes; a busy one looks by itself."""
     producer = writer.producer()
-    writer.receiver.wake()
+    producer.words[WAKE_AT] = NEVER
     producer.publish(event("a"))
     assert not rung(writer)
     writer.commit()
-    writer.receiver.sleep()
+    writer.receiver.wake_on_publish()
     producer.publish(event("b"))
     assert rung(writer)
     assert producer.words[WAKE_AT] == NEVER
@@ -157,7 +157,7 @@ def test_only_a_sleeping_writer_is_woken(writer: StepWriter) -> None:
 def test_a_writer_that_gathers_is_woken_before_the_lane_is_full(writer: StepWriter) -> None:
     """The producer need not wait for the end of the pause."""
     producer = writer.producer(capacity=CAPACITY)
-    writer.receiver.gather()
+    writer.receiver.wake_when_pressed()
     count = 0
     while not rung(writer):
         assert not writer.receiver.is_pressed
@@ -170,10 +170,10 @@ def test_a_writer_that_gathers_is_woken_before_the_lane_is_full(writer: StepWrit
 def test_a_producer_that_waits_for_room_has_the_writer_woken_once(writer: StepWriter) -> None:
     """It has nothing to publish that would do so."""
     producer = writer.producer()
-    writer.receiver.sleep()
-    producer.lane.call_for_room()
+    writer.receiver.wake_on_publish()
+    producer.lane.request_room()
     assert rung(writer)
-    producer.lane.call_for_room()
+    producer.lane.request_room()
     assert not rung(writer)
 
 

@@ -125,8 +125,8 @@ def test_a_lane_is_known_before_what_it_caused_is_taken(stage: Stage) -> None:
         cause.publish(event("cause", stage.clock.stamp().mono))
         first.publish(event("effect", stage.clock.stamp().mono))
 
-    look = stage.writer._receiver.sleep
-    stage.writer._receiver.sleep = lambda: (look(), late())[0]  # type: ignore[method-assign]
+    look = stage.writer._receiver.wake_on_publish
+    stage.writer._receiver.wake_on_publish = lambda: (look(), late())[0]  # type: ignore[method-assign]
     stage.writer._selector.unregister(stage.link)  # as if it had come just after the descriptors were looked at
     stage.turns(1)
     assert sorted(names(stage.store.events)) == ["before", "cause", "effect"]
@@ -161,14 +161,14 @@ def test_what_is_published_while_it_falls_asleep_is_seen(stage: Stage) -> None:
     """Also by a producer that did not yet see that it has to ring."""
     producer = stage.producer()
     stage.turns(3)
-    look = stage.writer._receiver.sleep
+    look = stage.writer._receiver.wake_on_publish
 
     def publish_unheard() -> None:
         look()
         producer.publish(event("a"))
         stage.wakeup.clear()
 
-    stage.writer._receiver.sleep = publish_unheard  # type: ignore[method-assign]
+    stage.writer._receiver.wake_on_publish = publish_unheard  # type: ignore[method-assign]
     stage.turns(1)
     assert stage.timeouts[-1] == 0.0
     assert names(stage.store.events) == ["a"]
