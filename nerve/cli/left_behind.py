@@ -1,25 +1,21 @@
-"""Events that an engine has left in its lanes when it died: a note for the commands, and their recovery."""
+"""What the commands say about events that an engine has left in its lanes when it died."""
 
 from __future__ import annotations
-
-from contextlib import closing
 
 import click
 
 from nerve.cli.options import counted
-from nerve.clock import SystemClock
-from nerve.lock import WorkspaceLock
-from nerve.maintenance.recovery import left_behind, recover
-from nerve.store import LogWriter
 from nerve.units import format_size
 from nerve.workspace import Workspace
-
-PREDECESSOR_SECONDS = 5.0
-"""How long recovery waits for the last processes of an engine that was killed."""
 
 
 def left_behind_note(workspace: Workspace) -> str | None:
     """Return a sentence about events that are not in the log yet; None if there are none, or an engine is running."""
+    if not any(workspace.lanes_dir.glob("*.lane")):
+        return None
+    # Not before it is needed: most commands start faster without the event queue.
+    from nerve.eventqueue.left_behind import left_behind  # noqa: PLC0415
+
     left = left_behind(workspace.lanes_dir)
     if not left.bytes:
         return None
@@ -34,17 +30,3 @@ def note_left_behind(workspace: Workspace) -> None:
     note = left_behind_note(workspace)
     if note:
         click.echo(f"nerve: note: {note}", err=True)
-
-
-def recover_events(workspace: Workspace) -> int:
-    """Write left-over events to the log; return their number.
-
-    Raises AlreadyRunningError if an engine is running, and StoreError if the log can't be written.
-    """
-    workspace.prepare()
-    clock = SystemClock()
-    with (
-        WorkspaceLock.acquire(workspace, wait=PREDECESSOR_SECONDS, clock=clock),
-        closing(LogWriter.open(workspace.logs_db)) as store,
-    ):
-        return recover(store, workspace.lanes_dir, clock)

@@ -9,7 +9,6 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -17,8 +16,9 @@ from nerve.clock import Clock
 from nerve.errors import StoreError, WireError
 from nerve.eventqueue import EventReceiver
 from nerve.eventqueue.group_commit import MAX_GROUP_EVENTS
-from nerve.eventqueue.lane_file import HEAD, SUFFIX, TAIL, LaneFile, is_held
+from nerve.eventqueue.lane_file import LaneFile, is_held
 from nerve.eventqueue.lane_reader import CORRUPT, LaneReader
+from nerve.eventqueue.left_behind import lane_paths
 from nerve.events import catalog
 from nerve.events.model import ErrorDetail, LogEvent
 
@@ -48,34 +48,6 @@ class LaneStore(Protocol):
 
     def forget(self, *producers: str) -> None:
         """Delete positions."""
-
-
-@dataclass(frozen=True, slots=True)
-class LeftBehind:
-    """What waits in lanes while no engine runs: the number of lanes that are not empty, and their bytes."""
-
-    lanes: int
-    bytes: int
-
-
-def left_behind(folder: Path) -> LeftBehind:
-    """Return what waits in the lanes of a folder, or nothing if an engine uses them; changes nothing."""
-    found = []
-    for path in lane_paths(folder):
-        if is_held(path):
-            return LeftBehind(0, 0)
-        try:
-            file = LaneFile(path)
-        except (WireError, OSError):
-            continue
-        found.append(min(max(0, file.words[HEAD] - file.words[TAIL]), file.capacity))
-        file.close()
-    return LeftBehind(sum(1 for size in found if size), sum(found))
-
-
-def lane_paths(folder: Path) -> list[Path]:
-    """Return the files in a folder that are named like lanes."""
-    return sorted(folder.glob(f"*{SUFFIX}"))
 
 
 def log_number(log_id: str) -> int:

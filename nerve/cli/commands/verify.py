@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+
 import click
 import msgspec
 
 from nerve.cli.formatting import colours_wanted, escape
-from nerve.cli.left_behind import note_left_behind, recover_events
+from nerve.cli.left_behind import note_left_behind
 from nerve.cli.options import NerveError, counted, workspace_of
 from nerve.cli.progress import shown_work
+from nerve.clock import SystemClock
+from nerve.lock import WorkspaceLock
+from nerve.maintenance.recovery import recover as recover_events
+from nerve.store import LogWriter
 from nerve.store.verification.findings import VerificationReport
 from nerve.store.verification.verify import verify as verify_log
+from nerve.workspace import Workspace
+
+PREDECESSOR_SECONDS = 5.0
+"""How long recovery waits for the last processes of an engine that was killed."""
 
 
 @click.command()
@@ -38,7 +48,7 @@ def verify(ctx: click.Context, quick: bool, recover: bool, as_json: bool) -> Non
     """
     workspace = workspace_of(ctx)
     if recover:
-        click.echo(f"nerve: recovered {counted(recover_events(workspace), 'event', 'events')}", err=True)
+        click.echo(f"nerve: recovered {counted(_recover(workspace), 'event', 'events')}", err=True)
     else:
         note_left_behind(workspace)
     if not workspace.logs_db.exists():
@@ -53,6 +63,20 @@ def verify(ctx: click.Context, quick: bool, recover: bool, as_json: bool) -> Non
         count = len(report.damage) + sum(report.left_out.values())
         places = counted(count, "place is", "places are")
         raise NerveError(f"{places} damaged: restore what is named from a backup, and look at the disk")
+
+
+def _recover(workspace: Workspace) -> int:
+    """Write left-over events to the log; return their number.
+
+    Raises AlreadyRunningError if an engine is running, and StoreError if the log can't be written.
+    """
+    workspace.prepare()
+    clock = SystemClock()
+    with (
+        WorkspaceLock.acquire(workspace, wait=PREDECESSOR_SECONDS, clock=clock),
+        closing(LogWriter.open(workspace.logs_db)) as store,
+    ):
+        return recover_events(store, workspace.lanes_dir, clock)
 
 
 def _show(report: VerificationReport) -> None:

@@ -15,9 +15,10 @@ from nerve.errors import DiskError
 from nerve.eventqueue import Lane, Wakeup, lane_reader
 from nerve.eventqueue.lane import pack
 from nerve.eventqueue.lane_file import HEAD, TAIL, LaneFile, create_lane_file
+from nerve.eventqueue.left_behind import LeftBehind, left_behind
 from nerve.ids import uuid7_hex
 from nerve.maintenance import recovery
-from nerve.maintenance.recovery import left_behind, recover
+from nerve.maintenance.recovery import recover
 from nerve.store import Filter, LogReader, LogWriter
 
 EARLIER, LATER, NOW = "0" * 31 + "1", "0" * 31 + "2", "0" * 31 + "3"
@@ -213,7 +214,7 @@ def test_what_is_left_is_counted_without_touching_it(dead: Dead) -> None:
     (dead.folder / "text.lane").write_text("no lane")
     file = LaneFile(full)
     size = file.words[HEAD]
-    assert left_behind(dead.folder) == recovery.LeftBehind(1, size)
+    assert left_behind(dead.folder) == LeftBehind(1, size)
     file.words[TAIL] = 8
     assert left_behind(dead.folder).bytes == size - 8
     file.close()
