@@ -71,8 +71,13 @@ class Workspace:
         return _SHORT_BASE / f"nerve-{os.getuid()}" / digest[:16]
 
     @property
+    def lanes_dir(self) -> Path:
+        """The folder of the event queue's files: always on the file system of the log."""
+        return self.data_dir / "run" / "lanes"
+
+    @property
     def event_socket(self) -> Path:
-        """The socket on which the writer accepts producers."""
+        """The socket on which the writer accepts the archiver's orders."""
         return self.run_dir / "events.sock"
 
     @property
@@ -90,7 +95,7 @@ class Workspace:
 
         Raises WorkspaceError if that fails, or if the folder for the sockets belongs to someone else.
         """
-        for name in ("", "run", "senses", "archive", "archive/logs"):
+        for name in ("", "run", "run/lanes", "senses", "archive", "archive/logs"):
             _make_folder(self.data_dir / name)
         _make_private(self.data_dir)
         _make_private(self.lock_path.parent)

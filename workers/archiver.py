@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections import deque
 from dataclasses import replace
 from itertools import count
@@ -13,9 +12,8 @@ import msgspec
 from nerve.clock import Clock, SystemClock
 from nerve.config.logs_section import LogsConfig
 from nerve.errors import NerveError, StoreError
-from nerve.eventqueue import EventSender, Order, Unguarded
+from nerve.eventqueue import EventSender, Order, OrderClient, Unguarded
 from nerve.events.model import LogEvent
-from nerve.ids import uuid7_hex
 from nerve.ipc.channel import Channel
 from nerve.ipc.progress import ArchiveProgress
 from nerve.maintenance.archiver import Archiver, archived_up_to, last_run
@@ -35,8 +33,6 @@ ORDER_ATTEMPTS = 5
 PROGRESS_SECONDS = 0.25
 """How often a run reports its progress to the kernel, and reads the kernel's messages."""
 
-CLOSE_SECONDS = 5.0
-
 
 class _Interrupted(Exception):  # noqa: N818 - nothing is wrong
     """A run must stop because the archiver was told to finish, or because the kernel is gone."""
@@ -48,11 +44,14 @@ class ArchiverWorker:
     It is the ArchiverBackend of its runs: it writes through the writer's queue.
     """
 
-    def __init__(self, context: ChildContext, link: Channel[ToChild], queue: EventSender, clock: Clock) -> None:
+    def __init__(
+        self, context: ChildContext, link: Channel[ToChild], queue: EventSender, orders: OrderClient, clock: Clock
+    ) -> None:
         self._db = context.boot.workspace.logs_db
         self._logs = context.boot.revision.config.logs
         self._link = link
         self._queue = queue
+        self._orders = orders
         self._clock = clock
         self._requests = count(1)
         self._requested: deque[ArchiveNow] = deque()
@@ -83,7 +82,7 @@ class ArchiverWorker:
         """
         numbered = msgspec.structs.replace(order, request=next(self._requests))
         for _ in range(ORDER_ATTEMPTS):
-            done = self._queue.ask(numbered, ORDER_SECONDS)
+            done = self._orders.ask(numbered, ORDER_SECONDS)
             if done and done.error:
                 raise StoreError(done.error)
             if done:
@@ -148,12 +147,13 @@ class ArchiverWorker:
 def main(context: ChildContext) -> None:
     """Archive until told to finish, or until the kernel is gone (child)."""
     link = bootstrap.enter(context)
-    queue = EventSender(context.boot.workspace.event_socket, f"archiver-{os.getpid()}/{uuid7_hex()}", Unguarded())
-    queue.start()
+    queue = EventSender(bootstrap.lane_of(context), Unguarded())
+    orders = OrderClient(context.boot.workspace.event_socket)
     try:
-        ArchiverWorker(context, link, queue, SystemClock()).serve()
+        ArchiverWorker(context, link, queue, orders, SystemClock()).serve()
     except NerveError as error:
         logger.error("%s", error)  # noqa: TRY400 - one line is enough
         raise SystemExit(1) from None
     finally:
-        queue.close(CLOSE_SECONDS)
+        queue.close()
+        orders.close()

@@ -5,11 +5,14 @@ from __future__ import annotations
 import ctypes
 import faulthandler
 import os
+import select
 import signal
 import sys
+import threading
 
 from setproctitle import setproctitle
 
+from nerve.eventqueue import Lane
 from nerve.ipc.channel import Channel
 from nerve.processes import log_relay
 from nerve.processes.child import ChildContext
@@ -26,11 +29,13 @@ def enter(context: ChildContext) -> Channel[ToChild]:
     """
     leave_signals_to_the_kernel()
     if not context.role.outlives_kernel:
-        _die_with(context.kernel_pid)
+        _die_with(context.kernel_pid, context.link.fileno())
     boot = context.boot
     keep = {context.link.fileno(), context.crash, boot.records} | context.role.inherits(boot)
     if context.prefetched is not None:
         keep.add(context.prefetched)
+    if context.wakeup is not None:
+        keep |= {context.wakeup.reading, context.wakeup.writing}
     _close_descriptors_except(keep)
     faulthandler.enable(file=context.crash)
     faulthandler.register(signal.SIGUSR2, file=context.crash, all_threads=False)
@@ -39,12 +44,31 @@ def enter(context: ChildContext) -> Channel[ToChild]:
     return Channel(context.link, ToChild)
 
 
-def _die_with(kernel_pid: int) -> None:
-    """Make the system kill this process when the kernel dies, even while C code prevents every thread from running."""
+def lane_of(context: ChildContext) -> Lane:
+    """Open the lane that a child was forked with."""
+    if context.lane is None or context.wakeup is None:
+        raise TypeError(f"a {context.role.name} has no lane")
+    return Lane(context.lane, context.wakeup)
+
+
+def _die_with(kernel_pid: int, link: int) -> None:
+    """Make the system kill this process when the kernel dies, even while C code prevents every thread from running.
+
+    Where the system can't do that, a thread waits for the end of the link; what this process has logged is in its lane.
+    """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    else:
+        threading.Thread(target=_await_hang_up, args=(link,), name="nerve-lifeline", daemon=True).start()
     if os.getppid() != kernel_pid:
         os._exit(1)  # it died before this process could ask for that
+
+
+def _await_hang_up(link: int) -> None:
+    poller = select.poll()
+    poller.register(link, select.POLLHUP)
+    poller.poll()
+    os._exit(1)
 
 
 def _close_descriptors_except(keep: set[int]) -> None:

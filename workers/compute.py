@@ -14,7 +14,6 @@ from nerve.clock import SystemClock
 from nerve.eventqueue import EventSender
 from nerve.events.redaction import redactor_of
 from nerve.events.trigger import Trigger
-from nerve.ids import uuid7_hex
 from nerve.ipc.channel import Channel
 from nerve.processes import log_relay
 from nerve.processes.child import ChildContext
@@ -27,9 +26,7 @@ from nerve.runtime.runner import run_sense
 from nerve.runtime.worker_link import WorkerLink
 from nerve.store.sense_databases import SenseDatabases
 from nerve.workers import bootstrap
-
-FINISH_SECONDS = 10.0
-"""How long a worker that was told to finish waits for its last acknowledgements; the kernel may kill it earlier."""
+from nerve.workers.bootstrap import lane_of
 
 
 class ComputeWorker:
@@ -43,12 +40,7 @@ class ComputeWorker:
         self._link = WorkerLink(link, context.prefetched, self._interrupter.rest)
         self._loader = SenseLoader(context.boot.workspace.senses_dir)
         self._databases = SenseDatabases(context.boot.workspace)
-        self._events = EventSender(
-            context.boot.workspace.event_socket,
-            f"worker-{os.getpid()}/{uuid7_hex()}",
-            self._interrupter,
-            hangups={link.fileno(): _orphaned},
-        )
+        self._events = EventSender(lane_of(context), self._interrupter)
         self._records = EventHandler(self._events, self._clock)
         root = logging.getLogger()
         relay = context.boot.relay
@@ -59,13 +51,12 @@ class ComputeWorker:
     def __enter__(self) -> ComputeWorker:
         self._interrupter.install()
         self._loader.install()
-        self._events.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._events.close(FINISH_SECONDS)
+        self._events.close()
 
     def serve(self) -> None:
         """Perform runs until told to finish, or until a run has left no memory for the next."""
@@ -111,11 +102,6 @@ class ComputeWorker:
             max_payload=run.max_payload,
             redactor=redactor_of(run.redact),
         )
-
-
-def _orphaned() -> None:
-    """End at once, because the kernel is gone; everything that a compute has logged is out of this process already."""
-    os._exit(1)
 
 
 def main(context: ChildContext) -> None:

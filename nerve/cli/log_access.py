@@ -10,6 +10,7 @@ from datetime import UTC, tzinfo
 
 import click
 
+from nerve.cli.left_behind import note_left_behind
 from nerve.cli.moments import SystemZone, parse_moment
 from nerve.cli.options import workspace_of
 from nerve.clock import SystemClock
@@ -22,7 +23,9 @@ def open_workspace_log(ctx: click.Context, *, archived: bool = False) -> LogSour
 
     Raises NerveError if there is no log yet.
     """
-    path = workspace_of(ctx).logs_db
+    workspace = workspace_of(ctx)
+    note_left_behind(workspace)
+    path = workspace.logs_db
     if not path.exists():
         raise NerveError(f"no log yet: {path} does not exist; start the engine with `nerve start`")
     return open_log(path, archived=archived, keep_damaged=True)

@@ -73,6 +73,15 @@ class SenseStatus(msgspec.Struct, frozen=True):
     consecutive_failures: int
 
 
+class LaneStatus(msgspec.Struct, frozen=True):
+    """What one producer has logged that is not committed: bytes, and the age of the oldest event in ms."""
+
+    producer: str
+    pid: int
+    bytes: int
+    age_ms: float
+
+
 class EngineStatus(msgspec.Struct, frozen=True):
     """Everything that `nerve status` shows; `problems` are sentences for a person."""
 
@@ -83,3 +92,4 @@ class EngineStatus(msgspec.Struct, frozen=True):
     watcher: WatcherStatus
     senses: list[SenseStatus]
     problems: list[str]
+    lanes: list[LaneStatus] = []

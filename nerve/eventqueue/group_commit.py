@@ -1,30 +1,28 @@
-"""When the writer commits: at once after a pause, and in ever larger groups the more there is to write; pure."""
+"""When the writer commits: at once after a pause, in larger groups when there is more to write. Pure functions."""
 
 from __future__ import annotations
 
 GROUP_SECONDS = 0.01
-"""Commits follow each other no closer than this while events keep coming, so that each one carries many."""
+"""The shortest time between two commits while events keep coming, so that each commit has many."""
 
 LONGEST_GROUP_SECONDS = 0.035
-"""Nor do they have to wait longer than this for each other, however long one takes."""
+"""The longest time between two commits while events keep coming."""
 
 MAX_GROUP_EVENTS = 10_000
-"""For so many events nothing more is waited for."""
+"""About the most events of one commit. If more are waiting, the next commit follows at once."""
 
 REST = 3
-"""After a commit, events are gathered for so many times as long as it took: it touches the same pages for more rows."""
+"""Events are gathered for this many times as long as the last commit took, so that more rows share a written page."""
 
 
 def group_seconds(commit_seconds: float) -> float:
-    """Decide how long events are gathered after a commit that took so long."""
+    """Return how long to gather events after a commit that took `commit_seconds`."""
     return min(LONGEST_GROUP_SECONDS, max(GROUP_SECONDS, REST * commit_seconds))
 
 
-def commit_due(oldest: float, last_commit: float, gather: float, waiting: int) -> float:
-    """Decide when to commit: at once after a pause, or for a large group; else `gather` s after the last commit.
+def commit_due(oldest: float, last_commit: float, gather: float) -> float:
+    """Return when to commit: at once after a pause, else `gather` seconds after the last commit.
 
-    `oldest` is when the first of the `waiting` events came; moments are monotonic seconds.
+    `oldest` is when the first of the waiting events was noticed. All times are monotonic seconds.
     """
-    if waiting >= MAX_GROUP_EVENTS:
-        return oldest
     return max(oldest, last_commit + gather)

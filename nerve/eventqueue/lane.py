@@ -1,202 +1,155 @@
-"""A producer's end of the event queue: what was sent, what is acknowledged, and what must be sent again."""
+"""The producer's end of a lane: it publishes frames, and never blocks."""
 
 from __future__ import annotations
 
-import logging
-import socket
-from collections import deque
+import errno
+import os
 from collections.abc import Sequence
 from pathlib import Path
+from zlib import crc32
+
+import msgspec
 
 from nerve.errors import WireError
-from nerve.eventqueue.messages import Ack, Batch, Done, FromWriter, Goodbye, Hello, Order, Welcome
-from nerve.eventqueue.pipe import PipedChannel
+from nerve.eventqueue.lane_file import (
+    HEAD,
+    HEADER_BYTES,
+    IN_FILE,
+    MAX_BODY,
+    NEVER,
+    NOTIFY_AT,
+    PID,
+    TAIL,
+    UNFINISHED,
+    WAKE_AT,
+    LaneFile,
+)
+from nerve.eventqueue.wakeup import Wakeup
 from nerve.events.model import LogEvent
-from nerve.ipc.channel import Channel, pack
 
-logger = logging.getLogger("nerve.eventqueue")
+LOW_32 = 2**32 - 1
 
-LIMIT_BYTES = 1024 * 1024
-"""How much one producer may have unacknowledged before it is full, in bytes (a single batch may be larger)."""
+encode = msgspec.msgpack.Encoder().encode
+
+_FULL_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EMFILE, errno.ENFILE}
+
+
+def pack(events: Sequence[LogEvent]) -> bytes:
+    """Encode events as the body of one frame. Raises WireError if that is more than MAX_BODY bytes."""
+    body = encode(events)
+    if len(body) > MAX_BODY:
+        raise WireError(f"events of {len(body)} bytes are too large to send at once (at most {MAX_BODY})")
+    return body
 
 
 class Lane:
-    """One producer's connection to the writer; it never blocks, and outlives any number of writers.
+    """The producer's end of a mapped ring. A position counts bytes since the lane was created, and only grows.
 
-    Every batch is kept until the writer has acknowledged its commit. When the connection breaks, the next one
-    begins with the writer saying where it stands, and the rest is sent again: so each batch is committed exactly once.
+    A frame is one word (the length, and a CRC-32 in the upper half) and the body, padded to 8 bytes. The CRC is seeded
+    with the frame's position, so a frame that an earlier lap left in the ring is never valid in a later one. Storing
+    the new head publishes a frame: a producer that is killed before that has published nothing of it.
     """
 
-    def __init__(self, address: Path, producer: str, limit_bytes: int = LIMIT_BYTES, *, piped: bool = False) -> None:
-        """Make a lane without a connection; `piped` is for an owner that logs much, and waits for its `interests`."""
-        self._address = str(address)
-        self._piped = piped
-        self._producer = producer
-        self._limit = limit_bytes
-        self._channel: Channel[FromWriter] | None = None
-        self._connections = 0
-        self._welcomed = False
-        self._last_seq = 0
-        self._unacked: deque[bytearray] = deque()
-        self._unacked_bytes = 0
+    def __init__(self, path: Path, wakeup: Wakeup) -> None:
+        """Map the lane, in the process that publishes in it. Raises OSError and WireError."""
+        self._file = LaneFile(path, hold=True)
+        self._wakeup = wakeup
+        self._words, self._ring_words, self._map = self._file.words, self._file.ring_words, self._file.map
+        self._capacity = self._file.capacity
+        self._mask = self._capacity - 1
+        self._size = HEADER_BYTES + self._capacity
+        self._largest = self._capacity // 2
+        self._head = self._words[HEAD]
+        self._limit = self._words[TAIL] + self._capacity
+        self._in_file = 0
+        self._words[PID] = os.getpid()
 
     @property
-    def connected(self) -> bool:
-        """There is a connection, though the writer may not have answered yet."""
-        return self._channel is not None
+    def head(self) -> int:
+        """The position up to which frames are published."""
+        return self._head
 
     @property
-    def clear(self) -> bool:
-        """Every batch is out of this process: its death would lose nothing."""
-        return self._welcomed and self._channel is not None and not self._channel.unsent
-
-    @property
-    def unsent(self) -> bool:
-        """Something waits for room in the socket: select for writing, then `flush`."""
-        return self._channel is not None and self._channel.unsent
-
-    @property
-    def full(self) -> bool:
-        """The writer is behind: submit nothing more, if that can be helped."""
-        return self._unacked_bytes >= self._limit
+    def tail(self) -> int:
+        """The position up to which frames are committed."""
+        return self._words[TAIL]
 
     @property
     def settled(self) -> bool:
-        """Every batch is committed."""
-        return not self._unacked
+        """Everything published is committed."""
+        return self._words[TAIL] >= self._head
 
-    @property
-    def unacknowledged(self) -> int:
-        """How many batches are not known to be committed."""
-        return len(self._unacked)
-
-    @property
-    def last_seq(self) -> int:
-        """The number of the last batch submitted."""
-        return self._last_seq
-
-    @property
-    def committed_seq(self) -> int:
-        """The number of the last batch known to be committed."""
-        return self._last_seq - len(self._unacked)
-
-    @property
-    def connections(self) -> int:
-        """How many connections there have been: a new one may well have the descriptor of the last."""
-        return self._connections
-
-    def fileno(self) -> int:
-        """The descriptor of the connection; -1 while there is none."""
-        return self._channel.fileno() if self._channel else -1
-
-    def interests(self) -> dict[int, int]:
-        """What a selector should wait for, by descriptor; nothing while there is no connection."""
-        return self._channel.interests() if self._channel else {}
-
-    def connect(self) -> bool:
-        """Connect and introduce ourselves; False when nobody listens (yet)."""
-        hello = Hello(self._producer, self.committed_seq, self._last_seq)
-        try:
-            sock = _connected(self._address)
-            self._channel = PipedChannel(sock, hello) if self._piped else Channel(sock, FromWriter)
-        except OSError:
+    def publish(self, body: bytes) -> bool:
+        """Publish a body made by `pack`. Return True if it now survives every process, False if the ring is full."""
+        head, length = self._head, len(body)
+        if length > self._largest:
+            return self._publish_in_file(body)
+        end = head + 8 + (length + 7 & -8)
+        if end > self._limit and not self._has_room(end):
             return False
-        if not self._piped:
-            self._channel.send(hello)
-        self._connections += 1
+        at = head & self._mask
+        start = HEADER_BYTES + at + 8
+        stop = start + length
+        self._ring_words[at >> 3] = crc32(body, head & LOW_32) << 32 | length
+        if stop <= self._size:
+            self._map[start:stop] = body
+        else:
+            first = self._size - start
+            self._map[start : self._size] = body[:first]
+            self._map[HEADER_BYTES : HEADER_BYTES + length - first] = body[first:]
+        self._words[HEAD] = self._head = end
+        if end > self._words[WAKE_AT]:
+            self._wake()
         return True
 
-    def submit(self, events: Sequence[LogEvent]) -> int:
-        """Take events as one batch (several, if they are too large for one), and give the number of the last.
+    def request_room(self) -> None:
+        """Wake the writer, because this producer waits for space in the ring."""
+        if self._words[WAKE_AT] != NEVER:
+            self._wake()
 
-        They are sent as far as there is room. Raises WireError for an event that is too large on its own.
-        """
-        if not events:
-            return self._last_seq
-        try:
-            frame = pack(Batch(self._last_seq + 1, list(events)))
-        except WireError:
-            if len(events) == 1:
-                raise
-            half = len(events) // 2
-            self.submit(events[:half])
-            return self.submit(events[half:])
-        self._last_seq += 1
-        self._unacked.append(frame)
-        self._unacked_bytes += len(frame)
-        if self._welcomed and self._channel:
-            self._channel.send_frame(frame)
-            if self._channel.broken:
-                self._drop_if_ended()
-        return self._last_seq
+    def notify_at(self, position: int) -> None:
+        """Have the writer notify the kernel when it has committed up to `position`; NEVER for no notification."""
+        self._words[NOTIFY_AT] = position
 
-    def order(self, order: Order) -> bool:
-        """Send an order to the writer; False while there is none (an order is not kept: its sender asks again)."""
-        if not (self._welcomed and self._channel):
-            return False
-        self._channel.send(order)
-        return True
-
-    def flush(self) -> None:
-        """Send what waits, as far as there is room."""
-        if self._channel:
-            self._channel.flush()
-            self._drop_if_ended()
-
-    def receive(self) -> list[Done]:
-        """Handle what the writer has said; gives the outcomes of orders. A broken connection is dropped."""
-        done: list[Done] = []
-        if self._channel is None:
-            return done
-        try:
-            for message in self._channel.receive():
-                match message:
-                    case Ack(seq):
-                        self._forget_up_to(seq)
-                    case Welcome(seq):
-                        self._resume(seq)
-                    case Done():
-                        done.append(message)
-        except WireError:
-            logger.exception("the writer's end of the event queue made no sense; reconnecting")
-            self._channel.ended = True
-        self._drop_if_ended()
-        return done
+    def keep_from_children(self) -> None:
+        """Keep the mapping out of the children that this process forks."""
+        self._file.keep_from_children()
 
     def close(self) -> None:
-        """Close the connection; says goodbye when everything is committed. May be called twice."""
-        if self._channel:
-            if self._welcomed and self.settled:
-                self._channel.send(Goodbye())
-            self._channel.close()
-        self._channel = None
-        self._welcomed = False
+        """Unmap the lane; published frames stay in its file. May be called twice."""
+        self._file.close()
 
-    def _resume(self, seq: int) -> None:
-        self._forget_up_to(seq)
-        self._welcomed = True
-        if self._channel:
-            for frame in self._unacked:
-                self._channel.send_frame(frame)
+    def _wake(self) -> None:
+        self._words[WAKE_AT] = NEVER
+        self._wakeup.send()
 
-    def _forget_up_to(self, seq: int) -> None:
-        while self._unacked and self.committed_seq < seq:
-            self._unacked_bytes -= len(self._unacked.popleft())
+    def _has_room(self, end: int) -> bool:
+        """Return True if a frame that ends at `end` fits, after reading the tail again.
 
-    def _drop_if_ended(self) -> None:
-        if self._channel and (self._channel.ended or self._channel.broken):
-            self._channel.close()
-            self._channel = None
-            self._welcomed = False
+        A body in a file counts as a full ring until it is committed, so each producer has at most one of them.
+        """
+        tail = self._words[TAIL]
+        if tail < self._in_file:
+            return False
+        self._limit = tail + self._capacity
+        return end <= self._limit
 
-
-def _connected(address: str) -> socket.socket:
-    """Connect without waiting; OSError when nobody listens, or when this process can't have another descriptor."""
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        sock.settimeout(0)
-        sock.connect(address)
-    except OSError:
-        sock.close()
-        raise
-    return sock
+    def _publish_in_file(self, body: bytes) -> bool:
+        head = self._head
+        if not self._has_room(head + 8):
+            return False
+        path = self._file.body_path(head)
+        unfinished = path.with_suffix(UNFINISHED)
+        try:
+            with unfinished.open("wb") as file:
+                file.write(body)
+            unfinished.rename(path)
+        except OSError as error:
+            unfinished.unlink(missing_ok=True)
+            if error.errno in _FULL_DISK:
+                return False
+            raise
+        self._ring_words[(head & self._mask) >> 3] = crc32(body, head & LOW_32) << 32 | IN_FILE | len(body)
+        self._words[HEAD] = self._head = self._limit = self._in_file = head + 8
+        self._wake()
+        return True

@@ -1,300 +1,205 @@
-"""EventReceiver: the writer's end of the event queue, a lane per producer and nothing shared between them."""
+"""EventReceiver: the writer's end of the event queue, one lane per producer and nothing shared between them."""
 
 from __future__ import annotations
 
 import logging
-import os
-import re
-import selectors
-import socket
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from functools import partial
-from itertools import groupby
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from itertools import accumulate
 from operator import attrgetter, itemgetter
-from typing import cast
+from pathlib import Path
 
 from nerve.clock import Clock
 from nerve.errors import WireError
-from nerve.eventqueue.messages import (
-    Ack,
-    Batch,
-    Conclude,
-    Done,
-    FromWriter,
-    Goodbye,
-    Hello,
-    Order,
-    Purge,
-    Record,
-    ToWriter,
-    Vacuum,
-    Welcome,
-)
-from nerve.eventqueue.pipe import WriterChannel
+from nerve.eventqueue.lane_file import HEAD, LOG, SUFFIX, TAIL, LaneFile
+from nerve.eventqueue.lane_reader import CORRUPT, Batch, LaneReader
 from nerve.events.model import LogEvent
-from nerve.ipc.sockets import same_user
 
 logger = logging.getLogger("nerve.writer")
 
-_PID = re.compile(r"-([1-9][0-9]{0,9})/")
+_place_of = itemgetter(0)
+_events_of: Callable[[Batch], list[LogEvent]] = itemgetter(3)
 
-
-@dataclass(slots=True, eq=False)
-class _Inlet:
-    """One producer's connection; `announced` is the last batch it had at its start, `watched` what is waited for."""
-
-    channel: WriterChannel
-    producer: str | None = None
-    announced: int = 0
-    watched: dict[int, int] = field(default_factory=dict)
-
-
-@dataclass(slots=True, eq=False)
-class _Progress:
-    """How far a producer has been read: its last batch, and the place of that batch in time (monotonic ns)."""
-
-    seq: int
-    place: int = 0
-
-
-_Waiting = tuple[int, str, Batch]
-"""A batch that waits for its commit: its place in time, and its producer, which may have gone, or come back."""
+ASIDE = ".aside"
+"""The suffix of a file among the lanes that can't be read: it is renamed and kept."""
 
 
 @dataclass(frozen=True, slots=True)
 class Gathered:
-    """What one commit holds: events in order of time, and where each producer then stands."""
+    """The content of one commit: events sorted by time, and the position that each of their lanes then has."""
 
     events: list[LogEvent]
     positions: Mapping[str, int]
 
 
-@dataclass(slots=True, eq=False)
-class PendingOrder:
-    """An order that is being carried out, as long as its sender is there: `rows` counts what is done so far."""
+@dataclass(frozen=True, slots=True)
+class LaneBacklog:
+    """The uncommitted content of one lane: its size in bytes, and the age of its oldest event in ms."""
 
-    order: Order
-    asker: _Inlet
-    rows: int = 0
+    producer: str
+    pid: int
+    bytes: int
+    age_ms: float
 
 
 class EventReceiver:
-    """Accepts producers, reads their batches, recognises what it has seen before, and acknowledges commits.
+    """Reads all lanes and acknowledges what is committed.
 
-    `position` gives a producer's last committed batch. A connection that breaks the rules is closed and reported
-    through `offended`; the others never notice.
+    `log` is the number of the log; a lane that belongs to another log is set aside. `position` returns the position up
+    to which the log has a producer's events. `report` is called with one sentence for each file that is set aside.
     """
 
     def __init__(
-        self,
-        listener: socket.socket,
-        selector: selectors.BaseSelector,
-        clock: Clock,
-        position: Callable[[str], int],
-        forget: Callable[[str], None],
-        offended: Callable[[str], None],
+        self, folder: Path, log: int, position: Callable[[str], int], clock: Clock, report: Callable[[str], None]
     ) -> None:
-        listener.settimeout(0)
-        self._listener = listener
-        self._selector = selector
-        self._clock = clock
+        self._folder = folder
+        self._log = log
         self._position = position
-        self._forget = forget
-        self._offended = offended
-        self._inlets: list[_Inlet] = []
-        self._progress: dict[str, _Progress] = {}
-        self._absent: dict[str, float] = {}  # since when, the longest first
-        self._waiting: list[_Waiting] = []
+        self._clock = clock
+        self._report = report
+        self._lanes: dict[str, LaneReader] = {}
+        self._waiting: list[Batch] = []
         self._events = 0
-        self.requests: deque[PendingOrder] = deque()
-        selector.register(listener, selectors.EVENT_READ, self._accept)
 
     @property
-    def producers(self) -> int:
-        """How many producers are connected."""
-        return len(self._inlets)
+    def lanes(self) -> list[LaneReader]:
+        """The open lanes."""
+        return list(self._lanes.values())
 
     @property
     def waiting(self) -> int:
-        """How many events have been read and wait for the next commit."""
+        """The number of events that are read and wait for a commit."""
         return self._events
 
+    @property
+    def has_news(self) -> bool:
+        """There are published frames to be read."""
+        return any(lane.has_news for lane in self._lanes.values())
+
+    @property
+    def is_pressed(self) -> bool:
+        """A producer will soon have to wait for space, or already does."""
+        return any(lane.is_pressed for lane in self._lanes.values())
+
+    @property
+    def uncommitted(self) -> int:
+        """The number of bytes that are published and not committed, in all lanes."""
+        return sum(lane.uncommitted for lane in self._lanes.values())
+
+    def open(self, producer: str) -> LaneReader | None:
+        """Open the lane of a producer, or return it if it is open. Return None if there is no such lane to be read."""
+        if producer in self._lanes:
+            return self._lanes[producer]
+        path = self._folder / f"{producer}{SUFFIX}"
+        try:
+            file = LaneFile(path)
+        except FileNotFoundError:
+            return None
+        except WireError as error:
+            self._set_aside(path, str(error))
+            return None
+        position = self._position(producer)
+        if position == CORRUPT:  # drained and reported; that writer died before it removed the file
+            file.close()
+            file.remove()
+            return None
+        if file.producer != producer or file.words[LOG] not in (0, self._log):
+            file.close()
+            self._set_aside(path, "it belongs to another log")
+            return None
+        lane = LaneReader(file, self._first_position(file, position))
+        file.words[LOG] = self._log
+        self._lanes[producer] = lane
+        return lane
+
     def drain(self) -> None:
-        """Read whatever every producer has sent, so that what is taken next is complete up to this moment."""
-        self._accept()
-        for inlet in list(self._inlets):
-            self._read(inlet)
+        """Read everything that is published, so that `take` finds every event made before this call."""
+        for lane in self._lanes.values():
+            batches = lane.read(self._clock)
+            self._waiting += batches
+            self._events += sum(map(len, map(_events_of, batches)))
 
     def take(self, cutoff: int, max_events: int) -> Gathered:
-        """Take the batches stamped at or before `cutoff` (monotonic ns), the earliest first, up to about `max_events`.
+        """Take the frames made at or before `cutoff` (monotonic ns), the earliest first, up to about `max_events`.
 
-        With a cutoff from before the last `drain`, no event is taken without those that caused it: a cause was sent
-        before its effect was stamped, so it has been read, however the two connections were polled, and it comes
-        first. The events are given in order of time.
+        If `cutoff` was read before the last `drain`, no event is taken without the events that caused it. A cause is
+        published before its effect is made, so if the effect was made before the cutoff, the drain has read the cause,
+        in whatever order it read the heads; and the cause sorts before the effect.
         """
-        self._waiting.sort(key=itemgetter(0))
-        events: list[LogEvent] = []
-        positions: dict[str, int] = {}
-        count = 0
-        for place, producer, batch in self._waiting:
-            if place > cutoff or len(events) >= max_events:
-                break
-            events += batch.events
-            positions[producer] = batch.seq
-            count += 1
-        del self._waiting[:count]
+        self._waiting.sort(key=_place_of)
+        count = bisect_right(self._waiting, cutoff, key=_place_of)
+        if self._events > max_events:
+            sizes = accumulate(map(len, map(_events_of, self._waiting[:count])))
+            count = min(count, 1 + sum(1 for size in sizes if size < max_events))
+        taken, self._waiting = self._waiting[:count], self._waiting[count:]
+        events = [event for batch in taken for event in batch[3]]
+        positions = {lane.producer: end for _place, lane, end, _events in taken}
         self._events -= len(events)
         events.sort(key=attrgetter("mono"))
         return Gathered(events, positions)
 
-    def acknowledge(self, positions: Mapping[str, int]) -> None:
-        """Tell each producer that its batches up to this one are committed."""
-        for inlet in self._inlets:
-            if inlet.producer is not None and inlet.producer in positions:
-                self._send(inlet, Ack(positions[inlet.producer]))
+    def acknowledge(self, positions: Mapping[str, int]) -> bool:
+        """Free each ring up to its committed position. Return True if the kernel is to be notified."""
+        notify = [self._lanes[producer].acknowledge(position) for producer, position in positions.items()]
+        return any(notify)
 
-    def answer(self, request: PendingOrder, done: Done) -> None:
-        """Tell who asked how an order has ended; it is no longer among the requests."""
-        self.requests.remove(request)
-        self._send(request.asker, done)
+    def backlog(self) -> list[LaneBacklog]:
+        """Return the uncommitted content of each lane, after reading what is published."""
+        self.drain()
+        now = self._clock.stamp().mono
+        oldest: dict[LaneReader, int] = {}
+        for _place, lane, _end, events in self._waiting:
+            oldest.setdefault(lane, events[0].mono)
+        return [
+            LaneBacklog(lane.producer, lane.pid, lane.uncommitted, max(0.0, (now - oldest.get(lane, now)) / 1e6))
+            for lane in self._lanes.values()
+        ]
 
-    def expect(self, producers: Iterable[str]) -> None:
-        """Count these, which an earlier writer has left behind, among the producers that may come back."""
-        now = self._clock.now()
-        self._absent.update((producer, now) for producer in producers)
+    def wake_on_publish(self) -> None:
+        """Have the next producer that publishes wake the writer."""
+        for lane in self._lanes.values():
+            lane.wake_on_publish()
 
-    def awaits(self) -> bool:
-        """Tell whether somebody still holds what an earlier writer had not committed.
+    def wake_when_pressed(self) -> None:
+        """Have a producer wake the writer before it has to wait for space."""
+        for lane in self._lanes.values():
+            lane.wake_when_pressed()
 
-        A producer that is away, but whose process lives, is about to come back; one that is back may still be sending.
-        """
-        return any(map(self._is_behind, self._inlets)) or any(map(_lives, self._absent))
+    def ended(self) -> list[LaneReader]:
+        """Return the lanes whose producers are gone and whose readable frames are all committed."""
+        return [lane for lane in self._lanes.values() if lane.gone and lane.is_drained]
 
-    def forget_absent(self, seconds: float) -> None:
-        """Forget the producer that has been away for longest, if that is longer than `seconds`."""
-        producer, since = next(iter(self._absent.items()), (None, 0.0))
-        if producer is not None and self._clock.now() - since >= seconds:
-            del self._absent[producer]
-            self._progress.pop(producer, None)
-            self._forget(producer)
+    def remove(self, lanes: Iterable[LaneReader]) -> None:
+        """Close lanes and remove their files."""
+        for lane in lanes:
+            del self._lanes[lane.producer]
+            lane.remove()
 
     def close(self) -> None:
-        """Close every connection."""
-        for inlet in list(self._inlets):
-            self._drop(inlet)
+        """Close every lane; their files stay."""
+        for lane in self._lanes.values():
+            lane.close()
+        self._lanes.clear()
+        self._waiting.clear()
 
-    def _accept(self) -> None:
-        while True:
-            try:
-                sock, _address = self._listener.accept()
-            except (BlockingIOError, ConnectionAbortedError):
-                return
-            if not same_user(sock, os.getuid()):
-                sock.close()
-                self._offended("a process of another user tried to join the event queue; it was refused")
-                continue
-            inlet = _Inlet(WriterChannel(sock))
-            self._inlets.append(inlet)
-            self._rewatch(inlet)
+    def _first_position(self, file: LaneFile, position: int) -> int:
+        """Return the position to start at: that of the log, or the lane's tail if the log is older than the lane."""
+        tail = file.words[TAIL]
+        if position < tail <= file.words[HEAD]:
+            self._report(
+                f"the log is older than the lane of {file.producer}: {tail - position} bytes of events had been "
+                "committed and are not in it any more (was it restored from a backup?)"
+            )
+            return tail
+        return position
 
-    def _read(self, inlet: _Inlet) -> None:
+    def _set_aside(self, path: Path, reason: str) -> None:
+        aside = path.with_suffix(ASIDE)
         try:
-            messages = inlet.channel.receive()
-            now = self._clock.stamp().mono
-            for kind, alike in groupby(messages, type):
-                if kind is Batch and inlet.producer:
-                    self._accept_batches(inlet.producer, cast("Iterator[Batch]", alike), now)
-                else:
-                    for message in alike:
-                        self._handle(inlet, message)
-        except WireError as error:
-            self._offended(f"a producer ({inlet.producer or 'unknown'}) was disconnected: {error}")
-            inlet.channel.ended = True
-        inlet.channel.flush()
-        if inlet.channel.ended:
-            self._drop(inlet)
-        else:
-            self._rewatch(inlet)
-
-    def _handle(self, inlet: _Inlet, message: ToWriter) -> None:
-        match message:
-            case Hello() if not inlet.producer:
-                self._welcome(inlet, message)
-            case Record() | Purge() | Vacuum() | Conclude() if inlet.producer:
-                self.requests.append(PendingOrder(message, inlet))
-            case Goodbye() if inlet.producer:
-                self._forget(inlet.producer)
-                del self._progress[inlet.producer]
-                inlet.producer = None
-            case _:
-                raise WireError(f"{type(message).__name__} is out of place here")
-
-    def _welcome(self, inlet: _Inlet, hello: Hello) -> None:
-        for earlier in list(self._inlets):
-            if earlier.producer == hello.producer:
-                self._read(earlier)  # it has come back: what is left on its old connection was sent before
-                self._drop(earlier)
-        self._absent.pop(hello.producer, None)
-        committed = max(self._position(hello.producer), hello.committed)
-        self._progress.setdefault(hello.producer, _Progress(committed))
-        inlet.producer, inlet.announced = hello.producer, hello.last
-        self._send(inlet, Welcome(committed))
-
-    def _is_behind(self, inlet: _Inlet) -> bool:
-        return inlet.producer is not None and self._progress[inlet.producer].seq < inlet.announced
-
-    def _accept_batches(self, producer: str, batches: Iterator[Batch], now: int) -> None:
-        progress = self._progress[producer]
-        for batch in batches:
-            seq, events = batch.seq, batch.events
-            if seq <= progress.seq:
-                continue  # sent again after a reconnect, though it had arrived
-            if seq != progress.seq + 1:
-                raise WireError(f"batch {seq} follows batch {progress.seq}")
-            progress.seq = seq
-            # Stamps may be out of order (threads race for the lane, and any clock may join), batches never are.
-            stamp = events[-1].mono
-            if stamp > progress.place:
-                progress.place = min(stamp, now)
-            self._waiting.append((progress.place, producer, batch))
-            self._events += len(events)
-
-    def _send(self, inlet: _Inlet, message: FromWriter) -> None:
-        inlet.channel.send(message)
-        self._rewatch(inlet)
-
-    def _rewatch(self, inlet: _Inlet) -> None:
-        """Have the selector wait for what the connection waits for."""
-        wanted = inlet.channel.interests()
-        if wanted != inlet.watched and not inlet.channel.ended:
-            self._unwatch(inlet)
-            for descriptor, events in wanted.items():
-                self._selector.register(descriptor, events, partial(self._read, inlet))
-            inlet.watched = wanted
-
-    def _unwatch(self, inlet: _Inlet) -> None:
-        for descriptor in inlet.watched:
-            self._selector.unregister(descriptor)
-        inlet.watched = {}
-
-    def _drop(self, inlet: _Inlet) -> None:
-        """Close a connection, if that has not been done, and forget the orders that came through it."""
-        if inlet in self._inlets:
-            self._inlets.remove(inlet)
-            self._unwatch(inlet)
-            inlet.channel.close()
-            if inlet.producer is not None:
-                self._absent[inlet.producer] = self._clock.now()
-            self.requests = deque(request for request in self.requests if request.asker is not inlet)
-
-
-def _lives(producer: str) -> bool:
-    """Tell whether the process of a producer named `role-PID/...` is there; False for one of another name."""
-    pid = _PID.search(producer)
-    try:
-        os.kill(int(pid[1]), 0) if pid else None
-    except (ProcessLookupError, PermissionError, OverflowError):
-        return False
-    return pid is not None
+            size = path.stat().st_size
+            path.rename(aside)
+        except OSError as error:
+            logger.warning("%s can't be renamed: %s", path, error)
+            return
+        self._report(f"{path.name} is not read ({reason}): its {size} bytes are kept in {aside}")

@@ -18,7 +18,6 @@ from nerve.config.config import MAX_WORKERS
 from nerve.control.server import ControlServer
 from nerve.control.status import KernelStatus
 from nerve.errors import StartError
-from nerve.eventqueue import Lane
 from nerve.events import catalog
 from nerve.events.model import ErrorDetail
 from nerve.ipc.event_loop import Loop
@@ -30,7 +29,15 @@ from nerve.kernel.request_handler import RequestHandler
 from nerve.kernel.shutdown import Ladder, Stage
 from nerve.kernel.status_collector import StatusCollector
 from nerve.processes.child import Boot, Child, Role
-from nerve.processes.messages import ArchiverReport, FromChild, UnwatchedFolders, WriterReport
+from nerve.processes.lanes import LaneKeeper
+from nerve.processes.messages import (
+    ArchiverReport,
+    Committed,
+    FromChild,
+    LaneCorrupt,
+    UnwatchedFolders,
+    WriterReport,
+)
 from nerve.processes.pool import Limits, Pool
 from nerve.processes.services import Death, Roles, Service, Services
 from nerve.processes.signals import SCALE_SIGNALS, STOP_SIGNALS, SignalQueue
@@ -40,9 +47,6 @@ from nerve.version import __version__
 from nerve.workspace import CONFIG_NAME
 
 logger = logging.getLogger("nerve.kernel")
-
-RECORD_BYTES = 2 * 1024 * 1024
-"""How much the kernel may have recorded that is not committed yet; then it starts no further run."""
 
 LAST_SECONDS = 0.5
 """How long the diagnostics process has to print what is left, after all others have ended."""
@@ -61,8 +65,9 @@ class Kernel:
         self._started = clock.now()
         self._loop = Loop()
         config = boot.revision.config
-        lane = Lane(boot.workspace.event_socket, f"kernel-{os.getpid()}/{boot.boot_id}", RECORD_BYTES)
-        self._recorder = Recorder(lane, self._loop, clock)
+        self._roles = roles
+        self._lanes = LaneKeeper(boot, roles.writer)
+        self._recorder = Recorder(self._lanes.open_own(), clock, lambda: self._services.writer.ever_ready)
         self._services = Services(roles, self._fork, self._loop, self._on_message)
         self._pool = Pool(
             lambda: self._fork(roles.compute),
@@ -99,6 +104,7 @@ class Kernel:
         Raises StartError if a process that the engine needs can't be started, or kept running.
         """
         stop_at = None if run_for is None else self._started + run_for
+        self._lanes.reserve(self._roles.compute, self._pool.size)
         self._record_start()
         gc.collect()
         gc.freeze()  # else a collection in a child would copy every page that it shares with the kernel
@@ -143,7 +149,7 @@ class Kernel:
     # One turn of the loop.
 
     def _turn(self, now: float) -> None:
-        self._recorder.tend()
+        self._recorder.maintain()
         self._services.start(now)
         self._pool.fill(now)
         self._pool.enforce(now)
@@ -157,7 +163,7 @@ class Kernel:
         now = self._clock.now()
         moments = (
             self._pool.next_deadline(),
-            self._recorder.next_moment(),
+            self._recorder.next_deadline(),
             self._status.next_deadline(),
             self._services.next_deadline(),
             self._ladder.next_deadline(now) if self._ladder else self._dispatcher.next_deadline(),
@@ -178,7 +184,7 @@ class Kernel:
     # Children: their messages and their ends.
 
     def _fork(self, role: Role) -> Child:
-        return Child(role, replace(self._boot, revision=self._reloads.revision))
+        return self._lanes.fork(role, replace(self._boot, revision=self._reloads.revision))
 
     def _watch_worker(self, worker: WorkerHandle) -> None:
         self._loop.watch(worker.child.link, lambda: self._receive(worker))
@@ -189,6 +195,10 @@ class Kernel:
 
     def _on_message(self, message: FromChild) -> None:
         match message:
+            case Committed():
+                self._recorder.notified()
+            case LaneCorrupt(producer, reason):
+                self._condemn(producer, reason)
             case WriterReport() | ArchiverReport():
                 self._status.reported(message)
             case ArchiveProgress() | Archived():
@@ -203,6 +213,11 @@ class Kernel:
             case _:
                 logger.error("a service sent an unexpected %s", type(message).__name__)
 
+    def _condemn(self, producer: str, reason: str) -> None:
+        if not self._lanes.condemn(producer, reason) and self._failure is None:
+            self._failure = f"the kernel's own lane of the event queue is corrupt: {reason}"
+            self.stop(self._failure)
+
     def _reap(self) -> None:
         now = self._clock.now()
         self._dispatcher.record_ends(self._pool.reap(now), now)
@@ -213,7 +228,7 @@ class Kernel:
         name = service.role.name
         writer = self._services.writer
         if service is writer and (service.finishing or not service.ever_ready):
-            early = f"the writer ended too early ({death.message}): what is committed is safe; start again"
+            early = f"the writer ended too early ({death.message}): nothing is lost; start again"
             self._failure = death.message if death.explained else early
             self._stage = Stage.OVER
             return
@@ -253,7 +268,10 @@ class Kernel:
             self._stage = Stage.DRAIN
             self._services.writer.finish()
         if self._stage is Stage.DRAIN and not self._services.writer.ended and now >= ladder.end_at:
-            self._failure = "the writer was not done in time and had to be killed: what it had not committed is lost"
+            self._failure = (
+                "the writer was not done in time and had to be killed: what it had not committed waits in "
+                f"{self._boot.workspace.lanes_dir}, and the next start writes it"
+            )
             self._stage = Stage.OVER
         if self._stage is Stage.DRAIN and self._services.writer.ended:
             self._stage = Stage.OVER
@@ -268,7 +286,7 @@ class Kernel:
             self._stage = Stage.RECORD
             uptime_ms = round((now - self._started) * 1000)
             stop = catalog.stop(self._clock.stamp(), self._boot.boot_id, reason=ladder.reason, uptime_ms=uptime_ms)
-            self._recorder.submit([stop])
+            self._recorder.submit([stop], committed=lambda: None)  # the callback makes the writer wake this loop
 
     def _end_everything(self) -> None:
         """Kill the children that have not ended by themselves, and let the diagnostics process print what is left."""
@@ -276,6 +294,7 @@ class Kernel:
             worker.child.kill()
         self._services.end(LAST_SECONDS)
         self._recorder.close()
+        self._lanes.close(discard=not self._services.writer.ever_ready)  # no run has begun
         self._control.close()
         self._signals.retire()
         self._loop.close()

@@ -1,4 +1,4 @@
-"""The recorder: the kernel's own lane to the writer, tended by its loop; it never blocks."""
+"""Recorder: publishes the kernel's own events in the kernel's lane; it never blocks."""
 
 from __future__ import annotations
 
@@ -7,73 +7,106 @@ from collections.abc import Callable, Sequence
 
 from nerve.clock import Clock
 from nerve.eventqueue import Lane
+from nerve.eventqueue.lane import pack
+from nerve.eventqueue.lane_file import NEVER
 from nerve.events.model import LogEvent
-from nerve.ipc.event_loop import Loop
 
-RECONNECT_SECONDS = 0.05
+RECORD_BYTES = 2 * 1024 * 1024
+"""With this many uncommitted bytes in the kernel's lane, no further run starts."""
+
+SECOND_LOOK_SECONDS = 0.005
+"""How long after requesting a notification the recorder reads the tail again, once.
+
+A CPU can delay a store past the next load, so the writer may have missed the request and the recorder the new tail.
+"""
 
 
 class Recorder:
-    """Submits the kernel's events, and calls back when they are committed."""
+    """Publishes the kernel's events in its lane, and calls back when they are committed."""
 
-    def __init__(self, lane: Lane, loop: Loop, clock: Clock) -> None:
+    def __init__(self, lane: Lane, clock: Clock, is_served: Callable[[], bool]) -> None:
+        """`is_served` returns True once a writer has been ready; before that no run may start."""
         self._lane = lane
-        self._loop = loop
         self._clock = clock
-        self._watched = (0, -1)
-        self._connect_at: float | None = None
-        self._committed: deque[tuple[int, Callable[[], None]]] = deque()
+        self._is_served = is_served
+        self._overflow: deque[tuple[bytes, Callable[[], None] | None]] = deque()
+        self._ends: deque[int] = deque()
+        self._callbacks: deque[tuple[int, Callable[[], None]]] = deque()
+        self._notify_at = NEVER
+        self._look_at: float | None = None
 
     @property
     def open(self) -> bool:
-        """Everything submitted is out of this process, and there is room for more: new runs may start."""
-        return self._lane.clear and not self._lane.full
+        """Everything submitted survives this process and there is space for more, so runs may start."""
+        return not self._overflow and self._lane.head - self._lane.tail < RECORD_BYTES and self._is_served()
 
     @property
     def settled(self) -> bool:
         """Everything submitted is committed."""
-        return self._lane.settled
+        return not self._overflow and self._lane.settled
 
     @property
     def unacknowledged(self) -> int:
-        """How many batches wait for their commit."""
-        return self._lane.unacknowledged
+        """The number of batches that are not committed yet."""
+        self._forget_committed()
+        return len(self._ends) + len(self._overflow)
 
     def submit(self, events: Sequence[LogEvent], committed: Callable[[], None] | None = None) -> None:
-        """Record events in order, as one batch; `committed` is called once they are."""
-        seq = self._lane.submit(events)
-        if committed:
-            self._committed.append((seq, committed))
-        self._rewatch()
+        """Record events in order, as one batch; `maintain` calls `committed` once they are committed."""
+        body = pack(events)
+        if self._overflow or not self._publish(body, committed):
+            self._overflow.append((body, committed))
 
-    def tend(self) -> None:
-        """Connect when there is no connection; call it on every turn of the loop."""
-        now = self._clock.now()
-        if not self._lane.connected and (self._connect_at is None or now >= self._connect_at):
-            self._connect_at = None if self._lane.connect() else now + RECONNECT_SECONDS
-        self._rewatch()
+    def maintain(self) -> None:
+        """Publish what did not fit before, and call the callbacks of what is committed; once per turn of the loop."""
+        self._forget_committed()
+        while self._overflow and self._publish(*self._overflow[0]):
+            self._overflow.popleft()
+        while self._callbacks and self._callbacks[0][0] <= self._lane.tail:
+            self._callbacks.popleft()[1]()
+        self._request_notification()
 
-    def next_moment(self) -> float | None:
-        """The moment of the next attempt to connect."""
-        return self._connect_at
+    def notified(self) -> None:
+        """Handle the writer's notification; `maintain` requests the next one if something is still waited for."""
+        self._notify_at = NEVER
+
+    def next_deadline(self) -> float | None:
+        """Return when the tail has to be read again, in monotonic seconds; None for never."""
+        return self._look_at
 
     def close(self) -> None:
         """Close the lane."""
-        self._loop.forget_descriptor(self._watched[1])
         self._lane.close()
 
-    def _act(self) -> None:
-        self._lane.flush()
-        self._lane.receive()
-        while self._committed and self._committed[0][0] <= self._lane.committed_seq:
-            self._committed.popleft()[1]()
-        self.tend()
+    def _publish(self, body: bytes, committed: Callable[[], None] | None) -> bool:
+        if not self._lane.publish(body):
+            return False
+        self._ends.append(self._lane.head)
+        if committed:
+            self._callbacks.append((self._lane.head, committed))
+        return True
 
-    def _rewatch(self) -> None:
-        """Have the loop watch the connection that there is now: each writer makes for a new one."""
-        connection = (self._lane.connections, self._lane.fileno())
-        if connection != self._watched:
-            self._loop.forget_descriptor(self._watched[1])
-            self._watched = connection
-            if self._lane.connected:
-                self._loop.watch(self._lane, self._act)
+    def _forget_committed(self) -> None:
+        tail = self._lane.tail
+        while self._ends and self._ends[0] <= tail:
+            self._ends.popleft()
+
+    def _request_notification(self) -> None:
+        """Request a notification for the next commit that is waited for, or none."""
+        now = self._clock.now()
+        if self._look_at is not None and now >= self._look_at:
+            self._look_at = None
+        wanted = self._awaited_position()
+        if wanted == self._notify_at:
+            return
+        self._notify_at = wanted
+        self._lane.notify_at(wanted)
+        self._look_at = None if wanted == NEVER else now + SECOND_LOOK_SECONDS
+
+    def _awaited_position(self) -> int:
+        """Return the position whose commit is waited for, NEVER if there is none."""
+        if self._callbacks:
+            return self._callbacks[0][0]
+        if self._overflow or self._lane.head - self._lane.tail >= RECORD_BYTES:
+            return self._ends[0] if self._ends else self._lane.tail + 8
+        return NEVER

@@ -12,6 +12,7 @@ from nerve.control.status import (
     ArchiverStatus,
     EngineStatus,
     KernelStatus,
+    LaneStatus,
     SenseStatus,
     WatcherStatus,
     WorkerStatus,
@@ -106,7 +107,12 @@ class StatusCollector:
             watcher=WatcherStatus(self.services.watcher.pid),
             senses=self.senses.statuses(now),
             problems=problems,
+            lanes=self._lanes(),
         )
+
+    def _lanes(self) -> list[LaneStatus]:
+        lanes = self._writer_report.lanes if self._writer_report else ()
+        return [LaneStatus(lane.producer, lane.pid, lane.bytes, lane.age_ms) for lane in lanes]
 
     def _writer_status(self, report: WriterReport | None) -> WriterStatus:
         return WriterStatus(

@@ -10,7 +10,9 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from pathlib import Path
 
+from nerve.eventqueue import Wakeup
 from nerve.ipc.channel import Channel
 from nerve.processes.log_relay import RelayHandler
 from nerve.processes.messages import FromChild, ToChild
@@ -48,7 +50,7 @@ class Role:
 
     A child that `outlives_kernel` finishes its work when the kernel is gone; the others die with it. `inherits` returns
     the descriptors of the boot that the child needs; it closes all others. A child that `prefetches` can be sent runs
-    while it is busy.
+    while it is busy. One that `has_lane` logs events of its own.
     """
 
     name: str
@@ -56,13 +58,15 @@ class Role:
     outlives_kernel: bool = False
     inherits: Callable[[Boot], set[int]] = field(default=lambda _boot: set())
     prefetches: bool = False
+    has_lane: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class ChildContext:
     """What one child is passed through its fork: its role, its end of the link, and where a crash writes its trace.
 
-    `prefetched` is the descriptor that it reads prefetched runs from; None if it does not, or the system can't.
+    `prefetched` is the descriptor that it reads prefetched runs from; None if it does not, or the system can't. `lane`
+    is the file of its lane, for a role that has one, and `wakeup` wakes the writer.
     """
 
     role: Role
@@ -71,12 +75,14 @@ class ChildContext:
     crash: int
     kernel_pid: int
     prefetched: int | None = None
+    lane: Path | None = None
+    wakeup: Wakeup | None = None
 
 
 class Child:
     """One child process, seen from the kernel."""
 
-    def __init__(self, role: Role, boot: Boot) -> None:
+    def __init__(self, role: Role, boot: Boot, *, lane: Path | None = None, wakeup: Wakeup | None = None) -> None:
         """Fork the child; raises OSError if the system has no room for it."""
         with ExitStack() as undo, ExitStack() as handed_over:
             ours, theirs = socket.socketpair()
@@ -91,7 +97,7 @@ class Child:
             if self.prefetch:
                 undo.callback(self.prefetch.close)
             prefetched = self.prefetch.theirs if self.prefetch else None
-            context = ChildContext(role, boot, theirs, crash_out, os.getpid(), prefetched)
+            context = ChildContext(role, boot, theirs, crash_out, os.getpid(), prefetched, lane, wakeup)
             fork = multiprocessing.get_context("fork")
             self._process = fork.Process(target=role.main, args=(context,), name=role.name)
             with held_back():
@@ -105,6 +111,7 @@ class Child:
         self.failure: str | None = None
         """Why it failed, if it said so or sent something invalid."""
         self._crash = crash_in
+        self._on_close: Callable[[], None] = lambda: None
 
     def send(self, message: ToChild) -> None:
         """Send a message; the part that the link has no room for is sent when it is writable."""
@@ -139,6 +146,10 @@ class Child:
             return None
         return trace.decode(errors="replace").strip() or None
 
+    def on_close(self, act: Callable[[], None]) -> None:
+        """Call `act` once the child has been reaped and closed."""
+        self._on_close = act
+
     def close(self) -> None:
         """Close the descriptors of a reaped child."""
         self.link.close()
@@ -146,6 +157,7 @@ class Child:
             self.prefetch.close()
         os.close(self._crash)
         self._process.close()
+        self._on_close()
 
 
 def describe_exit(code: int) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from nerve.config.logs_section import LogsConfig
+from nerve.eventqueue import LaneBacklog
 from nerve.events.model import ErrorDetail, Status
 from nerve.events.trigger import Trigger
 from nerve.ipc.progress import Archived, ArchiveProgress
@@ -61,6 +62,13 @@ class Rescan(msgspec.Struct, frozen=True, tag=6):
     request: int
 
 
+class Lanes(msgspec.Struct, frozen=True, tag=7):
+    """Kernel to writer: lanes in `live` have or will have a producer, the producers of those in `gone` have exited."""
+
+    live: tuple[str, ...] = ()
+    gone: tuple[str, ...] = ()
+
+
 class Ready(msgspec.Struct, frozen=True, tag=1):
     """Child to kernel: the child is up and serves."""
 
@@ -102,6 +110,18 @@ class WriterReport(msgspec.Struct, frozen=True, kw_only=True, tag=4):
     queue_depth: int
     wal_bytes: int
     outage: str | None = None
+    lanes: tuple[LaneBacklog, ...] = ()
+
+
+class Committed(msgspec.Struct, frozen=True, tag=6):
+    """Writer to kernel: the position that the kernel waits for in its lane is committed."""
+
+
+class LaneCorrupt(msgspec.Struct, frozen=True, tag=11):
+    """Writer to kernel: a lane is corrupt, for this reason, and its producer has to be replaced."""
+
+    producer: str
+    reason: str
 
 
 class ArchiverReport(msgspec.Struct, frozen=True, tag=5):
@@ -122,7 +142,17 @@ class UnwatchedFolders(msgspec.Struct, frozen=True, tag=9):
     folders: tuple[str, ...]
 
 
-ToChild = Run | Finish | GetReport | ArchiveNow | SetLogsConfig | Rescan
+ToChild = Run | Finish | GetReport | ArchiveNow | SetLogsConfig | Rescan | Lanes
 FromChild = (
-    Ready | Failed | RunResult | WriterReport | ArchiverReport | Archived | Update | UnwatchedFolders | ArchiveProgress
+    Ready
+    | Failed
+    | RunResult
+    | WriterReport
+    | Committed
+    | LaneCorrupt
+    | ArchiverReport
+    | Archived
+    | Update
+    | UnwatchedFolders
+    | ArchiveProgress
 )

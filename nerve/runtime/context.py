@@ -25,7 +25,7 @@ class EventSink(Protocol):
     """Where a compute's events go."""
 
     def send(self, events: Sequence[LogEvent]) -> None:
-        """Send events in order; once this returns, they survive the death of this process."""
+        """Send events in order; once this returns, they survive the death of every process of the engine."""
 
     def settle(self, timeout: float) -> bool:
         """Wait up to `timeout` seconds until everything sent is committed; return True if it is."""
@@ -89,9 +89,9 @@ class SenseContext:
     def log(self, type: str, payload: object = None) -> None:
         """Append an entry to the log, with `source="sense"` and this run's id as its `ref_id`.
 
-        Once this returns, the entry survives the death of any one process. A payload that can't be stored as JSON
-        (NaN, a cycle, more than `logs.max_payload` bytes ...) does not raise: a `system/error` of kind `payload` is
-        recorded in its place. Values under keys such as `password` or `token` are masked.
+        Once this returns, the entry survives the death of every process of the engine. A payload that can't be stored
+        as JSON (NaN, a cycle, more than `logs.max_payload` bytes ...) does not raise: a `system/error` of kind
+        `payload` is recorded in its place. Values under keys such as `password` or `token` are masked.
 
         Args:
             type: What happened, such as `reading`.

@@ -7,9 +7,9 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from support.bystander import Bystander
 from support.engine import Engine
 from support.waiting import wait_until
+from torture.stalls import StallWatch
 
 from bench.filling import copy_log, drop_triggers, fill
 from bench.lab import Lab
@@ -65,12 +65,13 @@ class Archivings:
             prepare(engine, old, "[{sense: incoming, interval: 1h}]")
             engine.start()
             wait_for_file(engine.home / "incoming")
-            with Bystander(engine) as bystander, LogEye(engine.db) as eye:
-                wait_until(lambda: bystander.sent > 3, "events are committed")
-                self.quiet_ms.append(_longest_ms(bystander, rows / QUIET_ROWS_A_SECOND))
-                bystander.longest_ms, before = 0.0, eye.last_id()
+            with StallWatch(engine.db) as stalls, LogEye(engine.db) as eye:
+                first = eye.last_id()
+                wait_until(lambda: eye.last_id() > first + 3, "events are committed")
+                self.quiet_ms.append(_longest_ms(stalls, rows / QUIET_ROWS_A_SECOND))
+                stalls.longest_ms, before = 0.0, eye.last_id()
                 seconds = archive_old(engine, rows)
-                self.commits_ms.append(bystander.longest_ms)
+                self.commits_ms.append(stalls.longest_ms)
                 self.incoming.append((eye.last_id() - before) / seconds)
             (engine.home / "stop").touch()
             engine.stop(timeout=60)
@@ -84,11 +85,11 @@ class Archivings:
         return seconds
 
 
-def _longest_ms(bystander: Bystander, seconds: float) -> float:
-    """Return the longest time from an event to its commit, in ms, while nothing is archived."""
-    bystander.longest_ms = 0.0
+def _longest_ms(stalls: StallWatch, seconds: float) -> float:
+    """Return the longest time between two commits, in ms, while nothing is archived."""
+    stalls.longest_ms = 0.0
     time.sleep(seconds)
-    return bystander.longest_ms
+    return stalls.longest_ms
 
 
 def prepare(engine: Engine, old: Path, reflexes: str) -> None:

@@ -12,11 +12,11 @@ import atheris
 with atheris.instrument_imports():
     from nerve.control.protocol import Envelope, Reply
     from nerve.errors import WireError
-    from nerve.eventqueue.messages import FromWriter, ToWriter
+    from nerve.eventqueue.messages import Done, Order
     from nerve.ipc.channel import MAX_FRAME, FrameReader
     from nerve.processes.messages import FromChild, ToChild
 
-READERS = (ToWriter, FromWriter, Envelope, Reply, ToChild, FromChild)
+READERS = (Order, Done, Envelope, Reply, ToChild, FromChild)
 
 
 def read(data: bytes) -> None:

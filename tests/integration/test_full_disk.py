@@ -72,8 +72,8 @@ def test_a_writer_that_dies_on_a_full_disk_costs_nothing_either(engine: Engine) 
     assert len(engine.runs("a")) == engine.count("reflex", "run_start")
 
 
-def test_a_stop_on_a_full_disk_ends_in_time_and_says_what_is_lost(engine: Engine) -> None:
-    """It exits with 1 and one line; what was open is closed as lost by the next start."""
+def test_a_stop_on_a_full_disk_ends_in_time_and_loses_nothing(engine: Engine) -> None:
+    """It exits with 1 and one line that says where everything waits; the next start writes it."""
     counting(engine)
     refuse(engine)
     began = time.monotonic()
@@ -81,10 +81,17 @@ def test_a_stop_on_a_full_disk_ends_in_time_and_says_what_is_lost(engine: Engine
     assert time.monotonic() - began < 3
     assert engine.processes() == []
     said = engine.stderr.splitlines()[-1]
-    assert said.startswith("nerve: what was waiting to be written is lost (entries: ")
+    assert said.startswith("nerve: the log can't be written (")
     assert "check the disk" in said
+    assert f"wait in {engine.home}/data/run/lanes, the next start writes them" in said
+    assert "are not in the log yet" in engine.run("status").stderr
+    assert "are not in the log yet" in engine.run("logs", "-n", "1").stderr
     engine.start()
+    assert "are not in the log yet" not in engine.run("logs", "-n", "1").stderr
     assert engine.stop() == 0
+    assert not engine.errors("lost")
+    assert engine.count("system", "stop") == 2
+    assert whole_runs(engine) > 0
     assert len(engine.runs("a")) == engine.count("reflex", "run_start")
 
 
@@ -100,7 +107,9 @@ def test_a_writer_that_can_not_end_is_killed_and_that_is_said(engine: Engine) ->
     assert "the writer was not done in time" in engine.stderr.splitlines()[-1]
 
 
-@pytest.mark.parametrize(("limit", "said"), [(0, "data/run/lock"), (4096, "logs.db")], ids=["nothing", "one page"])
+@pytest.mark.parametrize(
+    ("limit", "said"), [(0, "data/run/lock"), (4096, "data/run/lanes")], ids=["nothing", "one page"]
+)
 def test_a_first_start_on_a_full_disk_is_one_line(engine: Engine, limit: int, said: str) -> None:
     """It exits with 1 and says what to do; with space again, the next start is a first one like any other."""
     engine.config("senses: {}\n")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import selectors
 import shutil
 import socket
 import tempfile
@@ -14,8 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from nerve.clock import Clock, Stamp
-from nerve.eventqueue import EventReceiver, Gathered, Lane
+from nerve.eventqueue import EventReceiver, Gathered, Lane, Wakeup
+from nerve.eventqueue.lane import pack
+from nerve.eventqueue.lane_file import SUFFIX, create_lane_file
 from nerve.events.model import LogEvent
+
+BOOT = "01a2308a50f976a4a9cb473485765cec"
+LOG_NUMBER = 7
+"""The log that lanes of tests belong to."""
 
 
 @contextmanager
@@ -80,36 +85,63 @@ class MemoryLog:
         self.positions.update(positions)
 
     def position(self, producer: str) -> int:
-        """The last committed batch of a producer."""
+        """How far a producer's lane is committed."""
         return self.positions.get(producer, 0)
 
-    def forget(self, producer: str) -> None:
-        """Forget a producer."""
-        self.positions.pop(producer, None)
+    def forget(self, *producers: str) -> None:
+        """Forget producers."""
+        for producer in producers:
+            self.positions.pop(producer, None)
+
+
+class Producer:
+    """A process that logs, without the process: its lane is a file, and the lane outlives it."""
+
+    def __init__(self, folder: Path, wakeup: Wakeup, name: str = "p", capacity: int = 64 * 1024) -> None:
+        self.name = name
+        self.path = folder / f"{name}{SUFFIX}"
+        create_lane_file(self.path, name, BOOT, capacity)
+        self.lane = Lane(self.path, wakeup)
+
+    def publish(self, *events: LogEvent) -> bool:
+        """Publish events as one batch; False where there is no room."""
+        return self.lane.publish(pack(list(events)))
+
+    @property
+    def words(self) -> memoryview:
+        """The numbers of the lane's header."""
+        return self.lane._file.words
+
+    @property
+    def ring(self) -> memoryview:
+        """The bytes of the lane's ring."""
+        return self.lane._file.ring
+
+    def die(self) -> None:
+        """End as a SIGKILL ends a process: what is published stays."""
+        self.lane.close()
 
 
 class StepWriter:
     """A writer that does what the test says, when it says so; it can die at any point, and its successor takes over."""
 
     def __init__(self, folder: Path, clock: Clock) -> None:
-        self.address = folder / "events"
+        self.folder = folder
         self.clock = clock
         self.log = MemoryLog()
-        self.offences: list[str] = []
-        self._listener = listen(self.address)
+        self.reports: list[str] = []
+        self.wakeup = Wakeup()
         self.start()
 
     def start(self) -> None:
-        """Begin as a new process does: with the socket and the log, and nothing else."""
-        self._selector = selectors.DefaultSelector()
-        self.receiver = EventReceiver(
-            self._listener, self._selector, self.clock, self.log.position, self.log.forget, self.offences.append
-        )
+        """Begin as a new process does: with the lanes and the log, and nothing else."""
+        self.receiver = EventReceiver(self.folder, LOG_NUMBER, self.log.position, self.clock, self.reports.append)
 
-    def turn(self) -> None:
-        """Handle whatever is ready now."""
-        for key, _mask in self._selector.select(0):
-            key.data()
+    def producer(self, name: str = "p", capacity: int = 64 * 1024) -> Producer:
+        """Make a producer whose lane is open."""
+        made = Producer(self.folder, self.wakeup, name, capacity)
+        self.receiver.open(name)
+        return made
 
     def gather(self, max_events: int = 1_000_000) -> Gathered:
         """Take what the next commit would hold."""
@@ -125,28 +157,17 @@ class StepWriter:
             self.receiver.acknowledge(gathered.positions)
         return gathered
 
-    def die(self) -> None:
-        """Lose all connections and all memory, as a killed process does; the socket goes on listening."""
-        self.receiver.close()
-        self._selector.close()
-
     def restart(self) -> None:
-        """Die, and be started again."""
-        self.die()
+        """Lose all memory, as a killed process does, and open the lanes that are there again."""
+        self.receiver.close()
         self.start()
+        for path in self.folder.glob(f"*{SUFFIX}"):
+            self.receiver.open(path.stem)
 
     def close(self) -> None:
         """Die for good."""
-        self.die()
-        self._listener.close()
-
-
-def tend(lane: Lane) -> None:
-    """Do for a lane all that can be done without waiting."""
-    if not lane.connected:
-        lane.connect()
-    lane.flush()
-    lane.receive()
+        self.receiver.close()
+        self.wakeup.close()
 
 
 class Call:

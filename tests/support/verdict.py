@@ -54,6 +54,18 @@ def check_log(verdict: Verdict, db: Path, acknowledged: Iterable[tuple[str, int]
         verdict.expect(integrity == "ok", f"integrity_check: {integrity}")
 
 
+def check_ok_runs(verdict: Verdict, db: Path, events: int) -> None:
+    """Check that a counting run that is recorded as `ok` lacks none of its events."""
+    with closing(sqlite3.connect(f"file:{db}?mode=ro", uri=True, timeout=30)) as connection:
+        incomplete = connection.execute(
+            "SELECT ref_id, (SELECT count(*) FROM logs AS n WHERE n.ref_id = runs.ref_id AND n.source = 'sense') AS has"
+            " FROM logs AS runs WHERE type = 'run_complete' AND json_extract(payload, '$.status') = 'ok'"
+            " AND ref_id LIKE 'count%' AND has <> ?",
+            (events,),
+        ).fetchall()
+    verdict.expect(not incomplete, f"{len(incomplete)} ok runs don't have their {events} events: {incomplete[:1]}")
+
+
 def _check_runs(verdict: Verdict, connection: sqlite3.Connection) -> None:
     def times(type: str) -> Counter[str]:
         rows = connection.execute("SELECT ref_id FROM logs WHERE source = 'reflex' AND type = ?", (type,))

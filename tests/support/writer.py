@@ -12,33 +12,19 @@ from typing import Any
 
 import msgspec
 
-from nerve.clock import Clock, Stamp
+from nerve.clock import Clock
 from nerve.errors import DiskError, StoreError
-from nerve.eventqueue import Lane
+from nerve.eventqueue import Done, Wakeup
 from nerve.events.model import ErrorDetail, LogEvent
 from nerve.ipc.channel import Channel
-from nerve.processes.messages import ArchiveNow, Finish, FromChild, GetReport
+from nerve.processes.messages import FromChild, Lanes, ToChild
 from nerve.store.table.writer import ArchiveRun
 from nerve.workers.writer import Writer
-from support.eventqueue import MemoryLog, listen, tend
+from nerve.workspace import Workspace
+from support.eventqueue import MemoryLog, Producer, listen
 
 A_WHILE = 100.0
-"""Longer than anything but a vanished producer is remembered, in seconds."""
-
-
-class ManualClock:
-    """A clock that goes on when the test says so."""
-
-    def __init__(self) -> None:
-        self.time = 1000.0
-
-    def now(self) -> float:
-        """Monotonic seconds."""
-        return self.time
-
-    def stamp(self) -> Stamp:
-        """The moment."""
-        return Stamp(round(self.time * 1e3), round(self.time * 1e9))
+"""Longer than anything takes, in seconds."""
 
 
 class MemoryStore(MemoryLog):
@@ -53,6 +39,7 @@ class MemoryStore(MemoryLog):
         self.wal = 0
         self.done: list[str] = []
         self.before_append: Callable[[], object] = lambda: None
+        self.log_id = "5f" * 16
 
     def append(self, events: Sequence[LogEvent], positions: Mapping[str, int]) -> None:
         """Commit, unless the disk is full."""
@@ -61,10 +48,10 @@ class MemoryStore(MemoryLog):
         super().append(events, positions)
         self.committed += len(events)
 
-    def forget(self, producer: str) -> None:
-        """Forget a producer, unless the disk is full."""
+    def forget(self, *producers: str) -> None:
+        """Forget producers, unless the disk is full."""
         self._fail()
-        super().forget(producer)
+        super().forget(*producers)
 
     def producers(self) -> list[str]:
         """The producers with a position."""
@@ -121,63 +108,77 @@ class Stage:
     def __init__(self, folder: Path, clock: Clock, stack: ExitStack) -> None:
         self.clock: Any = clock
         self.store = MemoryStore()
-        self.address = folder / "events"
+        self.workspace = Workspace(folder)
+        self.folder = self.workspace.lanes_dir
+        self.folder.mkdir(parents=True)
         self._stack = stack
-        self.listener = stack.enter_context(listen(self.address))
+        self.wakeup = stack.enter_context(closing(Wakeup()))
+        self.listener = stack.enter_context(listen(self.workspace.event_socket))
         ours, theirs = socket.socketpair()
         self.kernel: Channel[FromChild] = stack.enter_context(closing(Channel(ours, FromChild)))
         self.link = theirs
         self.timeouts: list[float | None] = []
-        self.ready = 0
         self.writer = self.start()
 
     def start(self) -> Writer:
         """Begin as the writer's process does."""
-        context: Any = SimpleNamespace(boot=SimpleNamespace(listener=self.listener))
-        link: Any = self._stack.enter_context(closing(Channel(self.link, self._incoming())))
+        boot = SimpleNamespace(listener=self.listener, workspace=self.workspace)
+        context: Any = SimpleNamespace(boot=boot, wakeup=self.wakeup)
+        link: Any = self._stack.enter_context(closing(Channel(self.link, ToChild)))
         store: Any = self.store
         writer = Writer(context, link, store, self.clock)
         self._stack.callback(writer._selector.close)
         self._stack.callback(writer._receiver.close)
+        self._stack.callback(writer._orders.close)
         return writer
 
+    def succeed(self) -> None:
+        """Have another writer take the place of this one, which is killed; the kernel names every lane to it."""
+        self.writer._receiver.close()
+        self.writer = self.start()
+        self.take_over_waiting()
+        self.kernel.send(Lanes(live=tuple(path.stem for path in sorted(self.folder.glob("*.lane")))))
+
     def take_over_waiting(self) -> None:
-        """Have `select` return at once, and note for how long it would have waited, and for how many it found ready."""
+        """Have `select` return at once, and note for how long it would have waited."""
         select = self.writer._selector.select
 
         def at_once(timeout: float | None) -> list[tuple[selectors.SelectorKey, int]]:
             self.timeouts.append(timeout)
-            ready = select(0)
-            self.ready = len(ready)
-            return ready
+            return select(0)
 
         self.writer._selector.select = at_once  # type: ignore[method-assign]
 
-    def lane(self, producer: str = "p") -> Lane:
-        """A producer that has joined."""
-        lane = self._stack.enter_context(closing(Lane(self.address, producer)))
-        tend(lane)
-        self.writer._receiver.drain()
-        tend(lane)
-        return lane
+    def producer(self, name: str = "p") -> Producer:
+        """A producer that the kernel has announced."""
+        made = Producer(self.folder, self.wakeup, name)
+        self._stack.callback(made.die)
+        self.kernel.send(Lanes(live=(name,)))
+        return made
+
+    def gone(self, producer: Producer) -> None:
+        """End a producer, and have the kernel say so."""
+        producer.die()
+        self.kernel.send(Lanes(gone=(producer.name,)))
+
+    def archiver(self) -> Channel[Done]:
+        """Somebody who gives orders."""
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        sock.connect(str(self.workspace.event_socket))
+        self.writer._orders._accept()
+        return self._stack.enter_context(closing(Channel(sock, Done)))
 
     def turns(self, count: int = 3) -> None:
         """Take a few turns without letting time pass."""
         for _ in range(count):
             self.writer._turn()
 
+    def told(self) -> list[FromChild]:
+        """Return what the writer has said to the kernel."""
+        return self.kernel.receive()
+
     def errors(self) -> list[ErrorDetail]:
         """The errors that the writer has recorded."""
         found = [event for event in self.store.events if (event.source, event.type) == ("system", "error")]
         assert all(event.ref_id == "writer" for event in found)
         return [msgspec.json.decode(event.payload, type=ErrorDetail) for event in found]
-
-    @staticmethod
-    def _incoming() -> object:
-        return Finish | GetReport | ArchiveNow
-
-
-def vanish(lane: Lane) -> None:
-    """End a producer without a goodbye."""
-    assert lane._channel is not None
-    lane._channel.close()

@@ -12,10 +12,10 @@ from rich.console import Console
 from support.engine import Engine
 from support.verdict import Verdict
 
-from torture import clocks, computes, processes, readers, reloads, soak, storage
+from torture import clocks, computes, lanes, processes, readers, reloads, soak, storage, together
 from torture.scenario import Scenario, Skipped
 
-MODULES = (processes, computes, storage, clocks, readers, reloads, soak)
+MODULES = (processes, together, lanes, computes, storage, clocks, readers, reloads, soak)
 SCENARIOS: dict[str, Scenario] = {
     found.name: found for module in MODULES for found in vars(module).values() if isinstance(found, Scenario)
 }

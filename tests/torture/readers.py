@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from support.bystander import Bystander
 from support.engine import Engine
 from support.load import Load
 from support.verdict import Verdict
@@ -19,6 +18,7 @@ from nerve.maintenance import checkpoints
 from torture.herd import Herd
 from torture.processes import STALL_MS, finish
 from torture.scenario import scenario
+from torture.stalls import StallWatch
 
 SHRINK_SECONDS = 10.0
 """Limit on the time until the WAL is emptied after the long read: that needs a pause between the other readers."""
@@ -39,7 +39,7 @@ def readers(engine: Engine, random: random.Random, verdict: Verdict, short: bool
     load = Load(engine, senses=4, events=50, interval="100ms" if short else "200ms", pad="'x' * 300")
     load.configure()
     engine.start()
-    with Bystander(engine) as bystander, Herd(engine.db, random.randrange(1_000_000)) as herd:
+    with StallWatch(engine.db) as stalls, Herd(engine.db, random.randrange(1_000_000)) as herd:
         with_herd = _peak(engine, 0.5 if short else 10)
         early = len(engine.errors("wal"))
         with long_read(engine.db):
@@ -47,10 +47,10 @@ def readers(engine: Engine, random: random.Random, verdict: Verdict, short: bool
         left = time.monotonic()
         wait_until(lambda: wal_bytes(engine) <= large, "the WAL is small again", SHRINK_SECONDS)
         shrunk = time.monotonic() - left
-    verdict.stall_ms, verdict.kills = bystander.longest_ms, herd.tally.kills
+    verdict.stall_ms, verdict.kills = stalls.longest_ms, herd.tally.kills
     finish(engine, load, verdict)
     alarms = len(engine.errors("wal"))
-    verdict.expect(bystander.longest_ms < STALL_MS, f"the writer stalled for {bystander.longest_ms:.0f} ms")
+    verdict.expect(stalls.longest_ms < STALL_MS, f"the writer stalled for {stalls.longest_ms:.0f} ms")
     verdict.expect(with_herd <= alarm, f"short reads let the WAL grow to {with_herd / MB:.1f} MB")
     verdict.expect(alarms == 1 or (short and alarms), f"{alarms} alarms for a WAL of {held / MB:.1f} MB")
     verdict.expect(short or not early, "the alarm was raised for short reads")

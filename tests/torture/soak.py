@@ -39,11 +39,8 @@ GROWTH, GROWTH_WHEN_SHORT = 0.04, 0.1
 In the seconds of the short version, caches are still filling: only a gross leak shows there.
 """
 
-MEMORY_SECONDS = 2.0
-POSITIONS = 25
-"""Limit on the positions: more than the living producers, and those killed within the time that they are kept."""
-
-PRELUDE = f"from nerve.workers import writer; writer.LANE_MEMORY_SECONDS = {MEMORY_SECONDS}"
+POSITIONS = 12
+"""Limit on the positions: more than the living producers, and those that were just killed."""
 
 TICKING = "def compute(ctx):\n    return {'at': ctx.trigger.scheduled_ts}\n"
 FAILING = "def compute(ctx):\n    raise ValueError(f'at {ctx.trigger.scheduled_ts}')\n"
@@ -121,7 +118,6 @@ def soak(engine: Engine, random: random.Random, verdict: Verdict, short: bool) -
     for name, code in SENSES.items():
         engine.sense(name, code)
     load.configure(workers=WORKERS)
-    engine.prelude = PRELUDE
     engine.start()
     began, seconds = time.monotonic(), SHORT_SECONDS if short else SOAK_SECONDS
     kernel, writer = Vitals("kernel"), Vitals("writer")

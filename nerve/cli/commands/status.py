@@ -16,11 +16,13 @@ from rich.text import Text
 
 from nerve.cli.console import console_for, view_of
 from nerve.cli.formatting import print_json
+from nerve.cli.left_behind import left_behind_note
 from nerve.cli.moments import SystemZone
 from nerve.cli.options import workspace_of
 from nerve.control.client import ControlClient
 from nerve.control.protocol import GetStatus, StatusReply
-from nerve.control.status import ArchiverStatus, EngineStatus, SenseStatus, WorkerStatus, WriterStatus
+from nerve.control.status import ArchiverStatus, EngineStatus, LaneStatus, SenseStatus, WorkerStatus, WriterStatus
+from nerve.errors import NotRunningError
 from nerve.units import format_duration, format_size
 
 ANSWER_SECONDS = 5.0
@@ -72,9 +74,13 @@ def _watch(fetch: Callable[[], EngineStatus], *, as_json: bool) -> None:
 def fetch_status(ctx: click.Context) -> EngineStatus:
     """Return the status of the running engine, with the memory of its workers added."""
     workspace = workspace_of(ctx)
-    with ControlClient(workspace.control_socket, workspace.home) as client:
-        client.send(GetStatus())
-        engine = client.expect(StatusReply, ANSWER_SECONDS).status
+    try:
+        with ControlClient(workspace.control_socket, workspace.home) as client:
+            client.send(GetStatus())
+            engine = client.expect(StatusReply, ANSWER_SECONDS).status
+    except NotRunningError as error:
+        note = left_behind_note(workspace)
+        raise NotRunningError(f"{error}\nnerve: note: {note}" if note else str(error)) from None
     workers = [msgspec.structs.replace(worker, rss_bytes=_rss(worker.pid)) for worker in engine.workers]
     return msgspec.structs.replace(engine, workers=workers)
 
@@ -95,6 +101,7 @@ def rendered(engine: EngineStatus) -> RenderableType:
         *(Text.assemble(("problem: ", "bold red"), problem) for problem in engine.problems),
         _services(engine),
         _workers(engine.workers),
+        *([_lanes(engine.lanes)] if any(lane.bytes for lane in engine.lanes) else []),
         _senses(engine.senses),
     )
 
@@ -131,6 +138,15 @@ def _workers(workers: list[WorkerStatus]) -> Table:
     for worker in workers:
         memory = format_size(worker.rss_bytes) if worker.rss_bytes else "-"
         table.add_row(str(worker.pid), _state(worker.state), worker.run or "-", str(worker.runs), memory)
+    return table
+
+
+def _lanes(lanes: list[LaneStatus]) -> Table:
+    """Lay out what waits for its commit, by producer."""
+    table = Table("lane", "pid", "waiting", "for", box=None, header_style="dim", pad_edge=False)
+    for lane in lanes:
+        if lane.bytes:
+            table.add_row(lane.producer, str(lane.pid), format_size(lane.bytes), f"{lane.age_ms:.1f} ms")
     return table
 
 

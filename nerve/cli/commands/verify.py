@@ -3,23 +3,36 @@
 from __future__ import annotations
 
 import sys
+from contextlib import closing
 
 import click
 
 from nerve.cli.console import styled
 from nerve.cli.formatting import escape, print_json
+from nerve.cli.left_behind import note_left_behind
 from nerve.cli.options import counted, workspace_of
 from nerve.cli.progress import show_progress
+from nerve.clock import SystemClock
 from nerve.errors import NerveError
+from nerve.lock import WorkspaceLock
+from nerve.maintenance.recovery import recover as recover_events
+from nerve.store.table.writer import LogWriter
 from nerve.store.verification.findings import VerificationReport
 from nerve.store.verification.verify import verify as verify_log
+from nerve.workspace import Workspace
+
+PREDECESSOR_SECONDS = 5.0
+"""How long recovery waits for the last processes of an engine that was killed."""
 
 
 @click.command()
 @click.option("--quick", is_flag=True, help="Skip the index check, a long read during which the WAL grows.")
+@click.option(
+    "--recover", is_flag=True, help="First write the events that a dead engine has left; no engine may be running."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.pass_context
-def verify(ctx: click.Context, quick: bool, as_json: bool) -> None:
+def verify(ctx: click.Context, quick: bool, recover: bool, as_json: bool) -> None:
     """Check the integrity of the log and its archive; exit code 1 if anything is damaged.
 
     \b
@@ -30,8 +43,8 @@ def verify(ctx: click.Context, quick: bool, as_json: bool) -> None:
     - every run has one start and, unless it is still open, one end;
     - the watermark allows deleting only entries that are archived.
 
-    It changes nothing, and also works while the engine is running. Each problem is one line with its place: a file and
-    line, an entry's id, or a run.
+    Without --recover it changes nothing, and also works while the engine is running. Each problem is one line with its
+    place: a file and line, an entry's id, or a run.
 
     \b
     Example:
@@ -39,6 +52,10 @@ def verify(ctx: click.Context, quick: bool, as_json: bool) -> None:
       nerve verify --json | jq '.damage[]'
     """
     workspace = workspace_of(ctx)
+    if recover:
+        click.echo(f"nerve: recovered {counted(_recover(workspace), 'event', 'events')}", err=True)
+    else:
+        note_left_behind(workspace)
     if not workspace.logs_db.exists():
         raise NerveError(f"no log yet: {workspace.logs_db} does not exist; start the engine with `nerve start`")
     with show_progress("verifying") as progress:
@@ -51,6 +68,20 @@ def verify(ctx: click.Context, quick: bool, as_json: bool) -> None:
         count = len(report.damage) + sum(report.left_out.values())
         step = "restore the files named above from a backup, and check the disk"
         raise NerveError(f"{counted(count, 'problem')} found: {step}")
+
+
+def _recover(workspace: Workspace) -> int:
+    """Write left-over events to the log; return their number.
+
+    Raises AlreadyRunningError if an engine is running, and StoreError if the log can't be written.
+    """
+    workspace.prepare()
+    clock = SystemClock()
+    with (
+        WorkspaceLock.acquire(workspace, wait=PREDECESSOR_SECONDS, clock=clock),
+        closing(LogWriter.open(workspace.logs_db)) as store,
+    ):
+        return recover_events(store, workspace.lanes_dir, clock)
 
 
 def _show(report: VerificationReport) -> None:

@@ -43,7 +43,7 @@ _LOST = ErrorDetail(kind="lost", message="the engine died while this run was ope
 
 
 class _Lane(msgspec.Struct, frozen=True):
-    """The position of a producer: its last committed batch, and the time of the commit (unix ms)."""
+    """The position in a producer's lane that is committed, and the time of the commit (unix ms)."""
 
     seq: int
     ts: int
@@ -87,6 +87,12 @@ class LogWriter(WritableDatabase):
         """The number of rows that this object has appended."""
         return self._committed
 
+    @property
+    def log_id(self) -> str:
+        """The id that the log was given when it was made; none for one that is older than such ids."""
+        with sqlite_failures(self._path):
+            return get_meta(self._connection, "log_id") or ""
+
     def append(self, events: Sequence[LogEvent], positions: Mapping[str, int]) -> None:
         """Commit events in their order together with the new positions of their producers: all of it, or nothing."""
         now = self._clock.stamp().ts
@@ -95,14 +101,14 @@ class LogWriter(WritableDatabase):
             self._write(events, lanes)
 
     def position(self, producer: str) -> int:
-        """Return the last committed batch of a producer; 0 for an unknown one."""
+        """Return how far the lane of a producer is committed; 0 for an unknown one."""
         with sqlite_failures(self._path):
             value = get_meta(self._connection, _LANE + producer)
         return 0 if value is None else self._lane(value).seq
 
-    def forget(self, producer: str) -> None:
-        """Delete the position of a producer that will not reconnect."""
-        self._forget_lanes([_LANE + producer])
+    def forget(self, *producers: str) -> None:
+        """Delete the positions of producers whose lanes are gone."""
+        self._forget_lanes([_LANE + producer for producer in producers])
 
     def producers(self) -> list[str]:
         """Return the producers that have a position."""
@@ -113,13 +119,11 @@ class LogWriter(WritableDatabase):
     def begin_boot(self, boot_id: str, now: Stamp) -> int:
         """Complete the runs that an earlier boot left open as lost; return their number.
 
-        The positions of that boot's producers are deleted. Nothing is written if the log knows the boot already: then
-        only its writer was restarted.
+        Nothing is written if the log knows the boot already: then only its writer was restarted.
         """
         with sqlite_failures(self._path):
             if get_meta(self._connection, "boot_id") == boot_id:
                 return 0
-        self._forget_lanes([_LANE + producer for producer in self.producers()])
         lost = list(self._open_runs)
         self._write([event for run in lost for event in _lost(now, run)], {"boot_id": boot_id})
         return len(lost)

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from nerve.eventqueue.group_commit import (
     GROUP_SECONDS,
     LONGEST_GROUP_SECONDS,
-    MAX_GROUP_EVENTS,
     REST,
     commit_due,
     group_seconds,
@@ -17,20 +16,18 @@ from nerve.eventqueue.group_commit import (
 
 
 @pytest.mark.parametrize(
-    ("oldest", "last_commit", "waiting", "due"),
+    ("oldest", "last_commit", "due"),
     [
-        (100.0, 50.0, 1, 100.0),
-        (100.0, 100.0 - GROUP_SECONDS, 1, 100.0),
-        (100.0, 99.999, 1, 99.999 + GROUP_SECONDS),
-        (100.0, 100.0, 1, 100.0 + GROUP_SECONDS),
-        (100.0, 100.0, MAX_GROUP_EVENTS - 1, 100.0 + GROUP_SECONDS),
-        (100.0, 100.0, MAX_GROUP_EVENTS, 100.0),
+        (100.0, 50.0, 100.0),
+        (100.0, 100.0 - GROUP_SECONDS, 100.0),
+        (100.0, 99.999, 99.999 + GROUP_SECONDS),
+        (100.0, 100.0, 100.0 + GROUP_SECONDS),
     ],
-    ids=["after a pause", "after just the pause", "soon after a commit", "at a commit", "almost full", "a full group"],
+    ids=["after a pause", "after just the pause", "soon after a commit", "at a commit"],
 )
-def test_when_to_commit(oldest: float, last_commit: float, waiting: int, due: float) -> None:
-    """At once after a pause or with a full group, and else with what comes in the next moments."""
-    assert commit_due(oldest, last_commit, GROUP_SECONDS, waiting) == due
+def test_when_to_commit(oldest: float, last_commit: float, due: float) -> None:
+    """At once after a pause, and else with what comes in the next moments."""
+    assert commit_due(oldest, last_commit, GROUP_SECONDS) == due
 
 
 @given(st.floats(0, 1000), st.floats(0, 1000))

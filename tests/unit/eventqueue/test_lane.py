@@ -1,282 +1,189 @@
-"""A producer's lane: it never blocks, keeps what is not acknowledged, and outlives its writers."""
+"""The producer's end of a lane: what is published stays, what is not published was never there."""
 
 from __future__ import annotations
 
 import errno
-import logging
-import socket
+import select
 from collections.abc import Callable
-from contextlib import closing
 from pathlib import Path
-from typing import NoReturn
+from typing import Any
 
 import pytest
-from support.eventqueue import StepWriter, event, listen, names, tend
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.eventqueue import CountingClock, Producer, StepWriter, event, names, short_folder
 
 from nerve.errors import WireError
-from nerve.eventqueue import Done, Lane, Purge
-from nerve.eventqueue.messages import Ack, Batch, Goodbye, Hello, ToWriter, Welcome
-from nerve.eventqueue.pipe import WriterChannel
-from nerve.ipc import channel as wire
+from nerve.eventqueue import lane as lane_module
+from nerve.eventqueue.lane import pack
+from nerve.eventqueue.lane_file import HEAD, NEVER, TAIL, WAKE_AT
 
-MakeLane = Callable[..., Lane]
-
-
-def accepted(listener: socket.socket) -> closing[WriterChannel]:
-    """Give the writer's end of a lane that has connected; it is closed at the end of its block."""
-    sock, _address = listener.accept()
-    return closing(WriterChannel(sock))
+CAPACITY = 4096
 
 
-def seqs(messages: list[ToWriter]) -> list[int]:
-    """The numbers of the batches among these messages."""
-    return [message.seq for message in messages if isinstance(message, Batch)]
+def rung(writer: StepWriter) -> bool:
+    """Return True if the wakeup has been rung since the last look."""
+    ringing = bool(select.select([writer.wakeup], [], [], 0)[0])
+    writer.wakeup.clear()
+    return ringing
 
 
-def test_without_a_writer_everything_is_kept(make_lane: MakeLane) -> None:
-    """Nobody listens: connecting fails, and what is submitted is neither out of the process nor lost."""
-    lane = make_lane()
-    assert not lane.connect()
-    assert lane.submit([event("a")]) == 1
-    assert lane.submit([event("b")]) == 2
-    lane.flush()
-    assert lane.receive() == []
-    assert not lane.connected
-    assert lane.fileno() == -1
-    assert not lane.clear
-    assert not lane.settled
-    assert lane.unacknowledged == 2
-    assert (lane.committed_seq, lane.last_seq) == (0, 2)
+def test_what_is_published_is_read(writer: StepWriter) -> None:
+    """In order, each once, and acknowledged to its producer."""
+    producer = writer.producer()
+    for name in "abc":
+        assert producer.publish(event(name))
+    assert not producer.lane.settled
+    assert names(writer.commit().events) == ["a", "b", "c"]
+    assert producer.lane.settled
+    assert (producer.lane.tail, producer.words[TAIL]) == (producer.lane.head, producer.words[HEAD])
+    assert writer.commit().events == []
 
 
-def test_a_lane_introduces_itself_and_waits_for_its_welcome(folder: Path, make_lane: MakeLane) -> None:
-    """Batches go out once the writer has said where it stands, and not before."""
-    with listen(folder / "events") as listener:
-        lane = make_lane("worker-1")
-        assert lane.connect()
-        lane.submit([event("a")])
-        with accepted(listener) as theirs:
-            assert theirs.receive() == [Hello("worker-1", 0)]
-            assert lane.connected
-            assert not lane.clear
-            theirs.send(Welcome(0))
-            assert lane.receive() == []
-            assert lane.clear
-            assert theirs.receive() == [Batch(1, [event("a")])]
-
-
-def test_an_acknowledgement_frees_what_it_covers(folder: Path, make_lane: MakeLane) -> None:
-    """A lane is full by its unacknowledged bytes, and settled when there are none."""
-    with listen(folder / "events") as listener:
-        lane = make_lane(limit_bytes=250)
-        lane.connect()
-        with accepted(listener) as theirs:
-            theirs.send(Welcome(0))
-            lane.receive()
-            for name in "abc":
-                assert not lane.full
-                lane.submit([event(name, payload="x" * 80)])
-            assert lane.full
-            theirs.send(Ack(2))
-            lane.receive()
-            assert not lane.full
-            assert (lane.committed_seq, lane.unacknowledged, lane.settled) == (2, 1, False)
-            theirs.send(Ack(3))
-            lane.receive()
-            assert (lane.committed_seq, lane.unacknowledged, lane.settled) == (3, 0, True)
-
-
-def test_a_new_connection_begins_where_the_writer_stands(folder: Path, make_lane: MakeLane) -> None:
-    """What the writer has is forgotten, the rest is sent again in order, and new batches follow it."""
-    with listen(folder / "events") as listener:
-        lane = make_lane("p")
-        lane.connect()
-        with accepted(listener) as theirs:
-            theirs.send(Welcome(0))
-            lane.receive()
-            for name in "abcd":
-                lane.submit([event(name)])
-            theirs.send(Ack(1))
-        lane.receive()
-        lane.receive()
-        assert not lane.connected
-        assert not lane.clear
-        assert lane.submit([event("e")]) == 5
-        assert lane.connect()
-        assert lane.connections == 2
-        with accepted(listener) as theirs:
-            assert theirs.receive() == [Hello("p", 1, 5)]
-            theirs.send(Welcome(3))
-            lane.receive()
-            lane.submit([event("f")])
-            assert seqs(theirs.receive()) == [4, 5, 6]
-            assert lane.committed_seq == 3
-
-
-def test_a_writer_that_has_gone_is_noticed_by_the_next_submit(writer: StepWriter, joined: MakeLane) -> None:
-    """The batch that finds no writer is kept for the next one, and the lane does not claim that it is out."""
-    lane = joined()
-    assert lane.clear
-    writer.restart()
-    lane.submit([event("a")])
-    assert not lane.connected
-    assert not lane.clear
-    tend(lane)
-    writer.turn()
-    writer.turn()
-    tend(lane)
-    assert lane.clear
+def test_a_frame_without_its_head_was_never_there(writer: StepWriter) -> None:
+    """A producer that dies before the last store has published nothing, however much of the frame it had written."""
+    producer = writer.producer()
+    producer.publish(event("a"))
+    head = producer.words[HEAD]
+    producer.publish(event("b"))
+    producer.words[HEAD] = head
+    producer.die()
     assert names(writer.commit().events) == ["a"]
+    assert writer.receiver.lanes[0].corrupt is None
 
 
-def test_a_writer_that_forgot_a_silent_producer_does_not_stop_it(writer: StepWriter, joined: MakeLane) -> None:
-    """A lane tells what it knows to be committed, so that a position that was thrown away is no gap."""
-    lane = joined("silent")
-    lane.submit([event("before")])
-    writer.commit()
-    lane.receive()
-    writer.log.forget("silent")
+@settings(deadline=None)
+@given(sizes=st.lists(st.integers(0, CAPACITY // 2 + 100), min_size=1, max_size=60))
+def test_frames_go_round_the_ring(sizes: list[int]) -> None:
+    """Whatever their sizes, also those that are larger than the half of it, and lie in files."""
+    with short_folder() as folder:
+        writer = StepWriter(folder, CountingClock())
+        producer = writer.producer(capacity=CAPACITY)
+        for n, size in enumerate(sizes):
+            made = event(str(n), payload="x" * size)
+            while not producer.publish(made):
+                writer.commit()
+        writer.commit()
+        assert [(stored.type, len(stored.payload)) for stored in writer.log.events] == [
+            (str(n), size) for n, size in enumerate(sizes)
+        ]
+        assert sorted(path.name for path in folder.iterdir()) == ["p.lane"]
+        producer.die()
+        writer.close()
+
+
+def test_a_full_lane_takes_nothing_until_its_oldest_is_committed(writer: StepWriter) -> None:
+    """Nothing that is not committed is overwritten."""
+    producer = writer.producer(capacity=CAPACITY)
+    count = 0
+    while producer.publish(event(str(count), payload="x" * 100)):
+        count += 1
+    assert count > 10
+    writer.gather()
+    assert not producer.publish(event("too much"))
     writer.restart()
-    tend(lane)
-    tend(lane)
-    lane.submit([event("after")])
-    writer.turn()
-    writer.turn()
-    tend(lane)
-    writer.commit()
-    lane.receive()
-    assert writer.offences == []
-    assert lane.settled
-    assert names(writer.log.events) == ["before", "after"]
+    assert len(writer.commit().events) == count
+    assert producer.publish(event("next"))
 
 
-def test_a_writer_that_talks_nonsense_is_left_for_another(
-    folder: Path, make_lane: MakeLane, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Bytes that are no frame end the connection and nothing else."""
-    with listen(folder / "events") as listener:
-        lane = make_lane()
-        lane.submit([event("a")])
-        lane.connect()
-        sock, _address = listener.accept()
-        with sock:
-            sock.sendall(b"\0\0\0\0 this is not the event queue")
-            with caplog.at_level(logging.ERROR, "nerve.eventqueue"):
-                assert lane.receive() == []
-        assert "made no sense" in caplog.text
-        assert not lane.connected
-        assert lane.connect()
-        with accepted(listener) as theirs:
-            theirs.send(Welcome(0))
-            lane.receive()
-            assert seqs(theirs.receive()) == [1]
-
-
-def test_no_descriptor_left_is_like_no_writer(
-    folder: Path, make_lane: MakeLane, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A process that has used up its descriptors tries again later; its lane's thread does not die of it."""
-
-    def no_socket(*_args: object) -> NoReturn:
-        raise OSError(errno.EMFILE, "Too many open files")
-
-    with listen(folder / "events"):
-        lane = make_lane()
-        with monkeypatch.context() as patched:
-            patched.setattr(socket, "socket", no_socket)
-            assert not lane.connect()
-        assert lane.connect()
-
-
-def test_what_does_not_fit_the_socket_is_unsent_until_flushed(writer: StepWriter, joined: MakeLane) -> None:
-    """A batch larger than the socket's buffer is out of the process when its last byte is."""
-    lane = joined()
-    lane.submit([event("large", payload="x" * 8_000_000)])
-    assert lane.unsent
-    assert not lane.clear
-    while lane.unsent:
-        writer.turn()
-        lane.flush()
-    assert lane.clear
-    assert names(writer.commit().events) == ["large"]
-
-
-def test_events_that_are_too_many_for_a_frame_become_several_batches(
-    writer: StepWriter, joined: MakeLane, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What a writer would have to refuse is never sent: it would be refused again after each reconnect."""
-    monkeypatch.setattr(wire, "MAX_FRAME", 200)
-    lane = joined()
-    sent = [event(str(n), payload="x" * 60) for n in range(7)]
-    assert lane.submit(sent) > 1
-    writer.turn()
-    assert writer.offences == []
-    assert names(writer.commit().events) == [str(n) for n in range(7)]
-    lane.receive()
-    assert lane.settled
-
-
-@pytest.mark.parametrize(
-    ("refused", "why"),
-    [(event("x" * 300), WireError), (event("\ud800"), UnicodeEncodeError)],
-    ids=["too large", "no text"],
-)
-def test_an_event_that_can_not_be_sent_leaves_no_gap(
-    writer: StepWriter, joined: MakeLane, monkeypatch: pytest.MonkeyPatch, refused: object, why: type[Exception]
-) -> None:
-    """It is refused before it has a number, so the batches after it are those that the writer expects."""
-    monkeypatch.setattr(wire, "MAX_FRAME", 200)
-    lane = joined()
-    with pytest.raises(why):
-        lane.submit([refused])  # type: ignore[list-item]
-    assert lane.last_seq == 0
-    lane.submit([event("next")])
-    writer.turn()
+def test_a_large_event_waits_in_a_file_of_its_own_until_it_is_committed(writer: StepWriter, folder: Path) -> None:
+    """One at a time: the next event waits for its commit, as for any that fills a lane."""
+    producer = writer.producer(capacity=CAPACITY)
+    producer.publish(event("small"))
+    assert producer.publish(event("large", payload="x" * 100_000))
+    assert len(list(folder.glob("p.*.body"))) == 1
+    assert not producer.publish(event("next"))
+    assert not producer.publish(event("large, too", payload="x" * 100_000))
+    writer.gather()
+    writer.restart()
+    assert [len(stored.payload) for stored in writer.commit().events] == [4, 100_000]
+    assert list(folder.glob("p.*.body")) == []
+    assert producer.publish(event("next"))
     assert names(writer.commit().events) == ["next"]
-    assert writer.offences == []
 
 
-def test_no_events_make_no_batch(writer: StepWriter, joined: MakeLane) -> None:
-    """There is nothing to commit, and nothing to wait for."""
-    lane = joined()
-    assert lane.submit([]) == 0
-    assert lane.settled
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_large_event_on_a_full_disk_waits(
+    writer: StepWriter, folder: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """It leaves nothing behind, and what is smaller goes on."""
+    producer = writer.producer(capacity=CAPACITY)
+    full: Callable[..., Any] = lambda *_: (_ for _ in ()).throw(OSError(number, "full"))  # noqa: E731
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "rename", full)
+        assert not producer.publish(event("large", payload="x" * 10_000))
+    assert sorted(path.name for path in folder.iterdir()) == ["p.lane"]
+    assert producer.publish(event("small"))
+    assert producer.publish(event("large", payload="x" * 10_000))
+    assert names(writer.commit().events) == ["small", "large"]
 
 
-def test_orders_are_answered_and_not_kept(folder: Path, make_lane: MakeLane) -> None:
-    """An order reaches a writer that is there; without one it is refused at once."""
-    order = Purge(7, "2026-11-23", 100)
-    with listen(folder / "events") as listener:
-        lane = make_lane()
-        assert not lane.order(order)
-        lane.connect()
-        assert not lane.order(order)
-        with accepted(listener) as theirs:
-            theirs.send(Welcome(0))
-            lane.receive()
-            assert lane.order(order)
-            assert theirs.receive() == [Hello("p"), order]
-            theirs.send(Done(7, 42))
-            assert lane.receive() == [Done(7, 42)]
+def test_a_large_event_that_can_not_be_written_for_another_reason_is_an_error(
+    writer: StepWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Waiting would not help."""
+    producer = writer.producer(capacity=CAPACITY)
+
+    def refused(*_: object) -> None:
+        raise PermissionError(errno.EACCES, "no")
+
+    monkeypatch.setattr(Path, "rename", refused)
+    with pytest.raises(PermissionError):
+        producer.publish(event("large", payload="x" * 10_000))
 
 
-@pytest.mark.parametrize("settled", [True, False])
-def test_goodbye_is_said_by_those_who_have_nothing_left(folder: Path, make_lane: MakeLane, *, settled: bool) -> None:
-    """A position is forgotten only when nothing will be sent again; closing twice is closing once."""
-    with listen(folder / "events") as listener:
-        lane = make_lane()
-        lane.connect()
-        with accepted(listener) as theirs:
-            theirs.send(Welcome(0))
-            lane.receive()
-            lane.submit([event("a")])
-            if settled:
-                theirs.send(Ack(1))
-                lane.receive()
-            lane.close()
-            lane.close()
-            said = theirs.receive()
-            assert (Goodbye() in said) == settled
-            assert not lane.connected
-            theirs.receive()
-            assert theirs.ended
+def test_what_is_too_large_at_all_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A batch has a bound, whoever made it."""
+    monkeypatch.setattr(lane_module, "MAX_BODY", 1000)
+    with pytest.raises(WireError, match="too large"):
+        pack([event("a", payload="x" * 1000)])
+
+
+def test_only_a_sleeping_writer_is_woken(writer: StepWriter) -> None:
+    """By the first who publishes; a busy one looks by itself."""
+    producer = writer.producer()
+    producer.words[WAKE_AT] = NEVER
+    producer.publish(event("a"))
+    assert not rung(writer)
+    writer.commit()
+    writer.receiver.wake_on_publish()
+    producer.publish(event("b"))
+    assert rung(writer)
+    assert producer.words[WAKE_AT] == NEVER
+    producer.publish(event("c"))
+    assert not rung(writer)
+
+
+def test_a_writer_that_gathers_is_woken_before_the_lane_is_full(writer: StepWriter) -> None:
+    """The producer need not wait for the end of the pause."""
+    producer = writer.producer(capacity=CAPACITY)
+    writer.receiver.wake_when_pressed()
+    count = 0
+    while not rung(writer):
+        assert not writer.receiver.is_pressed
+        assert producer.publish(event(str(count), payload="x" * 100))
+        count += 1
+    assert writer.receiver.is_pressed
+    assert producer.publish(event("there is room left"))
+
+
+def test_a_producer_that_waits_for_room_has_the_writer_woken_once(writer: StepWriter) -> None:
+    """It has nothing to publish that would do so."""
+    producer = writer.producer()
+    writer.receiver.wake_on_publish()
+    producer.lane.request_room()
+    assert rung(writer)
+    producer.lane.request_room()
+    assert not rung(writer)
+
+
+def test_a_lane_goes_on_where_its_file_stands(writer: StepWriter) -> None:
+    """Also when it is opened again, as the kernel's is after a fork."""
+    producer = writer.producer()
+    producer.publish(event("a"))
+    producer.die()
+    again = Producer.__new__(Producer)
+    again.lane = lane_module.Lane(producer.path, writer.wakeup)
+    again.publish(event("b"))
+    assert names(writer.commit().events) == ["a", "b"]
+    again.die()

@@ -86,7 +86,7 @@ class Stage:
         link: Channel[ToChild] = stack.enter_context(closing(Channel(theirs, ToChild)))
         revision = SimpleNamespace(config=SimpleNamespace(logs=LOGS))
         context: Any = SimpleNamespace(boot=SimpleNamespace(workspace=workspace, revision=revision))
-        self.archiver = ArchiverWorker(context, link, self.queue, self.clock)
+        self.archiver = ArchiverWorker(context, link, self.queue, self.queue, self.clock)
 
     def log(self, rows: int, ts: int = OLD) -> None:
         """Append rows of an old day."""

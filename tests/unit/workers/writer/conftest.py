@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
 import pytest
+from support.clock import FakeClock
 from support.eventqueue import short_folder
-from support.writer import A_WHILE, ManualClock, Stage
+from support.writer import A_WHILE, Stage
 
 from nerve.workers.writer import DISK_RETRY_SECONDS
 
@@ -16,7 +17,7 @@ from nerve.workers.writer import DISK_RETRY_SECONDS
 def stage() -> Iterator[Stage]:
     """A writer that has long been up, whose clock stands still."""
     with ExitStack() as stack:
-        made = Stage(stack.enter_context(short_folder()), ManualClock(), stack)
+        made = Stage(stack.enter_context(short_folder()), FakeClock(), stack)
         made.take_over_waiting()
         made.clock.time += A_WHILE
         yield made

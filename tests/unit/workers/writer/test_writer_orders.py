@@ -15,12 +15,12 @@ from nerve.workers.writer import RATE_SECONDS
 
 def test_a_purge_goes_in_chunks_between_commits(stage: Stage) -> None:
     """It is answered with the number of rows, and holds nobody up meanwhile."""
-    archiver, lane = stage.lane("archiver"), stage.lane()
+    archiver, lane = stage.archiver(), stage.producer()
     first, second = AdaptiveBatchSize().size, AdaptiveBatchSize().after(AdaptiveBatchSize().size, 0.0).size
     stage.store.rows = first + second + 5
-    archiver.order(Purge(7, "2026-11-23", 99))
+    archiver.send(Purge(7, "2026-11-23", 99))
     stage.turns(1)
-    lane.submit([event("a")])
+    lane.publish(event("a"))
     stage.turns(1)
     assert stage.store.done == [f"purge {n} of 2026-11-23 up to 99" for n in (first, second)]
     assert names(stage.store.events) == ["a"]
@@ -34,9 +34,9 @@ def test_a_purge_goes_in_chunks_between_commits(stage: Stage) -> None:
 
 def test_a_purge_ends_where_its_order_does(stage: Stage) -> None:
     """So that the archiver hears of it every so many rows."""
-    archiver = stage.lane("archiver")
+    archiver = stage.archiver()
     stage.store.rows = 1000
-    archiver.order(Purge(1, "2026-11-23", 99, most=AdaptiveBatchSize().size + 7))
+    archiver.send(Purge(1, "2026-11-23", 99, most=AdaptiveBatchSize().size + 7))
     stage.turns(2)
     assert archiver.receive() == [Done(1, AdaptiveBatchSize().size + 7)]
     assert stage.store.rows == 1000 - AdaptiveBatchSize().size - 7
@@ -44,26 +44,26 @@ def test_a_purge_ends_where_its_order_does(stage: Stage) -> None:
 
 def test_a_purge_of_nothing_is_answered(stage: Stage) -> None:
     """There may be no row left of an order that is given twice."""
-    archiver = stage.lane("archiver")
-    archiver.order(Purge(1, "2026-11-23", 99))
+    archiver = stage.archiver()
+    archiver.send(Purge(1, "2026-11-23", 99))
     stage.turns(1)
     assert archiver.receive() == [Done(1, 0)]
 
 
 def test_an_order_that_fails_is_answered_with_the_reason(stage: Stage) -> None:
     """The next order is carried out all the same."""
-    archiver = stage.lane("archiver")
+    archiver = stage.archiver()
     stage.store.rows, stage.store.failures = 5, 1
-    archiver.order(Purge(1, "2026-11-23", 99))
-    archiver.order(Purge(2, "2026-11-23", 99))
+    archiver.send(Purge(1, "2026-11-23", 99))
+    archiver.send(Purge(2, "2026-11-23", 99))
     stage.turns(2)
     assert archiver.receive() == [Done(1, 0, "the disk is full"), Done(2, 5)]
 
 
 def test_a_file_of_the_archive_is_recorded_on_order(stage: Stage) -> None:
     """Its event is committed when the archiver is told so."""
-    archiver = stage.lane("archiver")
-    archiver.order(Record(1, event("moved"), 7))
+    archiver = stage.archiver()
+    archiver.send(Record(1, event("moved"), 7))
     stage.turns(1)
     assert archiver.receive() == [Done(1, 0)]
     assert names(stage.store.events) == ["moved"]
@@ -72,26 +72,26 @@ def test_a_file_of_the_archive_is_recorded_on_order(stage: Stage) -> None:
 
 def test_the_file_is_rebuilt_on_order(stage: Stage) -> None:
     """It is answered when that is done, or couldn't be."""
-    archiver = stage.lane("archiver")
-    archiver.order(Vacuum(2))
+    archiver = stage.archiver()
+    archiver.send(Vacuum(2))
     stage.turns(1)
     assert archiver.receive() == [Done(2, 0)]
     assert stage.store.done == ["vacuum"]
     stage.store.failures = 1
-    archiver.order(Vacuum(3))
+    archiver.send(Vacuum(3))
     stage.turns(1)
     assert archiver.receive() == [Done(3, 0, "no room for a second copy")]
 
 
 def test_unused_space_is_given_back_when_there_is_time(stage: Stage) -> None:
     """After a run of the archiver, in steps, none of them while events wait; then the writer sleeps again."""
-    archiver, lane = stage.lane("archiver"), stage.lane()
+    archiver, lane = stage.archiver(), stage.producer()
     stage.store.free_pages = AdaptiveBatchSize().size + 1
-    lane.submit([event("first")])
-    archiver.order(Conclude(1, 5, 2, 30))
+    lane.publish(event("first"))
+    archiver.send(Conclude(1, 5, 2, 30))
     stage.turns(1)
     assert archiver.receive() == [Done(1, 0)]
-    lane.submit([event("second")])
+    lane.publish(event("second"))
     stage.turns(2)
     assert stage.store.done == ["noted 30 rows in 2 files at 5"]
     stage.clock.time += GROUP_SECONDS
@@ -99,18 +99,18 @@ def test_unused_space_is_given_back_when_there_is_time(stage: Stage) -> None:
     assert names(stage.store.events) == ["first", "second"]
     assert stage.store.done[1:] == [f"{AdaptiveBatchSize().size} pages", "1 pages", "0 pages"]
     stage.clock.time += A_WHILE
-    stage.turns(2)
+    stage.turns(3)
     assert stage.timeouts[-1] is None
 
 
 def test_it_reports_how_it_is(stage: Stage) -> None:
     """The kernel is told what is committed, how fast, how late, and what waits."""
-    lane = stage.lane()
+    lane = stage.producer()
     stamp = stage.clock.stamp().mono
     stage.clock.time += 0.5
-    lane.submit([event("a", stamp), event("b", stamp)])
+    lane.publish(event("a", stamp), event("b", stamp))
     stage.turns(1)
-    lane.submit([event("c", stamp)])
+    lane.publish(event("c", stamp))
     stage.store.wal = 4096
     stage.turns(1)
     stage.kernel.send(GetReport())
@@ -127,7 +127,7 @@ def test_a_message_that_is_not_for_it_is_only_noted(stage: Stage, caplog: pytest
     stage.kernel.send(ArchiveNow(1.0, vacuum=False))
     stage.turns(1)
     assert "the kernel sent the writer a ArchiveNow" in caplog.text
-    lane = stage.lane()
-    lane.submit([event("a")])
+    lane = stage.producer()
+    lane.publish(event("a"))
     stage.turns(1)
     assert names(stage.store.events) == ["a"]
