@@ -11,11 +11,13 @@ from itertools import count
 from nerve.clock import Clock, SystemClock
 from nerve.config.logs_section import LogsConfig
 from nerve.errors import NerveError, StoreError
-from nerve.eventqueue import Conclude, EventSender, Order, OrderClient, Purge, Record, Unguarded, Vacuum
+from nerve.eventqueue import EventSender, Unguarded
 from nerve.events.model import LogEvent
 from nerve.ipc.channel import Channel
 from nerve.ipc.progress import ArchiveProgress
 from nerve.maintenance.archiver import Archiver, archived_up_to, last_run
+from nerve.maintenance.order_messages import Conclude, Order, Purge, Record, Vacuum
+from nerve.maintenance.order_socket import OrderClient
 from nerve.processes.child import ChildContext
 from nerve.processes.messages import ArchiveNow, ArchiverReport, ArchiveSettings, Finish, GetReport, Ready, ToChild
 from nerve.store import ArchiveRun, LogReader, PurgeOrder

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 from nerve.clock import Clock, SystemClock
 from nerve.errors import DiskError, NerveError, StoreError
-from nerve.eventqueue import Done, EventReceiver, Gathered, OrderServer, PendingOrder
+from nerve.eventqueue import EventReceiver, Gathered
 from nerve.eventqueue.group_commit import MAX_GROUP_EVENTS, commit_due, group_seconds
 from nerve.eventqueue.lane_file import is_held
 from nerve.events import catalog
@@ -20,6 +20,8 @@ from nerve.events.model import ErrorDetail, LogEvent
 from nerve.ipc.channel import Channel
 from nerve.maintenance.checkpoints import Checkpointer
 from nerve.maintenance.commit_rate import CommitRate
+from nerve.maintenance.order_messages import Done
+from nerve.maintenance.order_socket import OrderServer, PendingOrder
 from nerve.maintenance.orders import OrderExecutor
 from nerve.maintenance.recovery import log_number, recover, remove_lanes
 from nerve.processes.child import ChildContext

@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from nerve.clock import Clock
-from nerve.eventqueue import Conclude, Done, PendingOrder, Purge, Record, Vacuum
 from nerve.events.model import LogEvent
+from nerve.maintenance.order_messages import Conclude, Done, Purge, Record, Vacuum
+from nerve.maintenance.order_socket import PendingOrder
 from nerve.store import ArchiveRun
 
 STEP_SECONDS = 0.02

@@ -12,8 +12,8 @@ import atheris
 with atheris.instrument_imports():
     from nerve.control.protocol import Envelope, Reply
     from nerve.errors import WireError
-    from nerve.eventqueue.messages import Done, Order
     from nerve.ipc.channel import MAX_FRAME, FrameReader
+    from nerve.maintenance.order_messages import Done, Order
     from nerve.processes.messages import FromChild, ToChild
 
 READERS = (Order, Done, Envelope, Reply, ToChild, FromChild)

@@ -14,9 +14,10 @@ import msgspec
 
 from nerve.clock import Clock
 from nerve.errors import DiskError, StoreError
-from nerve.eventqueue import Done, Wakeup
+from nerve.eventqueue import Wakeup
 from nerve.events.model import ErrorDetail, LogEvent
 from nerve.ipc.channel import Channel
+from nerve.maintenance.order_messages import Done
 from nerve.processes.messages import FromChild, Lanes, ToChild
 from nerve.store import ArchiveRun
 from nerve.workspace import Workspace

@@ -14,10 +14,11 @@ from support.entries import event
 
 from nerve.clock import Stamp
 from nerve.config.logs_section import LogsConfig
-from nerve.eventqueue import Conclude, Done, Order, PendingOrder, Purge, Vacuum
 from nerve.events.model import LogEvent
 from nerve.ipc.channel import Channel
 from nerve.ipc.progress import ArchiveProgress
+from nerve.maintenance.order_messages import Conclude, Done, Order, Purge, Vacuum
+from nerve.maintenance.order_socket import PendingOrder
 from nerve.maintenance.orders import OrderExecutor
 from nerve.processes.messages import (
     Archived,

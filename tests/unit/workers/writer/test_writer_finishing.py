@@ -11,7 +11,7 @@ from support.waiting import wait_until
 from support.writer import Stage
 
 from nerve.clock import SystemClock
-from nerve.eventqueue import Purge
+from nerve.maintenance.order_messages import Purge
 from nerve.processes.messages import Finish
 from workers import writer as writer_module
 from workers.writer import ORPHAN_LOOK_SECONDS, ORPHAN_SECONDS

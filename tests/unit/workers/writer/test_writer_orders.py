@@ -6,9 +6,9 @@ import pytest
 from support.eventqueue import event, names
 from support.writer import A_WHILE, Stage
 
-from nerve.eventqueue import Conclude, Done, Purge, Record, Vacuum
 from nerve.eventqueue.group_commit import GROUP_SECONDS
 from nerve.maintenance.commit_rate import RATE_SECONDS
+from nerve.maintenance.order_messages import Conclude, Done, Purge, Record, Vacuum
 from nerve.maintenance.orders import AdaptiveBatchSize
 from nerve.processes.messages import ArchiveNow, GetReport, WriterReport
 
