@@ -12,13 +12,15 @@ import msgspec
 from nerve.clock import Clock, SystemClock
 from nerve.config.logs_section import LogsConfig
 from nerve.errors import NerveError, StoreError
-from nerve.eventqueue import EventSender, Order, OrderClient, Unguarded
+from nerve.eventqueue import EventSender, Unguarded
 from nerve.events.model import LogEvent
 from nerve.ipc.channel import Channel
 from nerve.ipc.progress import ArchiveProgress
 from nerve.maintenance.archiver import Archiver, archived_up_to, last_run
+from nerve.maintenance.order_socket import OrderClient
 from nerve.processes.child import ChildContext
 from nerve.processes.messages import ArchiveNow, ArchiverReport, Finish, GetReport, Ready, SetLogsConfig, ToChild
+from nerve.store.archive.order_messages import Order
 from nerve.store.table.reader import LogReader
 from nerve.workers import bootstrap
 

@@ -8,20 +8,21 @@ import select
 import selectors
 import sys
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 
 from nerve.clock import Clock, SystemClock
 from nerve.errors import DiskError, NerveError, StoreError
-from nerve.eventqueue import Done, EventReceiver, Gathered, OrderServer, PendingOrder
+from nerve.eventqueue import EventReceiver, Gathered
 from nerve.eventqueue.group_commit import MAX_GROUP_EVENTS, commit_due, group_seconds
 from nerve.eventqueue.lane_file import is_held
 from nerve.events import catalog
 from nerve.events.model import ErrorDetail, LogEvent
 from nerve.ipc.channel import Channel
 from nerve.maintenance.checkpoints import Checkpointer
+from nerve.maintenance.commit_rate import CommitRate
+from nerve.maintenance.order_socket import OrderServer, PendingOrder
 from nerve.maintenance.orders import OrderExecutor
-from nerve.maintenance.recovery import log_number, recover, remove_lanes, report_corrupt
+from nerve.maintenance.recovery import log_number, recover, remove_lanes
 from nerve.processes.child import ChildContext
 from nerve.processes.messages import (
     Committed,
@@ -34,6 +35,7 @@ from nerve.processes.messages import (
     ToChild,
     WriterReport,
 )
+from nerve.store.archive.order_messages import Done
 from nerve.store.table.writer import LogWriter
 from nerve.units import format_size
 from nerve.workers import bootstrap
@@ -52,29 +54,6 @@ SECOND_LOOK_SECONDS = 0.002
 
 A CPU can delay a store past the next load, so a producer may have missed that it has to wake the writer.
 """
-
-RATE_SECONDS = 5.0
-
-
-class Rate:
-    """Committed events over the last few seconds."""
-
-    def __init__(self) -> None:
-        self._commits: deque[tuple[float, int]] = deque()
-
-    def add(self, now: float, count: int) -> None:
-        """Count a commit of `count` events."""
-        self._commits.append((now, count))
-        self._forget(now)
-
-    def per_second(self, now: float) -> float:
-        """Give events a second over the last RATE_SECONDS."""
-        self._forget(now)
-        return sum(count for _, count in self._commits) / RATE_SECONDS
-
-    def _forget(self, now: float) -> None:
-        while self._commits and self._commits[0][0] < now - RATE_SECONDS:
-            self._commits.popleft()
 
 
 class Writer:
@@ -103,7 +82,7 @@ class Writer:
         self._gather = 0.0
         self._lag_ms = 0.0
         self._outage: str | None = None
-        self._rate = Rate()
+        self._rate = CommitRate()
         self._upkeep = OrderExecutor(store, clock, self._hears_of_the_end)
         self._wal = Checkpointer(store, clock, self._record)
         self._deadline: float | None = None
@@ -229,9 +208,7 @@ class Writer:
         ended = self._receiver.ended()
         if ended:
             try:
-                remove_lanes(
-                    self._receiver, ended, self._store, lambda lanes: report_corrupt(lanes, self._store, self._clock)
-                )
+                remove_lanes(self._receiver, ended, self._store, self._clock)
             except DiskError as error:
                 logger.warning("a corrupt lane can't be reported yet: %s", error)
 

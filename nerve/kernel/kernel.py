@@ -293,9 +293,9 @@ class Kernel:
         for worker in self._pool.workers.values():
             worker.child.kill()
         self._services.end(LAST_SECONDS)
+        self._control.close()
         self._recorder.close()
         self._lanes.close(discard=not self._services.writer.ever_ready)  # no run has begun
-        self._control.close()
         self._signals.retire()
         self._loop.close()
 

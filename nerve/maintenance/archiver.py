@@ -11,11 +11,11 @@ import msgspec
 from nerve.clock import Clock, SystemClock
 from nerve.config.logs_section import LogsConfig
 from nerve.errors import NoRoomError, StoreError
-from nerve.eventqueue.messages import Conclude, Order, Purge, Record, Vacuum
 from nerve.events import catalog
 from nerve.events.model import ErrorDetail, ErrorKind, LogEvent
 from nerve.ipc.progress import Archived, ArchiveProgress
 from nerve.store.archive.export import Archive, ArchiverBackend, ExportedFile
+from nerve.store.archive.order_messages import Conclude, Order, Purge, Record, Vacuum
 from nerve.store.archive.retention import oversize
 from nerve.store.disk_space import check_room
 from nerve.store.table.reader import LogReader

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from nerve.clock import Clock
-from nerve.eventqueue import Conclude, Done, PendingOrder, Purge, Record, Vacuum
+from nerve.maintenance.order_socket import PendingOrder
+from nerve.store.archive.order_messages import Conclude, Done, Purge, Record, Vacuum
 from nerve.store.table.writer import LogWriter
 
 STEP_SECONDS = 0.02

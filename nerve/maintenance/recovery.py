@@ -8,7 +8,7 @@ import os
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -102,7 +102,7 @@ class _Recovery:
             for lane in lanes:
                 lane.gone = True
             count = self._drain()
-            remove_lanes(self._receiver, lanes, self._store, self._report_corrupt)
+            remove_lanes(self._receiver, lanes, self._store, self._clock)
             self._commit([], {})
         finally:
             self._receiver.close()
@@ -129,16 +129,8 @@ class _Recovery:
     def _report(self, message: str) -> None:
         self._errors.append(_error(message, self._clock))
 
-    def _report_corrupt(self, lanes: Sequence[LaneReader]) -> None:
-        report_corrupt(lanes, self._store, self._clock)
 
-
-def report_corrupt(lanes: Sequence[LaneReader], store: LaneStore, clock: Clock) -> None:
-    """Record that lanes were corrupt, together with the position CORRUPT, so that each is reported once."""
-    store.append([_error(corrupt_message(lane), clock) for lane in lanes], {lane.producer: CORRUPT for lane in lanes})
-
-
-def corrupt_message(lane: LaneReader) -> str:
+def _corrupt_message(lane: LaneReader) -> str:
     """Return what was wrong with a lane and how much of it was lost."""
     return (
         f"the lane of {lane.producer} (pid {lane.pid}) is corrupt: {lane.corrupt}; {lane.unreadable} bytes of "
@@ -146,19 +138,16 @@ def corrupt_message(lane: LaneReader) -> str:
     )
 
 
-def remove_lanes(
-    receiver: EventReceiver,
-    lanes: Sequence[LaneReader],
-    store: LaneStore,
-    report: Callable[[Sequence[LaneReader]], None],
-) -> None:
+def remove_lanes(receiver: EventReceiver, lanes: Sequence[LaneReader], store: LaneStore, clock: Clock) -> None:
     """Remove drained lanes: first the files, then their positions, so that it can be interrupted at any point.
 
-    A position without a file is ignored; a file without its position would be read again.
+    A position without a file is ignored; a file without its position would be read again. What could not be read is
+    recorded before. Raises StoreError if that is not possible; then nothing is removed.
     """
     corrupt = [lane for lane in lanes if lane.corrupt is not None]
-    if corrupt:
-        report(corrupt)
+    if corrupt:  # together with a position that says so: each is reported once
+        events = [_error(_corrupt_message(lane), clock) for lane in corrupt]
+        store.append(events, {lane.producer: CORRUPT for lane in corrupt})
     if not lanes:
         return
     folder = lanes[0].path.parent

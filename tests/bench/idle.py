@@ -65,7 +65,7 @@ def _watch(engine: Engine, lab: Lab, began: float) -> Found:
             Row(
                 what="memory of an idle worker, PSS",
                 nerve=Samples("nerve", "MB", tuple(memory)),
-                goal=Goal("at most", 12),
+                goal=Goal("at most", 8),
                 note=f"mean of {WORKERS}: {statistics.mean(memory):.1f} MB",
             ),
         ]

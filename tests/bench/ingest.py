@@ -25,7 +25,7 @@ def compute(ctx):
     (FOLDER / f"ready-{{ctx.sense}}").touch()
     while not (FOLDER / "go").exists():
         time.sleep(0.001)
-    began = time.monotonic()
+    began, used = time.monotonic(), time.process_time()
     if BATCH == 1:
         for n in range(EVENTS):
             ctx.log("reading", {{"n": n, "value": 0.5, "unit": "percent"}})
@@ -33,12 +33,17 @@ def compute(ctx):
         for at in range(0, EVENTS, BATCH):
             batch = range(at, at + BATCH)
             ctx.log_many([("reading", {{"n": n, "value": 0.5, "unit": "percent"}}) for n in batch])
+    used = time.process_time() - used
+    (FOLDER / f"used-{{ctx.sense}}").write_text(str(used / EVENTS * 1e6))
     (FOLDER / f"began-{{ctx.sense}}").write_text(str(began))
 """
 
 
-def events_per_second(lab: Lab, events: int, batch: int) -> float:
-    """Log events on all workers, `batch` at a time; return the rate, from the first call to the last commit."""
+def events_per_second(lab: Lab, events: int, batch: int, costs: list[float] | None = None) -> float:
+    """Log `events` events on all workers, `batch` at a time; return the rate, from the first call to the last commit.
+
+    The CPU time that an event has cost its worker, in us, is added to `costs`.
+    """
     share = events // WORKERS // batch * batch
     names = [f"writing{n}" for n in range(WORKERS)]
     with lab.engine() as engine:
@@ -54,7 +59,9 @@ def events_per_second(lab: Lab, events: int, batch: int) -> float:
             before = eye.last_id()
             (engine.home / "go").touch()
             ended = eye.wait_for(before + share * WORKERS)
-            began = [_moment(engine.home / f"began-{name}") for name in names]
+            began = [_number(engine.home / f"began-{name}") for name in names]
+            if costs is not None:
+                costs += [_number(engine.home / f"used-{name}") for name in names]
             engine.stop()
             logged = eye.count("sense", "reading")
     if logged != share * WORKERS:
@@ -62,7 +69,7 @@ def events_per_second(lab: Lab, events: int, batch: int) -> float:
     return logged / (ended - min(began))
 
 
-def _moment(path: Path) -> float:
+def _number(path: Path) -> float:
     wait_for_file(path)
     return float(path.read_text())
 
@@ -78,10 +85,11 @@ def plain_rows_per_second(lab: Lab, rows: int) -> float:
 def ingest(lab: Lab) -> Found:
     """Events per second from all workers to their commit, beside plain SQLite, Python's logging and loguru."""
     events = lab.size(200_000, 40_000)
+    costs: list[float] = []
     found = interleaved(
         lab.repetitions,
         {
-            "one": lambda: events_per_second(lab, events, 1),
+            "one": lambda: events_per_second(lab, events, 1, costs),
             "many": lambda: events_per_second(lab, events, BATCH),
             "plain": lambda: plain_rows_per_second(lab, events),
             "logging": lambda: lab.peer("stdlib_logging", WORKERS, lab.size(2_000, 400)),
@@ -96,8 +104,14 @@ def ingest(lab: Lab) -> Found:
     limit = f"{WORKERS} workers; the other: one process, ready rows, 1,000 a transaction; both synchronous=FULL"
     return Found(
         [
-            _row("ingest, ctx.log one by one", one, plain, 0.6, limit),
-            _row("ingest, ctx.log_many by 100", batches, plain, 0.9, limit),
+            _row("ingest, ctx.log one by one", one, plain, 1.2, limit),
+            _row("ingest, ctx.log_many by 100", batches, plain, 1.5, limit),
+            Row(
+                what="ctx.log, CPU of its worker",
+                nerve=Samples("nerve, ctx.log", "us an event", tuple(costs)),
+                goal=Goal("at most", 3),
+                note="payload of three keys; encoding included",
+            ),
             _row("ingest, beside logging", one, logging, 10, "the other commits each record, synchronous=FULL"),
             _row("ingest, beside loguru", one, loguru, 1, "the other writes a text file, and never calls fsync"),
         ]

@@ -12,9 +12,9 @@ import atheris
 with atheris.instrument_imports():
     from nerve.control.protocol import Envelope, Reply
     from nerve.errors import WireError
-    from nerve.eventqueue.messages import Done, Order
     from nerve.ipc.channel import MAX_FRAME, FrameReader
     from nerve.processes.messages import FromChild, ToChild
+    from nerve.store.archive.order_messages import Done, Order
 
 READERS = (Order, Done, Envelope, Reply, ToChild, FromChild)
 

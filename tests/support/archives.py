@@ -12,11 +12,11 @@ from typing import Literal
 import msgspec
 
 from nerve.config.logs_section import LogsConfig
-from nerve.eventqueue.messages import Order, Purge
 from nerve.events.model import LogEvent
 from nerve.maintenance.archiver import DirectBackend
 from nerve.store.archive.export import Archive
 from nerve.store.archive.manifest import ManifestEntry
+from nerve.store.archive.order_messages import Order, Purge
 from nerve.store.table.writer import LogWriter
 from nerve.store.utc_days import DAY_MS, day_of, day_start
 

@@ -14,10 +14,11 @@ import msgspec
 
 from nerve.clock import Clock
 from nerve.errors import DiskError, StoreError
-from nerve.eventqueue import Done, Wakeup
+from nerve.eventqueue import Wakeup
 from nerve.events.model import ErrorDetail, LogEvent
 from nerve.ipc.channel import Channel
 from nerve.processes.messages import FromChild, Lanes, ToChild
+from nerve.store.archive.order_messages import Done
 from nerve.store.table.writer import ArchiveRun
 from nerve.workers.writer import Writer
 from nerve.workspace import Workspace

@@ -111,9 +111,9 @@ def lanes_full(engine: Engine, random: random.Random, verdict: Verdict, short: b
                 verdict.kills += 1
         said = len(engine.stderr)
         wait_until(lambda said=said: "can't fork a worker" in engine.stderr[said:], "it says so")
-        verdict.expect(not titled(engine, "worker"), "a worker without a lane")
-        verdict.expect(engine.status()["workers"] == [], "the status shows workers")
+        wait_until(lambda: not titled(engine, "worker"), "the last worker is gone")
         pause(random.uniform(0, 0.5))
+        verdict.expect(engine.status()["workers"] == [], "a worker without a lane")
         kernel.rlimit(psutil.RLIMIT_FSIZE, (psutil.RLIM_INFINITY, psutil.RLIM_INFINITY))
         wait_until(lambda: len(titled(engine, "worker")) == 2, "the workers are back", 20)
     finish(engine, load, verdict)

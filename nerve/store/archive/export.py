@@ -11,12 +11,12 @@ import msgspec
 
 from nerve.config.logs_section import LogsConfig
 from nerve.errors import DiskError, StoreError
-from nerve.eventqueue.messages import Order, Purge
 from nerve.events.model import ArchiveReason, Log, LogEvent
 from nerve.ipc.progress import ArchiveProgress
 from nerve.store.archive.codec import Stored
 from nerve.store.archive.directory import ArchiveDirectory, read_manifest
 from nerve.store.archive.manifest import FileName, ManifestEntry, RowCounter
+from nerve.store.archive.order_messages import Order, Purge
 from nerve.store.archive.recovery import examine
 from nerve.store.archive.retention import count_rows, due_days
 from nerve.store.filters import Filter

@@ -22,7 +22,7 @@ from nerve.store.table.open_runs import OpenRuns
 from nerve.store.utc_days import day_end, day_start, is_day
 
 if TYPE_CHECKING:
-    from nerve.eventqueue.messages import Conclude
+    from nerve.store.archive.order_messages import Conclude
 
 INSERT_SIZES = (250, 10, 1)
 """Rows per INSERT, largest first: a statement costs more than a row, especially with a trigger on the table."""

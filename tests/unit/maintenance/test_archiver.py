@@ -15,12 +15,12 @@ from support.entries import event
 from nerve.clock import SystemClock
 from nerve.config.logs_section import LogsConfig
 from nerve.errors import NoRoomError, StoreError
-from nerve.eventqueue.messages import Order, Purge, Record, Vacuum
 from nerve.events.model import LogEvent
 from nerve.ipc.progress import Archived, ArchiveProgress
 from nerve.lock import WorkspaceLock
 from nerve.maintenance import archiver as archiver_module
 from nerve.maintenance.archiver import Archiver, DirectBackend, archive_alone, archived_up_to, last_run
+from nerve.store.archive.order_messages import Order, Purge, Record, Vacuum
 from nerve.store.table.reader import LogReader
 from nerve.store.table.writer import ArchiveRun, LogWriter
 from nerve.store.utc_days import DAY_MS, day_start

@@ -32,7 +32,7 @@ class Forked(FakeChild):
         super().__init__(role.name)
         self.lane = lane
         self.wakeup = wakeup
-        self.known = list(rig.writer.told) if rig.writer else []
+        self.known = list(rig.writer.received) if rig.writer else []
         self._act: Any = None
 
     def on_close(self, act: Any) -> None:
@@ -58,7 +58,7 @@ class Rig:
         self.boot: Any = SimpleNamespace(workspace=SimpleNamespace(lanes_dir=folder), boot_id=BOOT)
         self.keeper = LaneKeeper(self.boot, WRITER)
 
-    def child(self, role: Role, _boot: object, _now: float, **handed: Any) -> Forked:
+    def child(self, role: Role, _boot: object, **handed: Any) -> Forked:
         """Fork a fake, unless the system has no room."""
         if self.fails:
             raise BlockingIOError(errno.EAGAIN, "no processes left")
@@ -79,7 +79,7 @@ class Rig:
     def told(self) -> list[Any]:
         """What the writer was told."""
         assert self.writer is not None
-        return cast("list[Any]", self.writer.told)
+        return cast("list[Any]", self.writer.received)
 
 
 @pytest.fixture
@@ -129,7 +129,7 @@ def test_a_new_writer_is_told_everything(rig: Rig) -> None:
         worker.reaped()
     drained.lane.unlink()  # type: ignore[union-attr]
     rig.fork(WRITER)
-    [lanes] = rig.told
+    [lanes] = rig.received
     assert set(lanes.live) == {kernel, alive.lane.stem}  # type: ignore[union-attr]
     assert lanes.gone == (dead.lane.stem,)  # type: ignore[union-attr]
 
@@ -139,7 +139,7 @@ def test_a_lane_is_given_up_when_its_producer_has_been_reaped(rig: Rig) -> None:
     rig.fork(WRITER)
     worker = rig.fork(WORKER)
     worker.reaped()
-    assert rig.told[-1] == Lanes(gone=(worker.lane.stem,))  # type: ignore[union-attr]
+    assert rig.received[-1] == Lanes(gone=(worker.lane.stem,))  # type: ignore[union-attr]
     assert worker.lane.exists()  # type: ignore[union-attr]
 
 
@@ -149,7 +149,7 @@ def test_a_fork_that_fails_gives_its_lane_up(rig: Rig) -> None:
     rig.fails = True
     with pytest.raises(BlockingIOError):
         rig.fork(WORKER)
-    announced, given_up = rig.told[-2:]
+    announced, given_up = rig.received[-2:]
     assert announced.live == given_up.gone
 
 

@@ -15,10 +15,10 @@ from support.clock import FakeClock
 from support.entries import event
 
 from nerve.config.logs_section import LogsConfig
-from nerve.eventqueue import Conclude, Done, Order, PendingOrder, Purge, Vacuum
 from nerve.events.model import LogEvent
 from nerve.ipc.channel import Channel
 from nerve.ipc.progress import Archived, ArchiveProgress
+from nerve.maintenance.order_socket import PendingOrder
 from nerve.maintenance.orders import OrderExecutor
 from nerve.processes.messages import (
     ArchiveNow,
@@ -33,6 +33,7 @@ from nerve.processes.messages import (
 )
 from nerve.store.archive import export
 from nerve.store.archive.export import ROWS_AT_ONCE
+from nerve.store.archive.order_messages import Conclude, Done, Order, Purge, Vacuum
 from nerve.store.table.writer import LogWriter
 from nerve.store.utc_days import DAY_MS, day_start
 from nerve.workers.archiver import ORDER_ATTEMPTS, PROGRESS_SECONDS, ArchiverWorker

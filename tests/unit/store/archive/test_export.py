@@ -14,7 +14,6 @@ from support.entries import completed, event, sql, started
 from nerve.clock import Stamp
 from nerve.config.logs_section import LogsConfig
 from nerve.errors import DiskError, StoreError
-from nerve.eventqueue.messages import Order, Purge
 from nerve.events.model import Log
 from nerve.ipc.progress import ArchiveProgress
 from nerve.maintenance.archiver import DirectBackend
@@ -23,6 +22,7 @@ from nerve.store.archive.codec import read_lines
 from nerve.store.archive.directory import read_manifest
 from nerve.store.archive.export import ROWS_AT_ONCE, Archive
 from nerve.store.archive.manifest import ManifestEntry
+from nerve.store.archive.order_messages import Order, Purge
 from nerve.store.archive.retention import DayPlan, ended_days, plan
 from nerve.store.filters import Filter
 from nerve.store.jsonl import from_line, to_line

@@ -14,8 +14,8 @@ from support.entries import NOON, completed, event, sql, started
 
 from nerve.clock import Stamp
 from nerve.errors import DiskError, StoreError
-from nerve.eventqueue.messages import Conclude
 from nerve.maintenance.checkpoints import is_large
+from nerve.store.archive.order_messages import Conclude
 from nerve.store.table import connection
 from nerve.store.table.writer import INSERT_SIZES, LogWriter
 

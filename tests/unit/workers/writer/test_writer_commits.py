@@ -12,19 +12,7 @@ from support.writer import A_WHILE, Stage
 from nerve.eventqueue.group_commit import GROUP_SECONDS, group_seconds
 from nerve.processes.messages import Committed
 from nerve.workers import writer as writer_module
-from nerve.workers.writer import RATE_SECONDS, SECOND_LOOK_SECONDS, Rate
-
-
-def test_the_rate_is_that_of_the_last_seconds() -> None:
-    """What was committed longer ago counts no more, and nothing is a rate of zero."""
-    rate = Rate()
-    assert rate.per_second(0) == 0
-    rate.add(10, 100)
-    rate.add(12, 400)
-    assert rate.per_second(12) == 500 / RATE_SECONDS
-    assert rate.per_second(10 + RATE_SECONDS) == 500 / RATE_SECONDS
-    assert rate.per_second(11 + RATE_SECONDS) == 400 / RATE_SECONDS
-    assert rate.per_second(13 + RATE_SECONDS) == 0
+from nerve.workers.writer import SECOND_LOOK_SECONDS
 
 
 def test_after_a_pause_it_commits_at_once(stage: Stage) -> None:

@@ -11,8 +11,8 @@ from support.waiting import wait_until
 from support.writer import Stage
 
 from nerve.clock import SystemClock
-from nerve.eventqueue import Purge
 from nerve.processes.messages import Finish
+from nerve.store.archive.order_messages import Purge
 from nerve.workers import writer as writer_module
 from nerve.workers.writer import ORPHAN_LOOK_SECONDS, ORPHAN_SECONDS
 

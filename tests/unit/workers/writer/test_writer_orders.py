@@ -6,11 +6,11 @@ import pytest
 from support.eventqueue import event, names
 from support.writer import A_WHILE, Stage
 
-from nerve.eventqueue import Conclude, Done, Purge, Record, Vacuum
 from nerve.eventqueue.group_commit import GROUP_SECONDS
+from nerve.maintenance.commit_rate import RATE_SECONDS
 from nerve.maintenance.orders import AdaptiveBatchSize
 from nerve.processes.messages import ArchiveNow, GetReport, WriterReport
-from nerve.workers.writer import RATE_SECONDS
+from nerve.store.archive.order_messages import Conclude, Done, Purge, Record, Vacuum
 
 
 def test_a_purge_goes_in_chunks_between_commits(stage: Stage) -> None:

@@ -13,9 +13,9 @@ from functools import partial
 from pathlib import Path
 
 from nerve.errors import WireError
-from nerve.eventqueue.messages import Done, Order
 from nerve.ipc.channel import Channel
 from nerve.ipc.sockets import same_user
+from nerve.store.archive.order_messages import Done, Order
 
 RECONNECT_SECONDS = 0.02
 """The time between two attempts to connect to the writer."""

@@ -10,10 +10,12 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
-from support.eventqueue import Call, listen
+from support.eventqueue import Call, listen, short_folder
 from support.waiting import wait_until
 
-from nerve.eventqueue import Done, OrderClient, OrderServer, Purge, Vacuum, orders
+from nerve.maintenance import order_socket as orders
+from nerve.maintenance.order_socket import OrderClient, OrderServer
+from nerve.store.archive.order_messages import Done, Purge, Vacuum
 
 PURGE = Purge(1, "2026-11-23", 5)
 
@@ -39,6 +41,13 @@ class Serving:
         """Hang up on everybody."""
         self.server.close()
         self._selector.close()
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder whose path is short enough for sockets."""
+    with short_folder() as made:
+        yield made
 
 
 @pytest.fixture
