@@ -152,6 +152,7 @@ def test_a_reload_is_answered_though_the_watcher_dies(user: Engine) -> None:
     """Whoever waits for it is told in one line, and may ask again."""
     user.start()
     until_said(user, "user", 1)
+    user.until(lambda: user.run("reload").returncode == 0, "the watcher serves")
     kernel, watcher = user.child("kernel"), user.child("watcher")
     watcher.suspend()
     descriptors = kernel.num_fds()

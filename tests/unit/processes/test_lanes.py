@@ -129,7 +129,7 @@ def test_a_new_writer_is_told_everything(rig: Rig) -> None:
         worker.reaped()
     drained.lane.unlink()  # type: ignore[union-attr]
     rig.fork(WRITER)
-    [lanes] = rig.received
+    [lanes] = rig.told
     assert set(lanes.live) == {kernel, alive.lane.stem}  # type: ignore[union-attr]
     assert lanes.gone == (dead.lane.stem,)  # type: ignore[union-attr]
 
@@ -139,7 +139,7 @@ def test_a_lane_is_given_up_when_its_producer_has_been_reaped(rig: Rig) -> None:
     rig.fork(WRITER)
     worker = rig.fork(WORKER)
     worker.reaped()
-    assert rig.received[-1] == Lanes(gone=(worker.lane.stem,))  # type: ignore[union-attr]
+    assert rig.told[-1] == Lanes(gone=(worker.lane.stem,))  # type: ignore[union-attr]
     assert worker.lane.exists()  # type: ignore[union-attr]
 
 
@@ -149,7 +149,7 @@ def test_a_fork_that_fails_gives_its_lane_up(rig: Rig) -> None:
     rig.fails = True
     with pytest.raises(BlockingIOError):
         rig.fork(WORKER)
-    announced, given_up = rig.received[-2:]
+    announced, given_up = rig.told[-2:]
     assert announced.live == given_up.gone
 
 
