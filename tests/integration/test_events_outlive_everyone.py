@@ -92,7 +92,7 @@ def test_what_was_acknowledged_is_recovered_without_an_engine(engine: Engine) ->
     engine.start()
     refused = engine.run("verify", "--recover")
     assert refused.returncode == 1
-    assert "already runs" in refused.stderr
+    assert "already running" in refused.stderr
     assert engine.stop() == 0
 
 
