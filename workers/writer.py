@@ -6,7 +6,6 @@ import gc
 import logging
 import select
 import selectors
-import sys
 import time
 from collections.abc import Callable, Sequence
 
@@ -89,12 +88,12 @@ class Writer:
         self._finishing = False
 
     def run(self) -> None:
-        """Serve until the kernel sends Finish, or dies; then commit what is left and return."""
+        """Serve until the kernel sends Finish, and then until everything is committed.
+
+        If the kernel has died, return when no producer is left, or at a deadline; the next start writes what is left.
+        """
         while not self._finished():
             self._turn()
-        for lane in self._receiver.lanes:
-            lane.gone = lane.gone or self._finishing
-        self._commit(last=True)
         self._remove_ended()
         self._receiver.close()
         self._orders.close()
@@ -119,6 +118,9 @@ class Writer:
     def _finished(self) -> bool:
         if self._deadline is not None and self._clock.now() >= self._deadline:
             return True
+        if self._finishing:
+            for lane in self._receiver.lanes:
+                lane.gone = True
         nothing_waits = self._oldest is None and not self._orders.pending and not self._receiver.has_news
         return nothing_waits and (self._finishing or (self._deadline is not None and self._all_ended()))
 
@@ -217,13 +219,13 @@ class Writer:
         self._receive()
         return self._finishing or self._link.ended
 
-    def _commit(self, *, last: bool = False) -> None:
-        """Commit everything that was made before this call; later events belong to the next commit."""
+    def _commit(self) -> None:
+        """Commit what was made before this call, up to a full group; later events belong to the next commit."""
         began = self._clock.now()
-        cutoff, most = (sys.maxsize, sys.maxsize) if last else (self._clock.stamp().mono, MAX_GROUP_EVENTS)
+        cutoff = self._clock.stamp().mono
         self._receive()  # so that every lane is open whose events can have caused others before the cutoff
-        self._receiver.drain()
-        gathered = self._receiver.take(cutoff, most)
+        self._receiver.drain(MAX_GROUP_EVENTS)
+        gathered = self._receiver.take(cutoff, MAX_GROUP_EVENTS)
         gathered, self._own = Gathered([*gathered.events, *self._own], gathered.positions), []
         if gathered.events or gathered.positions:
             self._append(gathered)

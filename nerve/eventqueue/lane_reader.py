@@ -38,7 +38,8 @@ class LaneReader:
 
     `gone` is True once the producer has exited, and so publishes nothing more. `corrupt` says why the lane can't be
     read, None while it can. A corrupt lane is not read until its producer is gone; then each frame that is still intact
-    is read, and `unreadable` is the number of bytes in between.
+    is read, and `unreadable` is the number of bytes in between. `place` is the time of the last frame that was read:
+    those that follow are not earlier.
     """
 
     def __init__(self, file: LaneFile, position: int) -> None:
@@ -51,8 +52,8 @@ class LaneReader:
         self.unreadable: int | None = None
         self.position = position
         self.committed = position
-        self._last_end = position
-        self._place = 0
+        self.place = 0
+        self._last_end = self._target = position
         self._bodies: deque[tuple[int, Path]] = deque()
         if self._words[TAIL] < position:
             self._words[TAIL] = position
@@ -84,7 +85,7 @@ class LaneReader:
     @property
     def is_drained(self) -> bool:
         """Every readable frame is committed."""
-        return not self.has_news and self.committed >= self._last_end
+        return not self.has_news and not self.has_waiting
 
     @property
     def is_pressed(self) -> bool:
@@ -96,23 +97,49 @@ class LaneReader:
         """The number of bytes that are published and not committed, at most the capacity."""
         return min(max(0, self._head - self.committed), self._file.capacity)
 
-    def read(self, clock: Clock) -> list[Batch]:
-        """Return the frames published since the last call.
+    def look(self) -> None:
+        """Note up to which position frames are published now, or set `corrupt`."""
+        head = self._head
+        if self.corrupt is not None or head == self.position:
+            return
+        if self.position < head <= self.committed + self._file.capacity and head % 8 == 0:
+            self._target = head
+        else:
+            self.corrupt = f"its head changed from {self.position} to {head}"
 
-        If a frame can't be read, return those before it and set `corrupt`.
-        """
-        if self.corrupt is not None:
-            return self._salvage(clock) if self.has_news else []
-        head, position = self._head, self.position
-        if head == position:
-            return []
-        if not position < head <= self.committed + self._file.capacity or head % 8:
-            self.corrupt = f"its head changed from {position} to {head}"
-            return []
+    @property
+    def is_behind(self) -> bool:
+        """There are frames to be read that were published before the last `look`."""
+        return self.position < self._target and self.corrupt is None
+
+    @property
+    def has_waiting(self) -> bool:
+        """Frames were read that are not committed."""
+        return self.committed < self._last_end
+
+    def read(self, clock: Clock, most_bytes: int) -> list[Batch]:
+        """Return the next frames, about `most_bytes` bytes but at least one; set `corrupt` if it can't be read."""
         now = clock.stamp().mono  # after reading the head: no event in these frames was made later
-        batches = self._parse(self._copy(head), now)
-        if self.position < head:
-            self._read_again(head, now, batches)
+        batches = self._parse(self._copy(min(self._target, self.position + most_bytes)), now)
+        if not batches:  # the next frame is larger, or can't be read
+            batches = self._parse(self._copy(self._target), now)
+        return batches or self._read_again(now)
+
+    def salvage(self, clock: Clock) -> list[Batch]:
+        """Read the intact frames of a corrupt lane: a checksum is valid at one position only, so they can be found.
+
+        If the head is wrong as well, search the whole ring.
+        """
+        first, furthest = self.position, self.committed + self._file.capacity
+        head = self._head if first <= self._head <= furthest and self._head % 8 == 0 else furthest
+        data, now, unreadable = self._copy(head), clock.stamp().mono, 0
+        batches: list[Batch] = []
+        while self.position < head:
+            batches += self._parse(data[self.position - first :], now)
+            if self.position < head:
+                self.position += 8
+                unreadable += 8
+        self.unreadable = unreadable
         return batches
 
     def acknowledge(self, position: int) -> bool:
@@ -154,7 +181,7 @@ class LaneReader:
     def _parse(self, data: bytes, now: int) -> list[Batch]:
         """Decode frames of `data`, which starts at the current position, until its end or the first unreadable one."""
         words = memoryview(data).cast("Q")
-        size, offset, at, place = len(data), 0, self.position, self._place
+        size, offset, at, place = len(data), 0, self.position, self.place
         batches: list[Batch] = []
         try:
             while offset < size:
@@ -181,7 +208,7 @@ class LaneReader:
                 at = end
         except (*_UNDECODABLE, WireError, OSError):
             pass  # the caller sees from the position that not everything was read
-        self.position, self._place = at, place
+        self.position, self.place = at, place
         if batches:
             self._last_end = at
         return batches
@@ -194,28 +221,13 @@ class LaneReader:
         self._bodies.append((position + 8, path))
         return body
 
-    def _read_again(self, head: int, now: int, batches: list[Batch]) -> None:
+    def _read_again(self, now: int) -> list[Batch]:
         """Try an unreadable frame again for REREAD_SECONDS, then set `corrupt`."""
         until = time.monotonic() + REREAD_SECONDS
-        while self.position < head and time.monotonic() < until:
+        while time.monotonic() < until:
             time.sleep(REREAD_PAUSE_SECONDS)
-            batches += self._parse(self._copy(head), now)
-        if self.position < head:
-            self.corrupt = f"the frame at {self.position} has a wrong checksum or does not contain events"
-
-    def _salvage(self, clock: Clock) -> list[Batch]:
-        """Read the intact frames of a corrupt lane: a checksum is valid at one position only, so they can be found.
-
-        If the head is wrong as well, search the whole ring.
-        """
-        first, furthest = self.position, self.committed + self._file.capacity
-        head = self._head if first <= self._head <= furthest and self._head % 8 == 0 else furthest
-        data, now, unreadable = self._copy(head), clock.stamp().mono, 0
-        batches: list[Batch] = []
-        while self.position < head:
-            batches += self._parse(data[self.position - first :], now)
-            if self.position < head:
-                self.position += 8
-                unreadable += 8
-        self.unreadable = unreadable
-        return batches
+            batches = self._parse(self._copy(self._target), now)
+            if batches:
+                return batches
+        self.corrupt = f"the frame at {self.position} has a wrong checksum or does not contain events"
+        return []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -20,6 +21,9 @@ logger = logging.getLogger("nerve.writer")
 
 _place_of = itemgetter(0)
 _events_of: Callable[[Batch], list[LogEvent]] = itemgetter(3)
+
+FIRST_READ_BYTES, READ_BYTES = 8 * 1024, 256 * 1024
+"""How much of a lane is read at once: at first, to see how old its events are, and when its turn comes."""
 
 ASIDE = ".aside"
 """The suffix of a file among the lanes that can't be read: it is renamed and kept."""
@@ -61,6 +65,7 @@ class EventReceiver:
         self._lanes: dict[str, LaneReader] = {}
         self._waiting: list[Batch] = []
         self._events = 0
+        self._complete_until = sys.maxsize
 
     @property
     def lanes(self) -> list[LaneReader]:
@@ -113,22 +118,36 @@ class EventReceiver:
         self._lanes[producer] = lane
         return lane
 
-    def drain(self) -> None:
-        """Read everything that is published, so that `take` finds every event made before this call."""
-        for lane in self._lanes.values():
-            batches = lane.read(self._clock)
-            self._waiting += batches
-            self._events += sum(map(len, map(_events_of, batches)))
+    def drain(self, enough: int = sys.maxsize) -> None:
+        """Read what is published: all of it or, if that is more than `enough` events, its earliest part.
+
+        So a writer that finds a large backlog commits the first group soon, and needs memory for little more than that.
+        """
+        lanes = self._lanes.values()
+        for lane in lanes:
+            lane.look()
+            if lane.corrupt is not None and lane.has_news:
+                self._add(lane.salvage(self._clock))
+            elif lane.is_behind and not lane.has_waiting:
+                self._add(lane.read(self._clock, FIRST_READ_BYTES))
+        while behind := [lane for lane in lanes if lane.is_behind]:
+            first = min(behind, key=attrgetter("place"))
+            self._complete_until = first.place
+            if self._events >= enough and self._count(first.place) >= enough:
+                return
+            self._add(first.read(self._clock, READ_BYTES))
+        self._complete_until = sys.maxsize
 
     def take(self, cutoff: int, max_events: int) -> Gathered:
         """Take the frames made at or before `cutoff` (monotonic ns), the earliest first, up to about `max_events`.
 
-        If `cutoff` was read before the last `drain`, no event is taken without the events that caused it. A cause is
-        published before its effect is made, so if the effect was made before the cutoff, the drain has read the cause,
-        in whatever order it read the heads; and the cause sorts before the effect.
+        Frames are left out if earlier ones have not been read yet. If `cutoff` was read before the last `drain`, no
+        event is taken without the events that caused it. A cause is published before its effect is made, so if the
+        effect was made before the cutoff, the drain has seen the cause, in whatever order it read the heads; and the
+        cause sorts before the effect.
         """
         self._waiting.sort(key=_place_of)
-        count = bisect_right(self._waiting, cutoff, key=_place_of)
+        count = bisect_right(self._waiting, min(cutoff, self._complete_until), key=_place_of)
         if self._events > max_events:
             sizes = accumulate(map(len, map(_events_of, self._waiting[:count])))
             count = min(count, 1 + sum(1 for size in sizes if size < max_events))
@@ -145,8 +164,8 @@ class EventReceiver:
         return any(notify)
 
     def backlog(self) -> list[LaneBacklog]:
-        """Return the uncommitted content of each lane, after reading what is published."""
-        self.drain()
+        """Return the uncommitted content of each lane; reads the first frames where none are waiting."""
+        self.drain(0)
         now = self._clock.stamp().mono
         oldest: dict[LaneReader, int] = {}
         for _place, lane, _end, events in self._waiting:
@@ -182,6 +201,14 @@ class EventReceiver:
             lane.close()
         self._lanes.clear()
         self._waiting.clear()
+
+    def _add(self, batches: list[Batch]) -> None:
+        self._waiting += batches
+        self._events += sum(map(len, map(_events_of, batches)))
+
+    def _count(self, until: int) -> int:
+        """Count the events that are read and not later than `until`."""
+        return sum(len(events) for place, _lane, _end, events in self._waiting if place <= until)
 
     def _first_position(self, file: LaneFile, position: int) -> int:
         """Return the position to start at: that of the log, or the lane's tail if the log is older than the lane."""

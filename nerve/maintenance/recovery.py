@@ -112,13 +112,12 @@ class _Recovery:
 
     def _drain(self) -> int:
         count = 0
-        self._receiver.drain()
         while self._receiver.waiting or self._receiver.has_news:
+            self._receiver.drain(MAX_GROUP_EVENTS)
             gathered = self._receiver.take(sys.maxsize, MAX_GROUP_EVENTS)
             self._commit(gathered.events, gathered.positions)
             self._receiver.acknowledge(gathered.positions)
             count += len(gathered.events)
-            self._receiver.drain()
         return count
 
     def _commit(self, events: Sequence[LogEvent], positions: Mapping[str, int]) -> None:

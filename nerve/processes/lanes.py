@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import signal
 from collections import deque
@@ -19,6 +20,9 @@ logger = logging.getLogger("nerve.kernel")
 
 KERNEL_LANE_BYTES = 4 * LANE_BYTES
 """The size of the ring of the kernel's own lane; the kernel starts no further run when half of it is used."""
+
+MAX_UNDRAINED = 64
+"""With this many lanes of dead producers that the writer has not drained, no further producer is forked."""
 
 
 class LaneKeeper:
@@ -60,6 +64,9 @@ class LaneKeeper:
             if role is self._writer_role:
                 self._inform_of_all(child)
             return child
+        self._gone = [producer for producer in self._gone if self._path(producer).exists()]
+        if len(self._gone) >= MAX_UNDRAINED:
+            raise OSError(errno.EAGAIN, f"the writer has the lanes of {len(self._gone)} dead processes to write first")
         spare = self._spare.get(role.name)
         producer = spare.popleft() if spare else self._create(role.name, LANE_BYTES)
         self._inform(Lanes(live=(producer,)))

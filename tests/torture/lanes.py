@@ -10,14 +10,14 @@ from pathlib import Path
 
 import psutil
 from support.engine import Engine
+from support.load import Load
+from support.verdict import Verdict, check_log, check_ok_runs
 from support.waiting import pause, wait_until
 
 from nerve.errors import WireError
 from nerve.eventqueue.lane_file import HEAD, TAIL, LaneFile
-from torture.load import Load
 from torture.processes import finish, titled
 from torture.scenario import Skipped, scenario
-from torture.verdict import Verdict, check_log, check_ok_runs
 
 FRAME_BYTES = 80
 """What no frame of a counting sense is smaller than."""

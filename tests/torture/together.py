@@ -10,14 +10,16 @@ from contextlib import suppress
 from itertools import combinations
 
 from support.engine import Engine
+from support.load import Load
+from support.verdict import Verdict, check_ok_runs
 from support.waiting import pause, wait_until
 
-from torture.load import Load
+from nerve.processes.lanes import MAX_UNDRAINED
 from torture.processes import GONE_SECONDS, finish, titled
 from torture.scenario import scenario
-from torture.verdict import Verdict, check_ok_runs
 
 EVENTS = 100
+LITTLE_BYTES = 2 * 1024 * 1024
 ROLES = ("kernel", "writer", "worker", "archiver")
 LONGEST_GAP_SECONDS = 0.5
 ARCHIVING = "logs: {retention: 1s, archive_interval: 1s}\nshutdown_timeout: 2s\n"
@@ -104,6 +106,34 @@ def pid_of(engine: Engine, role: str, random: random.Random) -> int:
     if role == "kernel":
         return engine.pid
     return random.choice(wait_until(lambda: titled(engine, role), f"there is a process of the role {role}")).pid
+
+
+@scenario
+def both(engine: Engine, random: random.Random, verdict: Verdict, short: bool) -> None:
+    """SIGKILL a random worker or the writer every 100 ms, so that the writer hardly ever gets anything done."""
+    load = Load(engine, senses=3, events=400)
+    load.configure(workers=3)
+    engine.start()
+    for _ in range(30 if short else 250):
+        pause(0.1)
+        found = titled(engine, random.choice(("worker", "writer")))
+        for victim in random.sample(found, min(1, len(found))):
+            with suppress(ProcessLookupError):
+                os.kill(victim.pid, signal.SIGKILL)
+                verdict.kills += 1
+    lanes = sum(1 for _ in (engine.home / "data" / "run" / "lanes").iterdir())
+    verdict.expect(lanes <= MAX_UNDRAINED + 10, f"{lanes} lanes have piled up")
+    engine.until(lambda: waiting_bytes(engine) < LITTLE_BYTES, "the writer has caught up", 60)
+    finish(engine, load, verdict)
+    check_ok_runs(verdict, engine.db, 400)
+    verdict.notes.append(f"at the end there were {lanes} lanes")
+
+
+def waiting_bytes(engine: Engine) -> int:
+    """Return how much waits in the lanes of the dead."""
+    lanes = engine.status()["lanes"]
+    alive = {worker["pid"] for worker in engine.status()["workers"]}
+    return sum(lane["bytes"] for lane in lanes if lane["pid"] not in alive)
 
 
 @scenario

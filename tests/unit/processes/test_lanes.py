@@ -171,6 +171,21 @@ def test_the_lanes_of_the_first_workers_are_reserved(rig: Rig, monkeypatch: pyte
         rig.fork(WORKER)
 
 
+def test_a_writer_that_is_far_behind_gets_no_further_lanes(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else workers that die one after the other would fill the disk; the next one waits until some are drained."""
+    monkeypatch.setattr(lanes_module, "MAX_UNDRAINED", 3)
+    dead = [rig.fork(WORKER) for _ in range(3)]
+    for worker in dead:
+        worker.reaped()
+    before = rig.names()
+    with pytest.raises(OSError, match="lanes of 3 dead processes"):
+        rig.fork(WORKER)
+    assert rig.names() == before
+    assert dead[0].lane is not None
+    dead[0].lane.unlink()
+    rig.fork(WORKER)
+
+
 @pytest.mark.parametrize("what", ["the kernel's own", "those of the first workers"])
 def test_a_start_without_room_for_lanes_is_one_clear_line(rig: Rig, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
     """It names the folder, the reason, and what to do."""
