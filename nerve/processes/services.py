@@ -222,7 +222,8 @@ class Service:
             return None
         if self.finishing:
             return Death(reason, code, None, child.failure is not None) if code else None
-        if not child.ready:
+        # Who was killed from outside did not fail by itself: the next one may well serve.
+        if not child.ready and code != -signal.SIGKILL:
             self._failed_starts += 1
         return Death(reason, code, self._failed(now, reason), child.failure is not None)
 

@@ -135,6 +135,18 @@ def test_what_never_comes_to_serve_is_given_up_with_its_own_words(rig: Rig, capl
     assert len(rig.children) == FAILED_STARTS_LIMIT
 
 
+def test_who_is_killed_from_outside_is_not_given_up(rig: Rig) -> None:
+    """A SIGKILL while it starts says nothing about the next start; it only waits longer and longer for that."""
+    now = NOW
+    for _ in range(3 * FAILED_STARTS_LIMIT):
+        rig.service.start(now)
+        death = rig.dies(now, -signal.SIGKILL)
+        assert death is not None
+        assert death.restart_in is not None
+        now += death.restart_in
+    assert rig.service.gave_up is None
+
+
 def test_serving_once_forgives_the_starts_that_failed(rig: Rig) -> None:
     """Only failures in a row count."""
     now = NOW
