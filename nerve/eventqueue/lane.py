@@ -141,7 +141,7 @@ class Lane:
         path = self._file.body_path(head)
         unfinished = path.with_suffix(UNFINISHED)
         try:
-            with unfinished.open("wb") as file:
+            with open(unfinished, "wb", opener=_private) as file:
                 file.write(body)
             unfinished.rename(path)
         except OSError as error:
@@ -153,3 +153,8 @@ class Lane:
         self._words[HEAD] = self._head = self._limit = self._in_file = head + 8
         self._wake()
         return True
+
+
+def _private(path: str, flags: int) -> int:
+    """Open a file that only its owner can read."""
+    return os.open(path, flags | os.O_CLOEXEC, 0o600)

@@ -153,7 +153,8 @@ class Service:
             return None
         if self.finishing:
             return Death(reason, code, None, explained)
-        if not child.ready:
+        # A child that was killed from outside did not fail by itself: the next one may well serve.
+        if not child.ready and code != -signal.SIGKILL:
             self._failed_starts += 1
         return Death(reason, code, self._plan_restart(now, reason), explained)
 

@@ -142,6 +142,18 @@ def test_a_service_that_never_gets_to_serve_is_not_started_again(rig: Rig, caplo
     assert len(rig.children) == FAILED_STARTS_LIMIT
 
 
+def test_a_service_that_is_killed_from_outside_is_not_given_up(rig: Rig) -> None:
+    """A SIGKILL while it starts says nothing about the next start, which is only delayed more and more."""
+    now = NOW
+    for _ in range(3 * FAILED_STARTS_LIMIT):
+        rig.service.start(now)
+        death = rig.dies(now, -signal.SIGKILL)
+        assert death is not None
+        assert death.restart_in is not None
+        now += death.restart_in
+    assert rig.service.gave_up is None
+
+
 def test_serving_once_resets_the_failed_starts(rig: Rig) -> None:
     """Only failures in a row count."""
     for _ in range(3):
