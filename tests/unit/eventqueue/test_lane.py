@@ -91,7 +91,8 @@ def test_a_large_event_waits_in_a_file_of_its_own_until_it_is_committed(writer: 
     producer = writer.producer(capacity=CAPACITY)
     producer.publish(event("small"))
     assert producer.publish(event("large", payload="x" * 100_000))
-    assert len(list(folder.glob("p.*.body"))) == 1
+    [body] = folder.glob("p.*.body")
+    assert body.stat().st_mode & 0o777 == 0o600
     assert not producer.publish(event("next"))
     assert not producer.publish(event("large, too", payload="x" * 100_000))
     writer.gather()
