@@ -28,7 +28,7 @@ def allow(engine: Engine) -> None:
 
 
 def problems(engine: Engine) -> str:
-    """Give the problems that `nerve status` tells of, as one text."""
+    """Return the problems in `nerve status` as one text."""
     return "; ".join(engine.status()["problems"])
 
 
@@ -44,6 +44,8 @@ def counting(engine: Engine) -> None:
     engine.config("shutdown_timeout: 2s\nworkers: 1\nsenses: {a: {}}\nreflexes: [{sense: a, interval: 20ms}]\n")
     engine.sense("a", COUNTING)
     engine.start()
+    # Its first run would meet the full disk as well, and report that until its next run.
+    engine.until(lambda: engine.status()["archiver"]["last_ts"], "the archiver has done its first run")
 
 
 def test_everybody_waits_for_a_full_disk_and_goes_on(engine: Engine) -> None:
