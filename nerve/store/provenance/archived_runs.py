@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain, islice
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from nerve.events.model import Log
 from nerve.ids import time_of
@@ -15,14 +15,19 @@ from nerve.store.provenance.run_name import RunName
 from nerve.store.provenance.traced_run import read_start
 from nerve.store.utc_days import DAY_MS
 
-if TYPE_CHECKING:
-    from nerve.store.full_log import FullLog
-
 STARTS = Filter("reflex", "run_start")
 REMEMBERED = 100_000
 """Starts before that of a run that are kept by a scan for its cause: most often its earlier causes are among them."""
 
 SIGNALLED = replace(STARTS, matches=(Match("payload.cause", "!=", ("null",)),))
+
+
+class _Log(Protocol):
+    """The queries of a FullLog that runs are found with."""
+
+    def query(self, filter: Filter) -> list[Log]: ...
+
+    def stream(self, filter: Filter) -> Iterator[Log]: ...
 
 
 class ArchivedRuns:
@@ -32,7 +37,7 @@ class ArchivedRuns:
     each scan for a cause remembers at least REMEMBERED earlier starts, so that one scan finds several causes.
     """
 
-    def __init__(self, log: FullLog) -> None:
+    def __init__(self, log: _Log) -> None:
         self._log = log
         self._caused: dict[str, list[Log]] = {}
         self._causes: dict[str, str | None] = {}

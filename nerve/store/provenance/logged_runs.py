@@ -2,22 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Protocol
 
 from nerve.events.model import Log
 from nerve.ids import time_of
 from nerve.store.filters import Filter, Match
 from nerve.store.provenance.traced_run import read_start
 
-if TYPE_CHECKING:
-    from nerve.store.table.reader import LogReader
+
+class _Table(Protocol):
+    """The queries of a LogReader that runs are found with."""
+
+    def meta(self, key: str) -> str | None: ...
+
+    def query(self, filter: Filter) -> list[Log]: ...
+
+    def stream(self, filter: Filter) -> Iterator[Log]: ...
+
+    def find_runs(self, name: str, at_most: int) -> list[str]: ...
+
+    def caused_by(self, runs: Sequence[str]) -> list[Log]: ...
+
+    def count_caused(self, runs: Sequence[str], at_most: int) -> int: ...
 
 
 class LoggedRuns:
     """Reads runs from the table; entries that have moved to the archive are not read, but known to be there."""
 
-    def __init__(self, reader: LogReader) -> None:
+    def __init__(self, reader: _Table) -> None:
         self._reader = reader
         self._archived_before = int(reader.meta("watermark_ts") or 0)
 
