@@ -20,7 +20,7 @@ class KernelStatus(msgspec.Struct, frozen=True):
     version: str
 
 
-class WorkerStatus(msgspec.Struct, frozen=True):
+class WorkerStatus(msgspec.Struct, frozen=True, kw_only=True):
     """One worker of the pool; the command that asks fills in `rss_bytes`."""
 
     pid: int
@@ -31,7 +31,7 @@ class WorkerStatus(msgspec.Struct, frozen=True):
     runs: int
 
 
-class WriterStatus(msgspec.Struct, frozen=True):
+class WriterStatus(msgspec.Struct, frozen=True, kw_only=True):
     """The writer: entries committed since it started, and how far behind it is; None if it did not reply in time.
 
     `unacknowledged` is the number of batches of the kernel that it has not committed yet.
@@ -61,7 +61,7 @@ class WatcherStatus(msgspec.Struct, frozen=True):
     pid: int | None
 
 
-class SenseStatus(msgspec.Struct, frozen=True):
+class SenseStatus(msgspec.Struct, frozen=True, kw_only=True):
     """One sense; times in unix ms."""
 
     name: str
@@ -82,7 +82,7 @@ class LaneStatus(msgspec.Struct, frozen=True):
     age_ms: float
 
 
-class EngineStatus(msgspec.Struct, frozen=True):
+class EngineStatus(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that `nerve status` shows; `problems` are sentences for a person."""
 
     kernel: KernelStatus

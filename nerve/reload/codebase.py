@@ -71,7 +71,7 @@ class Version(msgspec.Struct, frozen=True):
         return {module.path: _sha256(module.source)[:DIGEST_DIGITS] for module in self.files}
 
 
-class SourceFile(msgspec.Struct, frozen=True):
+class SourceFile(msgspec.Struct, frozen=True, kw_only=True):
     """A file as it is on disk: last written at `modified`, in unix ns; `error` is set if it can't be read."""
 
     name: str
@@ -86,12 +86,14 @@ def read_source(path: Path, name: str) -> SourceFile:
     try:
         source, status = _read(path)
     except OSError as error:
-        return SourceFile(name, str(path), b"", f"can't be read: {error.strerror}")
+        return SourceFile(name=name, path=str(path), source=b"", error=f"can't be read: {error.strerror}")
     if not stat.S_ISREG(status.st_mode):
-        return SourceFile(name, str(path), b"", "can't be read: it is not a regular file")
+        return SourceFile(name=name, path=str(path), source=b"", error="can't be read: it is not a regular file")
     if len(source) > MAX_SOURCE_BYTES:
-        return SourceFile(name, str(path), b"", f"is larger than {MAX_SOURCE_BYTES // 1024**2} MB")
-    return SourceFile(name, str(path), source, modified=status.st_mtime_ns)
+        return SourceFile(
+            name=name, path=str(path), source=b"", error=f"is larger than {MAX_SOURCE_BYTES // 1024**2} MB"
+        )
+    return SourceFile(name=name, path=str(path), source=source, modified=status.st_mtime_ns)
 
 
 def _read(path: Path) -> tuple[bytes, os.stat_result]:

@@ -21,7 +21,7 @@ LONGEST_MS = 2.0**53
 _GOOD = ("ok", "cancelled")
 
 
-class LastError(msgspec.Struct, frozen=True):
+class LastError(msgspec.Struct, frozen=True, kw_only=True):
     """The last `system/error` of a sense; `ref_id` is the run, or the sense's name."""
 
     id: int
@@ -40,7 +40,7 @@ class _ErrorPayload(msgspec.Struct, frozen=True):
     message: str = ""
 
 
-class SenseStatistics(msgspec.Struct, frozen=True):
+class SenseStatistics(msgspec.Struct, frozen=True, kw_only=True):
     """The runs of a sense that have ended: their number by status and by time, and their durations.
 
     Durations are in ms, by nearest rank, and None if no run has one. Runs neither ok nor cancelled are failures.
@@ -148,4 +148,4 @@ def _last_error(row: Row) -> LastError:
         error = msgspec.json.decode(payload, type=_ErrorPayload)
     except msgspec.DecodeError:  # a damaged payload is shown as text
         error = _ErrorPayload(message=payload)
-    return LastError(number, ts, ref_id, error.kind, error.exception, error.message)
+    return LastError(id=number, ts=ts, ref_id=ref_id, kind=error.kind, exception=error.exception, message=error.message)

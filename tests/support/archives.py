@@ -118,4 +118,14 @@ def _file(folder: Path, day: int, rows: int, log_id: str) -> ManifestEntry:
     name = f"{day_of(at(day))}.jsonl"
     (folder / name).write_bytes(data)
     first, digest = day * rows + 1, hashlib.sha256(data).hexdigest()
-    return ManifestEntry(day_of(at(day)), name, rows, first, first + rows - 1, digest, len(data), NOW, log_id)
+    return ManifestEntry(
+        day=day_of(at(day)),
+        file=name,
+        rows=rows,
+        first_id=first,
+        last_id=first + rows - 1,
+        sha256=digest,
+        bytes=len(data),
+        ts=NOW,
+        log_id=log_id,
+    )

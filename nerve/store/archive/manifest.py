@@ -35,7 +35,7 @@ class FileName(NamedTuple):
         return cls(parts["day"], int(parts["part"] or 0), bool(parts["zstd"]))
 
 
-class ManifestEntry(msgspec.Struct, frozen=True, omit_defaults=True):
+class ManifestEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One file of the archive: its contents, and when it was archived (`ts`, unix ms).
 
     `bytes` and `sha256` are those of the file on the disk, compressed or not, so that `sha256sum` can check it.

@@ -50,7 +50,7 @@ class TraceLimits:
     own: bool = False
 
 
-class Trace(msgspec.Struct, frozen=True):
+class Trace(msgspec.Struct, frozen=True, kw_only=True):
     """The tree of the run `asked`.
 
     `root` is the first cause in the log or, if `is_rooted` is false, the last one that was followed; `above` counts the

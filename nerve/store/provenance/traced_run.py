@@ -17,7 +17,7 @@ MOST_ENTRIES = 20
 T = TypeVar("T")
 
 
-class TracedRun(msgspec.Struct, frozen=True):
+class TracedRun(msgspec.Struct, frozen=True, kw_only=True):
     """A run in its tree.
 
     `status` is that of its end, or `open` while it has none; without a start and an end, `archived` or `missing`.
@@ -47,7 +47,7 @@ class TracedRun(msgspec.Struct, frozen=True):
     more_runs: int
 
 
-class RecordedStart(msgspec.Struct, frozen=True):
+class RecordedStart(msgspec.Struct, frozen=True, kw_only=True):
     """The fields of a `run_start` payload that are used."""
 
     trigger: str | None = None

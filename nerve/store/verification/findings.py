@@ -24,7 +24,7 @@ class Damage(msgspec.Struct, frozen=True):
         return f"{self.where}: {self.what}"
 
 
-class VerificationReport(msgspec.Struct, frozen=True):
+class VerificationReport(msgspec.Struct, frozen=True, kw_only=True):
     """The result of a verification; `left_out` counts, by kind, the damage that is not listed.
 
     `entries` is the greatest id when the verification began, and so the number of entries that must exist. `table` and

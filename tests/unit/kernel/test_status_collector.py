@@ -13,7 +13,9 @@ from nerve.control.status import EngineStatus, KernelStatus, SenseStatus
 from nerve.kernel.status_collector import REPORT_SECONDS, StatusCollector
 from nerve.processes.messages import ArchiverReport, GetReport, WriterReport
 
-SENSE = SenseStatus("disk", "idle", None, None, None, None, 0)
+SENSE = SenseStatus(
+    name="disk", state="idle", last_run=None, last_status=None, last_ts=None, next_due_ts=None, consecutive_failures=0
+)
 WRITER = WriterReport(committed=7, events_per_s=1.5, lag_ms=2.5, queue_depth=3, wal_bytes=4)
 ARCHIVER = ArchiverReport(5, 6, "2026-11-01", ("a day went early",))
 

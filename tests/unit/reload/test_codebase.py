@@ -34,7 +34,7 @@ FOLDER = Path("/w/senses")
 
 def file_at(path: str, source: str) -> SourceFile:
     """Return a file of the senses' folder."""
-    return SourceFile(module_name(FOLDER, FOLDER / path), str(FOLDER / path), source.encode())
+    return SourceFile(name=module_name(FOLDER, FOLDER / path), path=str(FOLDER / path), source=source.encode())
 
 
 def codebase_of(files: Mapping[str, str]) -> Codebase:
@@ -44,7 +44,7 @@ def codebase_of(files: Mapping[str, str]) -> Codebase:
 
 def main_of(source: str) -> SourceFile:
     """Return a sense's own file."""
-    return SourceFile("senses.probe", str(FOLDER / "probe.py"), source.encode())
+    return SourceFile(name="senses.probe", path=str(FOLDER / "probe.py"), source=source.encode())
 
 
 def used_by(source: str, **files: str) -> set[str]:
@@ -202,8 +202,8 @@ def test_a_digest_is_the_same_in_every_process() -> None:
     """It is in the log and compared across boots, so it must not depend on the order of a set."""
     code = (
         "from nerve.reload.codebase import *\n"
-        "files = [SourceFile(n, n, b'import a, b, c, d') for n in 'abcd']\n"
-        "print(Codebase(files).version(SourceFile('senses.x', 'x', b'import a')).digest)"
+        "files = [SourceFile(name=n, path=n, source=b'import a, b, c, d') for n in 'abcd']\n"
+        "print(Codebase(files).version(SourceFile(name='senses.x', path='x', source=b'import a')).digest)"
     )
     digests = {
         subprocess.run(

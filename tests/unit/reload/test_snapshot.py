@@ -15,8 +15,8 @@ from nerve.reload.update import plan_update
 from nerve.workspace import Workspace
 
 NOW = 1000.0
-CONFIG_FILE = SourceFile("nerve.yaml", "/w/nerve.yaml", b"senses: {}")
-SENSE = SourceFile("senses.one", "/w/senses/one.py", b"import h\ndef compute(ctx): ...")
+CONFIG_FILE = SourceFile(name="nerve.yaml", path="/w/nerve.yaml", source=b"senses: {}")
+SENSE = SourceFile(name="senses.one", path="/w/senses/one.py", source=b"import h\ndef compute(ctx): ...")
 
 
 @pytest.fixture
@@ -95,17 +95,17 @@ def test_a_file_being_saved_is_waited_for(
     source: bytes, name: str, age: float, waited: float, remaining: float
 ) -> None:
     """The wait depends on whether the file is empty, had content before, and on how long it took already."""
-    before = Codebase([SourceFile("h", "/w/senses/h.py", b"x = 0")])
+    before = Codebase([SourceFile(name="h", path="/w/senses/h.py", source=b"x = 0")])
     config = Config(senses={"one": SenseConfig("one", "/w/senses/one.py")})
     revision = Revision(config, {"one": before.version(SENSE)})
-    file = SourceFile(name, f"/w/senses/{name}.py", source, modified=round((NOW - age) * 1e9))
+    file = SourceFile(name=name, path=f"/w/senses/{name}.py", source=source, modified=round((NOW - age) * 1e9))
     snapshot = Snapshot(revision.config, (), {}, Codebase([file]), CONFIG_FILE)
     assert snapshot.unsettled_seconds(NOW, waited, revision) == pytest.approx(remaining)
 
 
 def test_an_emptied_nerve_yaml_is_waited_for_like_any_emptied_file() -> None:
     """It is not part of any sense's version, but it is never meant to be empty."""
-    config_file = SourceFile("nerve.yaml", "/w/nerve.yaml", b"", modified=round((NOW - 1.0) * 1e9))
+    config_file = SourceFile(name="nerve.yaml", path="/w/nerve.yaml", source=b"", modified=round((NOW - 1.0) * 1e9))
     snapshot = Snapshot(None, (), {}, Codebase([]), config_file)
     assert snapshot.unsettled_seconds(NOW, 0.0, Revision(Config(), {})) == pytest.approx(2.0)
 
@@ -113,7 +113,7 @@ def test_an_emptied_nerve_yaml_is_waited_for_like_any_emptied_file() -> None:
 def test_the_longest_wait_of_all_files_counts() -> None:
     """Files are taken together, so one that is not settled holds up the others."""
     files = [
-        SourceFile(name, f"/w/senses/{name}.py", source, modified=round(NOW * 1e9))
+        SourceFile(name=name, path=f"/w/senses/{name}.py", source=source, modified=round(NOW * 1e9))
         for name, source in (("a", b"x"), ("b", b""), ("c", b"x"))
     ]
     snapshot = Snapshot(None, (), {}, Codebase(files), CONFIG_FILE)

@@ -26,7 +26,7 @@ VALID = (
 BROKEN = ("x = = 1", "import h", "return 1")
 HELPERS = ("x = 1", "x = 2", "x = = 3", "\n4 = x", None)
 NAMES = ("one", "two", "three")
-NERVE_YAML = SourceFile("nerve.yaml", "/w/nerve.yaml", b"senses: {}")
+NERVE_YAML = SourceFile(name="nerve.yaml", path="/w/nerve.yaml", source=b"senses: {}")
 
 
 def config_of(senses: tuple[str, ...], workers: int = 2) -> Config:
@@ -36,12 +36,12 @@ def config_of(senses: tuple[str, ...], workers: int = 2) -> Config:
 
 def main_of(name: str, source: str) -> SourceFile:
     """Return a sense's own file."""
-    return SourceFile(f"senses.{name}", f"/w/senses/{name}.py", source.encode())
+    return SourceFile(name=f"senses.{name}", path=f"/w/senses/{name}.py", source=source.encode())
 
 
 def helper_of(source: str | None) -> list[SourceFile]:
     """Return the one helper, if there is one."""
-    return [] if source is None else [SourceFile("h", "/w/senses/h.py", source.encode())]
+    return [] if source is None else [SourceFile(name="h", path="/w/senses/h.py", source=source.encode())]
 
 
 @dataclass(frozen=True)
@@ -270,7 +270,9 @@ def test_a_sense_with_too_much_source_is_broken(monkeypatch: pytest.MonkeyPatch)
 def test_a_problem_names_the_file_relative_to_the_workspace() -> None:
     """That is how nerve.yaml names a sense that is not in the senses' folder."""
     config = Config(senses={"one": SenseConfig("one", "/w/lib/x.py")})
-    main = SourceFile("senses.one", "/w/lib/x.py", b"", "can't be read: No such file or directory")
+    main = SourceFile(
+        name="senses.one", path="/w/lib/x.py", source=b"", error="can't be read: No such file or directory"
+    )
     revision = Revision(config, {"one": Codebase([]).version(main)})
     delta = plan_update(revision, Snapshot(config, (), {"one": main}, Codebase([]), NERVE_YAML), home=HOME)
     assert delta.broken == {"one": "lib/x.py:1: can't be read: No such file or directory"}

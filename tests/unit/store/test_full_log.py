@@ -347,7 +347,9 @@ def test_newest_keeps_each_row_once() -> None:
 
 def test_may_hold_is_exact() -> None:
     """The bounds are exact to the millisecond, and to the id."""
-    entry = ManifestEntry("2026-11-02", "2026-11-02.jsonl", 2, 5, 9, "", 0, 0, "")
+    entry = ManifestEntry(
+        day="2026-11-02", file="2026-11-02.jsonl", rows=2, first_id=5, last_id=9, sha256="", bytes=0, ts=0, log_id=""
+    )
     kept = [{}, {"since": at(2, -1)}, {"until": at(1)}, {"after_id": 8}, {"until_id": 5}]
     passed = [{"since": at(2)}, {"until": at(1, -1)}, {"after_id": 9}, {"until_id": 4}]
     assert all(may_hold(entry, Filter(**names)) for names in kept)

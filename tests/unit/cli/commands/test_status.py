@@ -32,13 +32,28 @@ RUN = "disk/" + "a" * 32
 def status_of(uptime_ms: int = 61_000, problems: tuple[str, ...] = ()) -> EngineStatus:
     """Return the status of an engine that has run for `uptime_ms`."""
     return EngineStatus(
-        KernelStatus(7, "boot", uptime_ms, "1.2"),
-        [WorkerStatus(os.getpid(), "busy", RUN, "disk", None, 9), WorkerStatus(2**22 + 1, "idle", None, None, None, 0)],
-        WriterStatus(8, 100, 2.0, 3.0, 4, 5, 6),
-        ArchiverStatus(9, None, None, None),
-        WatcherStatus(10),
-        [SenseStatus("disk", "backoff", RUN, "error", 0, None, 3)],
-        list(problems),
+        kernel=KernelStatus(7, "boot", uptime_ms, "1.2"),
+        workers=[
+            WorkerStatus(pid=os.getpid(), state="busy", run=RUN, sense="disk", rss_bytes=None, runs=9),
+            WorkerStatus(pid=2**22 + 1, state="idle", run=None, sense=None, rss_bytes=None, runs=0),
+        ],
+        writer=WriterStatus(
+            pid=8, committed=100, events_per_s=2.0, lag_ms=3.0, queue_depth=4, wal_bytes=5, unacknowledged=6
+        ),
+        archiver=ArchiverStatus(9, None, None, None),
+        watcher=WatcherStatus(10),
+        senses=[
+            SenseStatus(
+                name="disk",
+                state="backoff",
+                last_run=RUN,
+                last_status="error",
+                last_ts=0,
+                next_due_ts=None,
+                consecutive_failures=3,
+            )
+        ],
+        problems=list(problems),
     )
 
 

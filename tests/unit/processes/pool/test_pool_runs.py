@@ -33,8 +33,10 @@ def test_the_status_of_a_worker_names_its_run(rig: PoolRig) -> None:
     worker, child = rig.busy(recorded("a", 3))
     [idle] = [other for other in rig.children if other is not child]
     statuses = {status.pid: status for status in rig.pool.statuses()}
-    assert statuses[child.pid] == WorkerStatus(child.pid, "busy", "a/3", "a", None, 1)
-    assert statuses[idle.pid] == WorkerStatus(idle.pid, "idle", None, None, None, 0)
+    assert statuses[child.pid] == WorkerStatus(
+        pid=child.pid, state="busy", run="a/3", sense="a", rss_bytes=None, runs=1
+    )
+    assert statuses[idle.pid] == WorkerStatus(pid=idle.pid, state="idle", run=None, sense=None, rss_bytes=None, runs=0)
     rig.complete(worker)
     assert [status.runs for status in rig.pool.statuses() if status.pid == child.pid] == [1]
 

@@ -15,7 +15,9 @@ from nerve.store.archive.directory import MANIFEST, ArchiveDirectory, read_manif
 from nerve.store.archive.manifest import ArchivedRange, FileName, ManifestEntry
 
 NAME = FileName("2026-11-23", 0)
-ENTRY = ManifestEntry(NAME.day, str(NAME), 1, 5, 5, "abc", 4, 0, "L")
+ENTRY = ManifestEntry(
+    day=NAME.day, file=str(NAME), rows=1, first_id=5, last_id=5, sha256="abc", bytes=4, ts=0, log_id="L"
+)
 
 
 @pytest.fixture

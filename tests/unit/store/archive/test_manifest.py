@@ -23,7 +23,18 @@ DAY = "2026-11-23"
 
 def entry(file: str, last_id: int, *, day: str = DAY, log_id: str = "L", open_runs: str = "") -> ManifestEntry:
     """Return an entry; each letter of `open_runs` is an open run."""
-    return ManifestEntry(day, file, 1, last_id, last_id, "abc", 10, 0, log_id, tuple(open_runs))
+    return ManifestEntry(
+        day=day,
+        file=file,
+        rows=1,
+        first_id=last_id,
+        last_id=last_id,
+        sha256="abc",
+        bytes=10,
+        ts=0,
+        log_id=log_id,
+        open_runs=tuple(open_runs),
+    )
 
 
 @pytest.mark.parametrize(
@@ -54,7 +65,18 @@ def test_row_counter_makes_the_manifest_entry() -> None:
     counter = RowCounter()
     counter.add([3])
     counter.add([9])
-    expected = ManifestEntry(DAY, "2026-11-23.1.jsonl", 2, 3, 9, "abc", 8, 1234, "L", ("a", "b"))
+    expected = ManifestEntry(
+        day=DAY,
+        file="2026-11-23.1.jsonl",
+        rows=2,
+        first_id=3,
+        last_id=9,
+        sha256="abc",
+        bytes=8,
+        ts=1234,
+        log_id="L",
+        open_runs=("a", "b"),
+    )
     assert counter.entry(FileName(DAY, 1), Stored(8, "abc"), 1234, "L", {"b", "a"}) == expected
 
 

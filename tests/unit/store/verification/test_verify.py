@@ -127,12 +127,25 @@ class TestWhole:
 
     def test_report_counts_everything(self, log: Path) -> None:
         """An open run is not damage."""
-        assert check(log) == VerificationReport(True, LAST, 2 + 60 + 1, 93, 5, 51, 1, [], {}, [])
+        assert check(log) == VerificationReport(
+            ok=True,
+            entries=LAST,
+            table=2 + 60 + 1,
+            archive=93,
+            files=5,
+            runs=51,
+            open_runs=1,
+            damage=[],
+            left_out={},
+            notes=[],
+        )
 
     def test_empty_log_is_undamaged(self, db: Path) -> None:
         """It has no entries that could be missing."""
         LogWriter.open(db).close()
-        assert check(db) == VerificationReport(True, 0, 0, 0, 0, 0, 0, [], {}, [])
+        assert check(db) == VerificationReport(
+            ok=True, entries=0, table=0, archive=0, files=0, runs=0, open_runs=0, damage=[], left_out={}, notes=[]
+        )
 
     def test_entries_in_table_and_archive_are_not_damage(self, log: Path) -> None:
         """The archiver died before it deleted them."""
@@ -154,7 +167,9 @@ class TestWhole:
         """Their entries are not entries of this log."""
         log.unlink()
         append(log, a_day(4))
-        assert check(log) == VerificationReport(True, 30, 30, 0, 5, 10, 0, [], {}, [])
+        assert check(log) == VerificationReport(
+            ok=True, entries=30, table=30, archive=0, files=5, runs=10, open_runs=0, damage=[], left_out={}, notes=[]
+        )
         rewrite(log, "2026-11-01.jsonl", lambda lines: lines[1:])
         assert not check(log).ok
 
