@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import ctypes
 import faulthandler
+import fcntl
 import os
 import signal
 import sys
+import termios
+from contextlib import suppress
 
 from setproctitle import setproctitle
 
@@ -32,6 +35,7 @@ def enter(context: ChildContext) -> Channel[ToChild]:
     if context.prefetched is not None:
         keep.add(context.prefetched)
     _close_descriptors_except(keep)
+    _read_nothing()
     faulthandler.enable(file=context.crash)
     faulthandler.register(signal.SIGUSR2, file=context.crash, all_threads=False)
     setproctitle(f"nerve: {context.role.name}")
@@ -45,6 +49,28 @@ def _die_with(kernel_pid: int) -> None:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != kernel_pid:
         os._exit(1)  # it died before this process could ask for that
+
+
+def _read_nothing() -> None:
+    """Make standard input empty: nothing that a compute calls or starts may wait for the engine's terminal."""
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.close(null)
+    sys.stdin = sys.__stdin__ = open(0, closefd=False)  # type: ignore[misc]  # noqa: SIM115 - as Python opens it
+
+
+def lead_group() -> None:
+    """Make this process the leader of a process group, without a terminal (child).
+
+    A compute that signals its own group reaches only what it has started; and the group can be killed with the worker.
+    """
+    os.setpgid(0, 0)
+    with suppress(OSError):  # there is no terminal
+        terminal = os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY)
+        try:
+            fcntl.ioctl(terminal, termios.TIOCNOTTY)
+        finally:
+            os.close(terminal)
 
 
 def _close_descriptors_except(keep: set[int]) -> None:

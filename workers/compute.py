@@ -19,6 +19,7 @@ from nerve.ipc.channel import Channel
 from nerve.processes import log_relay
 from nerve.processes.child import ChildContext
 from nerve.processes.messages import Run, RunResult, ToChild
+from nerve.processes.programs import end_programs
 from nerve.runtime.context import SenseContext
 from nerve.runtime.interruption import Interrupter
 from nerve.runtime.loader import SenseLoader
@@ -82,6 +83,8 @@ class ComputeWorker:
         )
         if os.getpid() != self._pid:
             os._exit(0)  # a child that the compute forked has returned here: it must not go on as a worker
+        if outcome.status in {"timeout", "cancelled"}:
+            end_programs(self._pid, outcome.duration_ms / 1000)
         closing_ms = self._close_databases()
         self._records.run_id = None
         if closing_ms or run.weigh:
@@ -121,6 +124,7 @@ def _orphaned() -> None:
 def main(context: ChildContext) -> None:
     """Serve runs until told to finish, or until the kernel is gone (child)."""
     link = bootstrap.enter(context)
+    bootstrap.lead_group()
     # Last, so that a sense called `random` or `email` does not shadow the standard library's module.
     sys.path.append(str(context.boot.workspace.senses_dir))
     with ComputeWorker(context, link) as worker:

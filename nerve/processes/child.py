@@ -15,6 +15,7 @@ from nerve.ipc.channel import Channel
 from nerve.processes.log_relay import RelayHandler
 from nerve.processes.messages import FromChild, ToChild
 from nerve.processes.prefetch import PREFETCHING, Prefetch
+from nerve.processes.programs import end_group, end_programs
 from nerve.processes.signals import held_back
 from nerve.reload.revision import Revision
 from nerve.workspace import Workspace
@@ -46,7 +47,8 @@ class Role:
 
     `outlives_kernel` is for those that finish their work by themselves when the kernel is gone; the others die with it.
     `inherits` names the descriptors of the boot that it needs; all others are closed on its side.
-    `prefetches`: while it is busy, it can be handed what it is to do next.
+    `prefetches`: while it is busy, it can be handed what it is to do next. One that `leads_group` is the leader of a
+    process group, which is killed with it.
     """
 
     name: str
@@ -54,6 +56,7 @@ class Role:
     outlives_kernel: bool = False
     inherits: Callable[[Boot], set[int]] = field(default=lambda _boot: set())
     prefetches: bool = False
+    leads_group: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,12 +115,15 @@ class Child:
     def signal(self, number: signal.Signals) -> None:
         """Send a signal, unless the child has already been reaped."""
         if self._process.exitcode is None:
+            if number == signal.SIGKILL and self.role.leads_group:
+                end_programs(self.pid)
             os.kill(self.pid, number)
 
     def kill(self) -> None:
         """Kill it and wait for its end; it may have ended already."""
-        self._process.kill()
+        self.signal(signal.SIGKILL)
         self._process.join()
+        self._end_group()
 
     def join(self, timeout: float) -> None:
         """Wait for its end, at most `timeout` seconds."""
@@ -139,12 +145,17 @@ class Child:
         return trace.decode(errors="replace").strip() or None
 
     def close(self) -> None:
-        """Let go of a reaped child's descriptors."""
+        """Let go of a reaped child's descriptors; kill what it has left in its process group."""
+        self._end_group()
         self.link.close()
         if self.prefetch:
             self.prefetch.close()
         os.close(self._crash)
         self._process.close()
+
+    def _end_group(self) -> None:
+        if self.role.leads_group:
+            end_group(self.pid)
 
 
 def describe_exit(code: int) -> str:
