@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 from types import TracebackType
@@ -16,14 +15,15 @@ from nerve.events.redaction import redactor_of
 from nerve.events.trigger import Trigger
 from nerve.ids import uuid7_hex
 from nerve.ipc.channel import Channel
-from nerve.processes import log_relay
 from nerve.processes.child import ChildContext
 from nerve.processes.messages import Run, RunResult, ToChild
 from nerve.processes.programs import end_programs
-from nerve.runtime.context import SenseContext
+from nerve.runtime.context import SenseContext, end_context
 from nerve.runtime.interruption import Interrupter
 from nerve.runtime.loader import SenseLoader
 from nerve.runtime.log_handlers import EventHandler, GuardedHandler
+from nerve.runtime.logging_state import LoggingState
+from nerve.runtime.run_of_thread import ThreadRuns
 from nerve.runtime.runner import run_sense
 from nerve.runtime.worker_link import WorkerLink
 from nerve.store import SenseDatabases
@@ -50,16 +50,16 @@ class ComputeWorker:
             self._interrupter,
             hangups={link.fileno(): _orphaned},
         )
-        self._records = EventHandler(self._events, self._clock)
-        root = logging.getLogger()
-        relay = context.boot.relay
-        log_relay.install(GuardedHandler(relay, self._interrupter))
-        # Before the relay, which removes the exception from a record once it has formatted it.
-        root.handlers.insert(0, GuardedHandler(self._records, self._interrupter))
+        self._threads = ThreadRuns()
+        self._records = EventHandler(self._events, self._clock, self._threads.of_this_thread)
+        # The relay is last: it removes the exception from a record once it has formatted it.
+        handlers = (self._records, context.boot.relay)
+        self._logging = LoggingState(GuardedHandler(handler, self._interrupter) for handler in handlers)
 
     def __enter__(self) -> ComputeWorker:
         self._interrupter.install()
         self._loader.install()
+        self._threads.install()
         self._events.start()
         return self
 
@@ -75,21 +75,27 @@ class ComputeWorker:
             self._link.report(self._perform(run))
 
     def _perform(self, run: Run) -> RunResult:
+        self._threads.begin(run.run_id)
         self._records.run_id, self._records.max_payload = run.run_id, run.max_payload
         self._records.redactor = redactor_of(run.redact)
+        self._records.dropped = 0
+        self._context: SenseContext | None = None
         self._loader.accept(run.sense, run.version)
         outcome = run_sense(
-            run, self._loader.load, lambda trigger: self._context(run, trigger), self._interrupter, self._clock
+            run, self._loader.load, lambda trigger: self._make_context(run, trigger), self._interrupter, self._clock
         )
         if os.getpid() != self._pid:
             os._exit(0)  # a child that the compute forked has returned here: it must not go on as a worker
         if outcome.status in {"timeout", "cancelled"}:
             end_programs(self._pid, outcome.duration_ms / 1000)
         closing_ms = self._close_databases()
+        dropped = self._records.dropped + (end_context(self._context) if self._context else 0)
         self._records.run_id = None
-        if closing_ms or run.weigh:
+        self._threads.begin(None)
+        self._logging.put_back()
+        if closing_ms or run.weigh or dropped:
             rss_bytes = self._rss() if run.weigh else None
-            return msgspec.structs.replace(outcome, rss_bytes=rss_bytes, closing_ms=closing_ms)
+            return msgspec.structs.replace(outcome, rss_bytes=rss_bytes, closing_ms=closing_ms, dropped_entries=dropped)
         return outcome
 
     def _close_databases(self) -> float:
@@ -103,8 +109,8 @@ class ComputeWorker:
     def _rss(self) -> int:
         return int(self._process.memory_info().rss)
 
-    def _context(self, run: Run, trigger: Trigger) -> SenseContext:
-        return SenseContext(
+    def _make_context(self, run: Run, trigger: Trigger) -> SenseContext:
+        self._context = SenseContext(
             run.sense,
             run.run_id,
             trigger,
@@ -114,6 +120,7 @@ class ComputeWorker:
             max_payload=run.max_payload,
             redactor=redactor_of(run.redact),
         )
+        return self._context
 
 
 def _orphaned() -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 import msgspec
 
 from nerve.errors import PayloadError
 from nerve.events.redaction import WITHHELD, Redactor
+from nerve.units import format_size
 
 DEFAULT_MAX_BYTES = 64 * 1024
 PREVIEW_CHARS = 200
@@ -41,9 +43,13 @@ def encode_payload(value: object, max_bytes: int = DEFAULT_MAX_BYTES, redactor: 
     except Exception as error:  # noqa: BLE001 - encoding calls the user's own code, which may raise anything
         raise PayloadError(_reason(error), _without_secrets(preview(value), redactor)) from None
     if len(encoded) > max_bytes:
-        reason = f"too large: {len(encoded)} bytes of JSON, max_payload is {max_bytes}"
-        raise PayloadError(reason, printable(text[:PREVIEW_CHARS])[:PREVIEW_CHARS])
+        reason = f"is {_spaced(len(encoded))}, more than logs.max_payload ({_spaced(max_bytes)})"
+        raise PayloadError(reason, printable(text[:PREVIEW_CHARS])[:PREVIEW_CHARS], too_large=True)
     return text
+
+
+def _spaced(size: int) -> str:
+    return format_size(size) if size < 1024 else re.sub(r"(?=[A-Z])", " ", format_size(size), count=1)
 
 
 def _without_secrets(description: str, redactor: Redactor | None) -> str:

@@ -222,6 +222,7 @@ class Dispatcher:
             duration_ms=round(outcome.duration_ms, 3),
             signal=outcome.signal is not None,
             worker=pid,
+            dropped_entries=outcome.dropped_entries,
         )
         history = self._histories.of(run.sense)
         if history:  # or else the sense was removed while it ran

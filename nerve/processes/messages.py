@@ -73,7 +73,7 @@ class RunResult(msgspec.Struct, frozen=True, tag=3):
 
     `spent`: it has used up the worker's memory, and the worker ends, for the next run would find none. `rss_bytes` is
     what memory the worker then has, where the run was to be weighed. `closing_ms` is what it took to close the
-    databases that the run had opened.
+    databases that the run had opened. `dropped_entries` counts the entries that could not be stored.
     """
 
     run_id: str
@@ -84,6 +84,7 @@ class RunResult(msgspec.Struct, frozen=True, tag=3):
     spent: bool = False
     rss_bytes: int | None = None
     closing_ms: float = 0.0
+    dropped_entries: int = 0
 
 
 class WriterReport(msgspec.Struct, frozen=True, tag=4):

@@ -205,7 +205,7 @@ def test_the_size_limit_is_exact_in_bytes(text: str) -> None:
     """Characters of several bytes count as their bytes."""
     size = len(text.encode()) + 2
     assert encode_payload(text, size) == f'"{text}"'
-    assert refusal(text, size - 1).reason == f"too large: {size} bytes of JSON, max_payload is {size - 1}"
+    assert refusal(text, size - 1).reason == f"is {size}B, more than logs.max_payload ({size - 1}B)"
 
 
 def raises(error: BaseException) -> Callable[[], str]:
