@@ -36,8 +36,7 @@ def enter(context: ChildContext) -> Channel[ToChild]:
         keep.add(context.prefetched)
     _close_descriptors_except(keep)
     _read_nothing()
-    faulthandler.enable(file=context.crash)
-    faulthandler.register(signal.SIGUSR2, file=context.crash, all_threads=False)
+    arm_crash_traces(context.crash)
     setproctitle(f"nerve: {context.role.name}")
     log_relay.install(context.boot.relay)
     return Channel(context.link, ToChild)
@@ -49,6 +48,14 @@ def _die_with(kernel_pid: int) -> None:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != kernel_pid:
         os._exit(1)  # it died before this process could ask for that
+
+
+def arm_crash_traces(crash: int) -> None:
+    """Write the stack to the descriptor `crash` if this process crashes, and on SIGUSR2; may be called again."""
+    faulthandler.disable()
+    faulthandler.enable(file=crash)
+    faulthandler.unregister(signal.SIGUSR2)
+    faulthandler.register(signal.SIGUSR2, file=crash, all_threads=False)
 
 
 def _read_nothing() -> None:

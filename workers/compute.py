@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from functools import partial
 from types import TracebackType
 
 import msgspec
@@ -20,11 +21,12 @@ from nerve.processes.messages import Run, RunResult, ToChild
 from nerve.processes.programs import end_programs
 from nerve.runtime.context import SenseContext, end_context
 from nerve.runtime.interruption import Interrupter
-from nerve.runtime.loader import SenseLoader
+from nerve.runtime.loader import Compute, SenseLoader
 from nerve.runtime.log_handlers import EventHandler, GuardedHandler
 from nerve.runtime.logging_state import LoggingState
 from nerve.runtime.run_of_thread import ThreadRuns
 from nerve.runtime.runner import run_sense
+from nerve.runtime.surroundings import Surroundings
 from nerve.runtime.worker_link import WorkerLink
 from nerve.store import SenseDatabases
 from nerve.workers import bootstrap
@@ -38,6 +40,8 @@ class ComputeWorker:
 
     def __init__(self, context: ChildContext, link: Channel[ToChild]) -> None:
         self._pid = os.getpid()
+        self._home = context.boot.workspace.home
+        self._crash = context.crash
         self._clock = SystemClock()
         self._process = psutil.Process()
         self._interrupter = Interrupter()
@@ -60,6 +64,7 @@ class ComputeWorker:
         self._interrupter.install()
         self._loader.install()
         self._threads.install()
+        self._surroundings = Surroundings(self._home, self._logging, partial(bootstrap.arm_crash_traces, self._crash))
         self._events.start()
         return self
 
@@ -82,7 +87,7 @@ class ComputeWorker:
         self._context: SenseContext | None = None
         self._loader.accept(run.sense, run.version)
         outcome = run_sense(
-            run, self._loader.load, lambda trigger: self._make_context(run, trigger), self._interrupter, self._clock
+            run, self._load, lambda trigger: self._make_context(run, trigger), self._interrupter, self._clock
         )
         if os.getpid() != self._pid:
             os._exit(0)  # a child that the compute forked has returned here: it must not go on as a worker
@@ -92,11 +97,21 @@ class ComputeWorker:
         dropped = self._records.dropped + (end_context(self._context) if self._context else 0)
         self._records.run_id = None
         self._threads.begin(None)
-        self._logging.put_back()
+        if not self._surroundings.put_back():
+            outcome = msgspec.structs.replace(outcome, spent=True)
         if closing_ms or run.weigh or dropped:
             rss_bytes = self._rss() if run.weigh else None
             return msgspec.structs.replace(outcome, rss_bytes=rss_bytes, closing_ms=closing_ms, dropped_entries=dropped)
         return outcome
+
+    def _load(self, sense: str) -> Compute:
+        """Return the compute of a sense, in the surroundings that its file has set when it was loaded."""
+        if self._loader.is_loaded(sense):
+            self._surroundings.set_own(sense)
+            return self._loader.load(sense)
+        compute = self._loader.load(sense)
+        self._surroundings.accept_loaded(sense)
+        return compute
 
     def _close_databases(self) -> float:
         """Close the databases that the run opened; return how many ms that took."""

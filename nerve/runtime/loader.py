@@ -43,6 +43,10 @@ class SenseLoader:
             self._versions[sense] = version
             self._computes.pop(sense, None)
 
+    def is_loaded(self, sense: str) -> bool:
+        """Return True if `load` executes nothing, because the active version of the sense is loaded."""
+        return sense in self._computes
+
     def load(self, sense: str) -> Compute:
         """Return the `compute` of a sense. Raises SenseLoadError, which says what is wrong with its file and where."""
         version = self._versions[sense]

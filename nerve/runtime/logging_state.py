@@ -27,6 +27,8 @@ class LoggingState:
         self._level = level
         self._factory = logging.getLogRecordFactory()
         self._loggers: dict[str, _Settings] = {}
+        self._root = vars(logging.root)
+        self._cache: dict[Any, bool] = self._root["_cache"]
         logging.root.__class__ = _Root
         self.accept_loggers()
         self._put_all_back()
@@ -40,13 +42,15 @@ class LoggingState:
 
     def put_back(self) -> None:
         """Undo what a run has changed."""
-        root = logging.root
+        root = self._root
         if not (
-            _NO_CHANGE in _cache(root)
-            and len(_ALL_HANDLERS) == self._handlers
-            and list.__eq__(root.handlers, self._kept)
-            and root.level == self._level
-            and not (root.filters or root.disabled)
+            _NO_CHANGE in self._cache
+            and len(_ALL_HANDLERS) == self._count
+            and root["handlers"] is self._handlers
+            and len(self._handlers) == len(self._kept)
+            and root["level"] == self._level
+            and not root["filters"]
+            and not root["disabled"]
             and logging.getLogRecordFactory() is self._factory
         ):
             self._put_all_back()
@@ -56,7 +60,7 @@ class LoggingState:
         for handler in set(root.handlers) - set(self._kept):
             with suppress(Exception):  # the handler may be the compute's own class
                 handler.close()
-        root.handlers = _Handlers(self._kept)
+        root.handlers = self._handlers = _Handlers(self._kept)
         root.filters = []
         root.disabled = False
         logging.setLogRecordFactory(self._factory)
@@ -65,8 +69,8 @@ class LoggingState:
         for name, logger in _named_loggers():
             if _settings(logger) != (kept := self._loggers.get(name, _NEW)):
                 _apply(kept, logger)
-        _cache(root)[_NO_CHANGE] = True
-        self._handlers = len(_ALL_HANDLERS)
+        self._cache[_NO_CHANGE] = True
+        self._count = len(_ALL_HANDLERS)
 
 
 class _Handlers(list[logging.Handler]):
@@ -116,11 +120,6 @@ class _Settings(NamedTuple):
 
 
 _NEW = _Settings(logging.NOTSET, propagate=True, disabled=False, handlers=(), filters=())
-
-
-def _cache(logger: logging.Logger) -> dict[Any, bool]:
-    cache: dict[Any, bool] = logger._cache  # type: ignore[attr-defined]  # noqa: SLF001 - only it shows all changes
-    return cache
 
 
 def _named_loggers() -> list[tuple[str, logging.Logger]]:
