@@ -82,3 +82,29 @@ def test_what_a_thread_logs_after_its_run_is_recorded_under_that_run(engine: Eng
     assert [row.ref_id for row in engine.rows("type = 'late'")] == [hostile]
     assert messages(engine, other) == ["of other"]
     assert any("'left'" in line for line in engine.run("logs", "--errors").stdout.splitlines())
+
+
+def test_what_a_sense_logs_can_not_forge_a_line_of_the_terminal(engine: Engine) -> None:
+    """Neither by a line break nor by an escape sequence."""
+    engine.config("workers: 1\nsenses: {hostile: {}}")
+    forged = "12:00:00 ERROR   MainProcess[1] nerve.kernel: the log is lost"
+    engine.sense(
+        "hostile",
+        f"""
+        import logging
+
+        def compute(ctx):
+            logging.warning("a title\\n{forged}")
+            logging.getLogger("x\\n{forged}").warning("\\x1b]0;owned\\x07")
+            try:
+                raise ValueError("\\n{forged}\\x1b[2J")
+            except ValueError:
+                logging.exception("failed")
+        """,
+    )
+    engine.start()
+    engine.run("trigger", "hostile", "--wait")
+    engine.stop()
+    assert "a title\\n12:00:00" in engine.stderr
+    assert "\x1b" not in engine.stderr
+    assert not any(line.startswith("12:00:00 ERROR") for line in engine.stderr.splitlines())
