@@ -194,7 +194,7 @@ class _SignalWatch:
 
 
 def _event_loop_policy() -> Any:
-    return vars(events)["_event_loop_policy"]  # asking `asyncio` for it would make one
+    return vars(events).get("_event_loop_policy")  # asking `asyncio` for it would make one
 
 
 def _directory() -> str:

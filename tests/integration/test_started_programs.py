@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import pty
 import signal
+import sys
 import textwrap
+import threading
+from contextlib import suppress
 
 import psutil
 import pytest
@@ -244,3 +249,45 @@ def test_workers_end_with_a_killed_kernel_though_they_have_groups_of_their_own(e
     assert os.getpgid(worker) == worker
     engine.stop(signal.SIGKILL)
     wait_until(lambda: has_ended(worker), "the worker has ended", 5)
+
+
+def test_a_compute_has_no_terminal_and_the_terminal_still_stops_the_engine(engine: Engine) -> None:
+    """A program that wants to ask for a password fails at once, and Ctrl-C reaches the kernel."""
+    engine.config(ONE_WORKER)
+    engine.sense(
+        "probe",
+        """
+        import subprocess
+
+        def compute(ctx):
+            try:
+                open("/dev/tty")
+            except OSError as error:
+                ctx.log("answer", [error.errno, subprocess.run(["sh", "-c", "read x < /dev/tty"]).returncode > 0])
+        """,
+    )
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execv(sys.executable, engine.command("start"))
+    reader = threading.Thread(target=_read_all, args=(terminal,))
+    reader.start()
+    try:
+        wait_until(lambda: engine.count("system", "start"), "the engine has started")
+        assert engine.run("trigger", "probe", "--wait").returncode == 0
+        os.write(terminal, b"\x03")
+        wait_until(lambda: engine.count("system", "stop"), "the engine has stopped")
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    finally:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+        reader.join(10)
+        os.close(terminal)
+    [entry] = engine.rows("type = 'answer'")
+    assert entry.payload == [errno.ENXIO, True]
+    assert engine.rows("type = 'stop'")[0].payload["reason"] == "SIGINT"
+
+
+def _read_all(descriptor: int) -> None:
+    with suppress(OSError):  # the other end is closed
+        while os.read(descriptor, 1024):
+            pass
