@@ -58,9 +58,10 @@ class WireError(NerveError):
 class PayloadError(NerveError):
     """A value that can't be stored as JSON: why, and in `preview` the beginning of what it looks like."""
 
-    def __init__(self, reason: str, preview: str) -> None:
+    def __init__(self, reason: str, preview: str, *, too_large: bool = False) -> None:
         self.reason = reason
         self.preview = preview
+        self.too_large = too_large
         super().__init__(reason)
 
 

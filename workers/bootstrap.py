@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import ctypes
 import faulthandler
+import fcntl
 import os
 import select
 import signal
 import sys
+import termios
 import threading
+from contextlib import suppress
 
 from setproctitle import setproctitle
 
@@ -37,8 +40,8 @@ def enter(context: ChildContext) -> Channel[ToChild]:
     if context.wakeup is not None:
         keep |= {context.wakeup.reading, context.wakeup.writing}
     _close_descriptors_except(keep)
-    faulthandler.enable(file=context.crash)
-    faulthandler.register(signal.SIGUSR2, file=context.crash, all_threads=False)
+    _read_nothing()
+    arm_crash_traces(context.crash)
     setproctitle(f"nerve: {context.role.name}")
     log_relay.install(context.boot.relay)
     return Channel(context.link, ToChild)
@@ -62,6 +65,36 @@ def _die_with(kernel_pid: int, link: int) -> None:
         threading.Thread(target=_await_hang_up, args=(link,), name="nerve-lifeline", daemon=True).start()
     if os.getppid() != kernel_pid:
         os._exit(1)  # it died before this process could ask for that
+
+
+def arm_crash_traces(crash: int) -> None:
+    """Write the stack to the descriptor `crash` if this process crashes, and on SIGUSR2; may be called again."""
+    faulthandler.disable()
+    faulthandler.enable(file=crash)
+    faulthandler.unregister(signal.SIGUSR2)
+    faulthandler.register(signal.SIGUSR2, file=crash, all_threads=False)
+
+
+def _read_nothing() -> None:
+    """Make standard input empty: nothing that a compute calls or starts may wait for the engine's terminal."""
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.close(null)
+    sys.stdin = sys.__stdin__ = open(0, closefd=False)  # type: ignore[misc]  # noqa: SIM115 - as Python opens it
+
+
+def lead_group() -> None:
+    """Make this process the leader of a process group, without a terminal (child).
+
+    A compute that signals its own group reaches only what it has started; and the group can be killed with the worker.
+    """
+    os.setpgid(0, 0)
+    with suppress(OSError):  # there is no terminal
+        terminal = os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY)
+        try:
+            fcntl.ioctl(terminal, termios.TIOCNOTTY)
+        finally:
+            os.close(terminal)
 
 
 def _await_hang_up(link: int) -> None:

@@ -98,10 +98,25 @@ def run_start(
 
 
 def run_complete(
-    now: Stamp, run_id: str, sense: str, *, status: Status, duration_ms: float | None, signal: bool, worker: int | None
+    now: Stamp,
+    run_id: str,
+    sense: str,
+    *,
+    status: Status,
+    duration_ms: float | None,
+    signal: bool,
+    worker: int | None,
+    dropped_entries: int = 0,
 ) -> LogEvent:
     """Record the end of a run; `duration_ms` and `worker` are None if no process knows them any more."""
-    payload = RunComplete(sense=sense, status=status, duration_ms=duration_ms, signal=signal, worker=worker)
+    payload = RunComplete(
+        sense=sense,
+        status=status,
+        duration_ms=duration_ms,
+        signal=signal,
+        worker=worker,
+        dropped_entries=dropped_entries,
+    )
     return _event(now, "reflex", "run_complete", run_id, payload)
 
 
@@ -135,5 +150,5 @@ def _is_plain(name: str) -> bool:
 
 def quarantine(name: str, refusal: PayloadError) -> ErrorDetail:
     """Describe a value that can't be stored; `name` is the source and type of the event that it was meant for."""
-    message = f"the payload of {name} can't be stored as JSON: {refusal.reason}"
-    return ErrorDetail(kind="payload", message=message, event=name, preview=refusal.preview)
+    problem = refusal.reason if refusal.too_large else f"can't be stored as JSON: {refusal.reason}"
+    return ErrorDetail("payload", f"the payload of {name} {problem}", event=name, preview=refusal.preview)

@@ -80,14 +80,18 @@ class RunStart(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     digest: str
 
 
-class RunComplete(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """`reflex/run_complete`: how a run ended; `duration_ms` and `worker` (a pid) are None if no process knows them."""
+class RunComplete(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
+    """`reflex/run_complete`: how a run ended; `duration_ms` and `worker` (a pid) are None if no process knows them.
+
+    `dropped_entries` counts what the run logged but could not be stored, as its payload was too large or not JSON.
+    """
 
     sense: str
     status: Status
     duration_ms: float | None
     signal: bool
     worker: int | None
+    dropped_entries: int = 0
 
 
 class LoggingRecord(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -96,3 +100,4 @@ class LoggingRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     logger: str
     message: str
     traceback: str | None = None
+    stack: str | None = None

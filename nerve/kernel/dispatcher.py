@@ -244,6 +244,7 @@ class Dispatcher:
             duration_ms=round(result.duration_ms, 3),
             signal=result.signal is not None,
             worker=pid,
+            dropped_entries=result.dropped_entries,
         )
         history = self._histories.of(run.sense)
         if history:  # else the sense was removed while it ran

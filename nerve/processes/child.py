@@ -17,6 +17,7 @@ from nerve.ipc.channel import Channel
 from nerve.processes.log_relay import RelayHandler
 from nerve.processes.messages import FromChild, ToChild
 from nerve.processes.prefetch import PREFETCHING, Prefetch
+from nerve.processes.programs import end_group, end_programs
 from nerve.processes.signals import held_back
 from nerve.reload.revision import Revision
 from nerve.workspace import Workspace
@@ -50,7 +51,8 @@ class Role:
 
     A child that `outlives_kernel` finishes its work when the kernel is gone; the others die with it. `inherits` returns
     the descriptors of the boot that the child needs; it closes all others. A child that `prefetches` can be sent runs
-    while it is busy. One that `has_lane` logs events of its own.
+    while it is busy. One that `has_lane` logs events of its own. One that `leads_group` is the leader of a process
+    group, which is killed with it.
     """
 
     name: str
@@ -59,6 +61,7 @@ class Role:
     inherits: Callable[[Boot], set[int]] = field(default=lambda _boot: set())
     prefetches: bool = False
     has_lane: bool = False
+    leads_group: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,12 +123,15 @@ class Child:
     def signal(self, number: signal.Signals) -> None:
         """Send a signal, unless the child has been reaped: then its pid may be another process's."""
         if self._process.exitcode is None:
+            if number == signal.SIGKILL and self.role.leads_group:
+                end_programs(self.pid)
             os.kill(self.pid, number)
 
     def kill(self) -> None:
         """Kill it and wait until it has ended. May be called twice, or after its end."""
-        self._process.kill()
+        self.signal(signal.SIGKILL)
         self._process.join()
+        self._end_group()
 
     def join(self, timeout: float) -> None:
         """Wait until it has ended, at most `timeout` seconds."""
@@ -151,13 +157,18 @@ class Child:
         self._on_close = act
 
     def close(self) -> None:
-        """Close the descriptors of a reaped child."""
+        """Close the descriptors of a reaped child; kill what it has left in its process group."""
+        self._end_group()
         self.link.close()
         if self.prefetch:
             self.prefetch.close()
         os.close(self._crash)
         self._process.close()
         self._on_close()
+
+    def _end_group(self) -> None:
+        if self.role.leads_group:
+            end_group(self.pid)
 
 
 def describe_exit(code: int) -> str:

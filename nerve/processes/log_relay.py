@@ -19,6 +19,7 @@ from typing import Any
 import msgspec
 from multiprocessing_logging import MultiProcessingHandler
 
+from nerve.escaping import escape
 from nerve.events.payload import valid_text
 
 BUFFER_BYTES = 1024 * 1024
@@ -39,6 +40,7 @@ class _Record(msgspec.Struct, array_like=True):
     process: int
     process_name: str
     dropped: int
+    trace: str = ""
 
 
 class Allowance:
@@ -90,17 +92,16 @@ class DatagramQueue:
         if not self._allowance.take(record.created):
             self._dropped += 1
             return
-        text = record.getMessage()
-        if record.exc_text:
-            text = f"{text}\n{record.exc_text}"
+        traces = filter(None, (record.exc_text, record.stack_info))
         sent = _Record(
             _sendable(record.name),
             record.levelno,
-            _sendable(text),
+            _sendable(record.getMessage()),
             record.created,
             record.process or 0,
             record.processName or "",
             self._dropped,
+            _sendable("\n".join(traces)),
         )
         try:
             self._out.send(self._encode(sent))
@@ -147,6 +148,7 @@ class DatagramQueue:
         message = f"({sent.dropped} records dropped) {sent.message}" if sent.dropped else sent.message
         record = logging.LogRecord(sent.name, sent.level, "", 0, message, None, None)
         record.created, record.process, record.processName = sent.created, sent.process, sent.process_name
+        record.exc_text = sent.trace or None
         return record
 
 
@@ -181,12 +183,25 @@ class RelayHandler(MultiProcessingHandler):  # type: ignore[misc]  # the library
         logging.Handler.close(self)
 
 
+class LineFormatter(logging.Formatter):
+    """Formats a record as one line; its traceback follows, indented, so that no text can look like another record."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the name is logging's
+        """Return the line, with everything escaped that a terminal would act on."""
+        return escape(super().formatMessage(record))
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line and the traceback."""
+        line, *trace = super().format(record).split("\n")
+        return "\n    ".join([line, *(escape(part.expandtabs(4)) for part in trace)])
+
+
 class ConsoleHandler(logging.StreamHandler[Any]):
     """Writes to stderr, and ignores its failures: the receiving process must not die of a closed terminal."""
 
     def __init__(self) -> None:
         super().__init__(sys.stderr)
-        self.setFormatter(logging.Formatter(FORMAT, datefmt="%H:%M:%S"))
+        self.setFormatter(LineFormatter(FORMAT, datefmt="%H:%M:%S"))
         self.failures = 0
 
     def emit(self, record: logging.LogRecord) -> None:

@@ -84,7 +84,8 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True, tag=3):
 
     `signal` is JSON text, or None if the compute returned None. If `out_of_memory`, the worker exits after this run.
     `rss_bytes` is the worker's memory, where the run asked for it. `db_close_ms` is the time spent on closing the
-    databases that the run had opened; `duration_ms` does not include it.
+    databases that the run had opened; `duration_ms` does not include it. `dropped_entries` counts the entries that
+    could not be stored.
     """
 
     run_id: str
@@ -95,6 +96,7 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True, tag=3):
     out_of_memory: bool = False
     rss_bytes: int | None = None
     db_close_ms: float = 0.0
+    dropped_entries: int = 0
 
 
 class WriterReport(msgspec.Struct, frozen=True, kw_only=True, tag=4):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import faulthandler
+import os
 import signal
 import socket
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
@@ -12,6 +15,7 @@ SCALE_SIGNALS = {signal.SIGTTIN: 1, signal.SIGTTOU: -1}
 """The change of the number of workers that each signal asks for."""
 
 _KERNEL_SIGNALS = (*STOP_SIGNALS, *SCALE_SIGNALS, signal.SIGCHLD)
+_before_fork = threading.local()
 
 
 class SignalQueue:
@@ -62,12 +66,41 @@ def held_back() -> Iterator[None]:
 
 
 def leave_signals_to_the_kernel() -> None:
-    """Undo the kernel's handling and ignore its signals (child): a terminal signals the group, the kernel stops us."""
+    """Replace the kernel's handling (child): a terminal signals the group, and the kernel stops its children.
+
+    A handler is used, because an ignored signal would stay ignored in every program that a compute starts. What was
+    ignored when the engine was started, as by `nohup`, stays ignored.
+    """
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     for number in (*STOP_SIGNALS, *SCALE_SIGNALS):
-        signal.signal(number, signal.SIG_IGN)
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _left_to_the_kernel)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _KERNEL_SIGNALS)
+    os.register_at_fork(before=_block, after_in_parent=_unblock, after_in_child=_as_in_plain_python)
+
+
+def _block() -> None:
+    """Block these signals around a fork: one that a compute sends to the new process at once must not be lost."""
+    _before_fork.mask = signal.pthread_sigmask(signal.SIG_BLOCK, _KERNEL_SIGNALS)
+
+
+def _unblock() -> None:
+    signal.pthread_sigmask(signal.SIG_SETMASK, _before_fork.mask)
+
+
+def _as_in_plain_python() -> None:
+    """Undo the handling of this process in a process that it has forked; handlers of the compute's own stay."""
+    faulthandler.unregister(signal.SIGUSR2)
+    for number in (*STOP_SIGNALS, *SCALE_SIGNALS):
+        if signal.getsignal(number) is _left_to_the_kernel:
+            default = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+            signal.signal(number, default)
+    _unblock()
+
+
+def _left_to_the_kernel(_signum: int, _frame: object) -> None:
+    """Do nothing: only the kernel acts on this signal."""
 
 
 def _enqueued(_signum: int, _frame: object) -> None:

@@ -25,6 +25,10 @@ _DYNAMIC = frozenset({"importlib", "__import__", "runpy", "pkgutil"})
 """A file that uses one of these may import any module."""
 
 
+PREFIX = "senses."
+"""A helper `lib.units` can also be imported as `senses.lib.units`, and relatively."""
+
+
 class Module(msgspec.Struct, frozen=True):
     """One source file; `name` is its name when imported, and `digest` also covers the modules that it imports.
 
@@ -135,7 +139,7 @@ def module_name(folder: Path, path: Path) -> str:
 
 def read_main(sense: SenseConfig) -> SourceFile:
     """Return a sense's own file."""
-    return read_source(Path(sense.path), f"senses.{sense.name.replace('-', '_')}")
+    return read_source(Path(sense.path), f"{PREFIX}{sense.name.replace('-', '_')}")
 
 
 class Codebase:
@@ -187,14 +191,19 @@ def closure(file: SourceFile, helpers: Mapping[str, SourceFile]) -> tuple[str, .
 
 @lru_cache(maxsize=CACHED_SOURCES)
 def imports(source: bytes, name: str, *, is_package: bool) -> frozenset[str]:
-    """Return the names of all modules that a source may import, anywhere in it; none if it is not valid Python."""
+    """Return the names of all modules that a source may import, anywhere in it; none if it is not valid Python.
+
+    A helper has the same name whether it is imported by that name, as a part of the package `senses`, or relatively.
+    """
     try:
         tree = ast.parse(source)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return frozenset()
-    package = name if is_package else name.rpartition(".")[0]
+    full_name = name if name.startswith(PREFIX) else f"{PREFIX}{name}"
+    package = full_name if is_package else full_name.rpartition(".")[0]
     modules = (module for node in ast.walk(tree) for module in _imported(node, package))
-    return frozenset(part for module in modules for part in _with_parents(module) if _may_be_helper(part))
+    parts = (part for module in modules for part in _with_parents(module) if _may_be_helper(part))
+    return frozenset(part.removeprefix(PREFIX) for part in parts)
 
 
 def _imported(node: ast.AST, package: str) -> Iterator[str]:

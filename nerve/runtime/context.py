@@ -10,6 +10,7 @@ from nerve.events.catalog import from_sense
 from nerve.events.model import Log, LogEvent
 from nerve.events.redaction import Redactor
 from nerve.events.trigger import Signal, Trigger
+from nerve.runtime.run_of_thread import late_notice
 from nerve.store.filters import Filter
 
 if TYPE_CHECKING:
@@ -62,7 +63,10 @@ class SenseContext:
         {'full': True}
     """
 
-    __slots__ = ("_clock", "_events", "_max_payload", "_redactor", "_storage", "run_id", "sense", "signal", "trigger")
+    __slots__ = (
+        "_clock", "_dropped", "_ended", "_events", "_max_payload", "_redactor", "_storage",
+        "run_id", "sense", "signal", "trigger",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -85,6 +89,8 @@ class SenseContext:
         self._clock = clock
         self._max_payload = max_payload
         self._redactor = redactor
+        self._dropped = 0
+        self._ended = False
 
     def log(self, type: str, payload: object = None) -> None:
         """Append an entry to the log, with `source="sense"` and this run's id as its `ref_id`.
@@ -222,7 +228,19 @@ class SenseContext:
     def _event(self, type: str, payload: object) -> LogEvent:
         if not isinstance(type, str) or not type:
             raise TypeError(f"the type of an event is a text such as 'reading', not {type!r}")
-        return from_sense(self._clock.stamp(), self.run_id, type, payload, self._max_payload, self._redactor)
+        event = from_sense(self._clock.stamp(), self.run_id, type, payload, self._max_payload, self._redactor)
+        if event.source != "sense":
+            self._dropped += 1
+        if self._ended:
+            self._ended = False  # it is said once
+            self._events.send([late_notice(self._clock.stamp(), self.run_id)])
+        return event
+
+
+def end_context(context: SenseContext) -> int:
+    """Note that the run of a context has ended; return how many of its entries could not be stored."""
+    context._ended = True  # noqa: SLF001 - a compute should not find this among the methods of `ctx`
+    return context._dropped  # noqa: SLF001 - as above
 
 
 def batches(events: Iterable[LogEvent]) -> Iterator[list[LogEvent]]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import os
 import signal
 import sys
 import threading
 import time
+from _signal import getsignal  # type: ignore[import-not-found]  # that of `signal` takes 20 times as long
 from collections.abc import Callable
 from threading import get_ident
 from types import FrameType, TracebackType
@@ -54,8 +56,9 @@ class Interrupter:
     def install(self) -> None:
         """Handle SIGALRM (the timeout) and SIGUSR1 (the kernel's stop) in this process."""
         signal.signal(signal.SIGALRM, self._alarmed)
-        signal.signal(signal.SIGUSR1, lambda _signum, frame: self._interrupt("stopped", frame))
+        signal.signal(signal.SIGUSR1, self._stopped)
         sys.unraisablehook = self._retry
+        os.register_at_fork(after_in_child=self._uninstall)
 
     def run(self, function: Callable[[], T], timeout: float) -> T:
         """Call `function` and return its result; interrupt it after `timeout` seconds, or if the kernel stops the run.
@@ -72,9 +75,16 @@ class Interrupter:
             self._armed = False
             self._due = math.inf
             self.deliver = None
-            if signal.getsignal(signal.SIGALRM) != self._alarmed:  # the compute has replaced the handler
+            if getsignal(signal.SIGALRM) != self._alarmed:  # the compute has replaced the handler
                 self.rest()
                 signal.signal(signal.SIGALRM, self._alarmed)
+
+    def _uninstall(self) -> None:
+        """Leave the signals alone in a process that the compute has forked."""
+        self._armed = False
+        for number in (signal.SIGALRM, signal.SIGUSR1):
+            if signal.getsignal(number) in {self._alarmed, self._stopped}:
+                signal.signal(number, signal.SIG_DFL)
 
     def rest(self) -> None:
         """Cancel the alarm of the last run: it would wake this process, which is about to sleep."""
@@ -104,6 +114,9 @@ class Interrupter:
     def _alarmed(self, _signum: int, frame: FrameType | None) -> None:
         if time.monotonic() >= self._due:  # otherwise it is a late alarm of the previous run
             self._interrupt("timeout", frame)
+
+    def _stopped(self, _signum: int, frame: FrameType | None) -> None:
+        self._interrupt("stopped", frame)
 
     def _interrupt(self, reason: Reason, frame: FrameType | None) -> None:
         if not self._armed or self._raised:

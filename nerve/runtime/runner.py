@@ -14,7 +14,7 @@ from nerve.clock import Clock
 from nerve.errors import PayloadError, SenseLoadError
 from nerve.events.catalog import quarantine
 from nerve.events.model import ErrorDetail, Status
-from nerve.events.payload import encode_payload, printable
+from nerve.events.payload import encode_signal, printable
 from nerve.events.redaction import redactor_of
 from nerve.events.trigger import Trigger
 from nerve.processes.messages import Run, RunResult
@@ -64,7 +64,7 @@ def _perform(
     value = compute(context(trigger))
     if value is not None and inspect.isawaitable(value):
         value = _complete(value, interrupter)
-    return None if value is None else encode_payload(value, run.max_payload, redactor_of(run.redact))
+    return None if value is None else encode_signal(value, run.max_payload, redactor_of(run.redact))
 
 
 def _decoded(trigger: Trigger) -> Trigger:

@@ -20,7 +20,7 @@ RESERVE_BYTES = 1024 * 1024
 _reserve = mmap.mmap(-1, RESERVE_BYTES)
 """Freed on MemoryError: formatting the traceback needs memory. The process ends after that run anyway."""
 
-_OWN_FOLDER = str(Path(version.__file__).parent) + os.sep
+OWN_FOLDER = str(Path(version.__file__).parent) + os.sep
 ASYNCIO_FOLDER = str(Path(asyncio.__file__).parent) + os.sep
 
 
@@ -57,7 +57,7 @@ def _remove_own_frames(report: traceback.TracebackException) -> None:
         part = waiting.pop()
         if part is None:
             continue
-        theirs = [frame for frame in part.stack if not frame.filename.startswith(_OWN_FOLDER)]
+        theirs = [frame for frame in part.stack if not frame.filename.startswith(OWN_FOLDER)]
         shown = list(dropwhile(lambda frame: frame.filename.startswith(ASYNCIO_FOLDER), theirs))
         if shown:
             part.stack = traceback.StackSummary.from_list(shown)

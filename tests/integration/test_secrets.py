@@ -1,4 +1,4 @@
-"""Secrets reach neither the log nor other senses."""
+"""Secrets do not reach the log."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ from support.engine import Engine
 
 
 def test_secrets_are_masked_before_they_leave_the_worker(engine: Engine) -> None:
-    """In events, signals and the extra of logging records; they are neither in the database nor in its WAL."""
+    """In events and the extra of logging records; they are neither in the database nor in its WAL.
+
+    The sense that a signal fires gets it as it was emitted.
+    """
     engine.config("""
         senses: {leak: {}, next: {}}
         reflexes: [{sense: next, on: leak}]
@@ -20,7 +23,13 @@ def test_secrets_are_masked_before_they_leave_the_worker(engine: Engine) -> None
         "    logging.warning('hello', extra={'api_key': 'hunter2', 'tokenizer': 'bpe'})\n"
         "    return {'token': 'hunter2', 'n': 1}\n",
     )
-    engine.sense("next", "def compute(ctx):\n    ctx.log('got', ctx.signal.payload)\n")
+    engine.sense(
+        "next",
+        """
+        def compute(ctx):
+            ctx.log('got', {**ctx.signal.payload, 'is_whole': ctx.signal.payload['token'] == 'hunter2'})
+        """,
+    )
     engine.start()
     assert engine.run("trigger", "leak", "--wait").returncode == 0
     engine.until_run("next", "ok")
@@ -29,5 +38,5 @@ def test_secrets_are_masked_before_they_leave_the_worker(engine: Engine) -> None
     assert payloads["login"] == {"user": "ann", "password": "***", "deep": [{"SSN": "***"}]}
     assert payloads["warning"]["api_key"] == "***"
     assert payloads["warning"]["tokenizer"] == "bpe"
-    assert payloads["got"] == {"token": "***", "n": 1}
+    assert payloads["got"] == {"token": "***", "n": 1, "is_whole": True}
     assert b"hunter2" not in engine.db.read_bytes()

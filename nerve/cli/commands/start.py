@@ -33,7 +33,7 @@ PREDECESSOR_SECONDS = 5.0
 """How long a start waits for the lock: the writer of a killed engine still holds it while it drains its queue."""
 
 ROLES = Roles(
-    compute=Role("worker", compute.main, prefetches=True, has_lane=True),
+    compute=Role("worker", compute.main, prefetches=True, has_lane=True, leads_group=True),
     writer=Role("writer", writer.main, outlives_kernel=True, inherits=lambda boot: {boot.listener.fileno(), boot.lock}),
     archiver=Role("archiver", archiver.main, has_lane=True),
     watcher=Role("watcher", watcher.main),

@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from enum import Enum
 from typing import Any
 from uuid import UUID
@@ -35,6 +35,31 @@ class Reading:
     """A value that a sense may return."""
 
     value: object
+
+
+class Float(float):
+    """A float as of numpy, with a text of its own."""
+
+    def __repr__(self) -> str:
+        return f"np.float64({float(self)})"
+
+    __str__ = __repr__
+
+
+class Int(int):
+    """An integer of a library."""
+
+
+class Text(str):
+    """A text of a library."""
+
+    __slots__ = ()
+
+
+class Colour(Enum):
+    """A key that is written as text."""
+
+    RED = "1"
 
 
 class Hostile:
@@ -166,9 +191,7 @@ def test_nesting_up_to_the_limit_is_kept() -> None:
     assert json.loads(encode_payload(wide)) == wide
 
 
-@pytest.mark.parametrize(
-    "value", [object(), (n for n in ()), print, {1: {(1, 2): 3}}, {None: 1}, type("a\nb", (), {})()]
-)
+@pytest.mark.parametrize("value", [object(), (n for n in ()), print, {1: {(1, 2): 3}}, {(): 1}, type("a\nb", (), {})()])
 def test_objects_that_are_not_data_are_refused(value: object) -> None:
     """Objects, generators, functions and unusual keys, whatever the name of their type is."""
     refusal(value)
@@ -205,7 +228,7 @@ def test_the_size_limit_is_exact_in_bytes(text: str) -> None:
     """Characters of several bytes count as their bytes."""
     size = len(text.encode()) + 2
     assert encode_payload(text, size) == f'"{text}"'
-    assert refusal(text, size - 1).reason == f"too large: {size} bytes of JSON, max_payload is {size - 1}"
+    assert refusal(text, size - 1).reason == f"is {size}B, more than logs.max_payload ({size - 1}B)"
 
 
 def raises(error: BaseException) -> Callable[[], str]:
@@ -249,3 +272,73 @@ def test_printable_escapes_only_what_is_not_printable(text: str) -> None:
 def test_a_preview_of_any_value_has_limited_length(value: object) -> None:
     """It has at most PREVIEW_CHARS characters."""
     assert len(preview(value)) <= PREVIEW_CHARS
+
+
+# What `json.dumps` takes.
+
+KEYS = TEXT | INT64 | st.booleans() | st.none() | st.floats(allow_nan=False, allow_infinity=False).map(Float)
+KEYS |= st.sampled_from(["true", "null", "1", "0.5", Text("x"), Int(3), Float(0.5)])
+SCALARS = st.none() | st.booleans() | INT64 | INT64.map(Int) | TEXT.map(Text)
+SCALARS |= st.floats(allow_nan=False, allow_infinity=False).map(Float)
+DUMPABLE = st.recursive(SCALARS, lambda inner: st.lists(inner) | st.dictionaries(KEYS, inner), max_leaves=10)
+
+
+@given(DUMPABLE)
+def test_what_json_dumps_takes_is_stored_as_it_would_write_it(value: object) -> None:
+    """Unless a key would be there twice."""
+    text = json.dumps(value)
+    pairs: list[bool] = []
+    expected = json.loads(
+        text, object_pairs_hook=lambda found: pairs.append(len(dict(found)) < len(found)) or dict(found)
+    )
+    if any(pairs):
+        assert "two keys of one object are both " in refusal(value).reason
+    else:
+        assert json.loads(encode_payload(value)) == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (Float(1.5), "1.5"),
+        ({"used": Float(0.93), "n": Int(3), "s": Text("x")}, '{"used":0.93,"n":3,"s":"x"}'),
+        ({True: 1, None: 2, 3: 4, 0.5: 5}, '{"true":1,"null":2,"3":4,"0.5":5}'),
+        ({Int(1): 1, Float(1.5): 2}, '{"1":1,"1.5":2}'),
+        (Reading(Float(1.5)), '{"value":1.5}'),
+        ([Reading({None: Text("é")})], '[{"value":{"null":"é"}}]'),
+        ({"a": {1: {2}}, "b": Float(1)}, '{"a":{"1":[2]},"b":1.0}'),
+    ],
+)
+def test_subclasses_and_keys_of_simple_kinds_are_stored(value: object, text: str) -> None:
+    """As numpy's float64 is one; also inside of what only msgspec converts."""
+    assert encode_payload(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "key"),
+    [
+        ({1: "a", "1": "b"}, "1"),
+        ({"deep": [{"x": ({-5: 1, "-5": 2},)}]}, "-5"),
+        ({True: 1, "true": 2}, "true"),
+        ({None: 1, "null": 2}, "null"),
+        ({0.5: 1, "0.5": 2}, "0.5"),
+        (Reading({1: "a", "1": "b"}), "1"),
+        ({date(2026, 1, 2): 1, "2026-01-02": 2}, "2026-01-02"),
+        ({Colour.RED: 1, "1": 2}, "1"),
+    ],
+)
+def test_two_keys_that_are_the_same_in_json_are_refused(value: object, key: str) -> None:
+    """A reader would get one of the values, and nobody knows which."""
+    assert refusal(value).reason == f'two keys of one object are both "{key}" in JSON'
+
+
+def test_texts_as_keys_never_clash() -> None:
+    """A key that ends in a digit is nothing unusual."""
+    value = {"eth0": [{"p95": 1, "p99": 2}], "1": (1, None), "2": True}
+    assert json.loads(encode_payload(value)) == {"eth0": [{"p95": 1, "p99": 2}], "1": [1, None], "2": True}
+
+
+@pytest.mark.parametrize("value", [Float(NAN), {"x": Float(INFINITY)}, [{None: NAN}]])
+def test_a_number_of_a_subclass_must_be_finite_as_well(value: object) -> None:
+    """JSON has no other numbers."""
+    assert "is not a JSON number" in refusal(value).reason

@@ -123,9 +123,11 @@ def test_a_traceback_travels_as_text(relay: RelayHandler) -> None:
         1 / 0  # noqa: B018 - for the traceback
     except ZeroDivisionError:
         relay.handle(logging.LogRecord("app", logging.ERROR, "f.py", 1, "it broke", None, sys.exc_info()))
-    text = relay.records.get().getMessage()
-    assert text.startswith("it broke\nTraceback")
-    assert text.endswith("ZeroDivisionError: division by zero")
+    got = relay.records.get()
+    assert got.getMessage() == "it broke"
+    assert got.exc_text
+    assert got.exc_text.startswith("Traceback")
+    assert got.exc_text.endswith("ZeroDivisionError: division by zero")
 
 
 @pytest.mark.parametrize("text", ["", "100%", "caf\udce9", "\x00\x1b", "漢" * 10, "a\nb"])
@@ -383,3 +385,52 @@ def test_a_printed_line_has_time_level_process_and_logger(monkeypatch: pytest.Mo
     sent.processName = "worker"
     ConsoleHandler().emit(sent)
     assert f" WARNING worker[{os.getpid()}] app: hello\n" in stream.getvalue()
+
+
+FORGED = "00:00:00 ERROR   MainProcess[1] nerve.kernel: the log is lost"
+
+
+def printed(monkeypatch: pytest.MonkeyPatch, *sent: logging.LogRecord) -> list[str]:
+    """Return the lines that the receiving process prints of these records."""
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stream)
+    relay = make_relay()
+    for each in sent:
+        relay.handle(each)
+    ours, theirs = socket.socketpair()
+    ours.close()
+    relay.receive_until_hangup(theirs.fileno())
+    theirs.close()
+    return stream.getvalue().removesuffix("\n").split("\n")
+
+
+@pytest.mark.parametrize(
+    "hostile", ["a\n", "a\r", "\x1b]0;title\x07", "\x9b31m", "\u2028", "\u202e", "\u200b", "\x00", "\x85", "caf\udce9"]
+)
+def test_no_record_reaches_the_terminal_as_anything_but_its_line(monkeypatch: pytest.MonkeyPatch, hostile: str) -> None:
+    """Neither its message nor its logger's name can control the terminal or forge a line."""
+    sent = [
+        record(f"{hostile}{FORGED}"),
+        record("message", name=f"app{hostile}{FORGED}"),
+        record("%s", hostile + FORGED),
+    ]
+    lines = printed(monkeypatch, *sent)
+    assert len(lines) == len(sent)
+    assert all(line.isprintable() for line in lines)
+    assert not any(line.startswith(FORGED) for line in lines)
+
+
+def test_a_printed_traceback_is_indented_and_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The text of an exception may have lines, but no line begins like a record."""
+    try:
+        raise ValueError(f"\x1b[2J\n{FORGED}")  # noqa: TRY301 - for its traceback
+    except ValueError:
+        sent = logging.LogRecord(
+            "app", logging.ERROR, "f.py", 1, "it broke", None, sys.exc_info(), None, "Stack:\n  here"
+        )
+    first, *trace = printed(monkeypatch, sent)
+    assert first.endswith("app: it broke")
+    assert trace[0] == "    Traceback (most recent call last):"
+    assert trace[-2:] == ["    Stack:", "      here"]
+    assert f"    {FORGED}" in trace
+    assert all(line.startswith("    ") and line.isprintable() for line in trace)

@@ -76,7 +76,12 @@ def used_by(source: str, **files: str) -> set[str]:
         ("a.x()", set()),
         ("import = a", set()),
         ("import a\0", set()),
-        ("from . import a", set()),
+        ("from . import a", {"a"}),
+        ("from .a import x", {"a"}),
+        ("import senses.a", {"a"}),
+        ("from senses import a", {"a"}),
+        ("from senses.a import x", {"a"}),
+        ("import senses", set()),
         ("from .. import a", set()),
         ("from .......... import a", set()),
     ],
@@ -110,6 +115,11 @@ def test_a_dynamic_import_in_a_helper_may_import_every_helper() -> None:
 def test_the_standard_library_wins_over_a_helper_of_the_same_name() -> None:
     """Such a helper is never imported, so it is not part of a version."""
     assert used_by("import random, email.utils, a", random="import b", email__utils="", a="", b="") == {"a"}
+
+
+def test_a_helper_with_a_name_of_the_standard_library_is_found_in_the_package() -> None:
+    """There it can't be meant otherwise."""
+    assert used_by("from . import random\nimport email", random="import a", email="", a="") == {"random", "a"}
 
 
 def test_imports_of_helpers_are_followed() -> None:
@@ -152,8 +162,11 @@ def test_packages_come_with_their_parents(source: str, used: set[str]) -> None:
         ("p/q/c.py", "from . import d", {"p", "p.q", "p.q.d"}),
         ("p/q/__init__.py", "from .. import b", {"p", "p.b"}),
         ("p/q/__init__.py", "from . import d", {"p", "p.q.d"}),
+        ("p/a.py", "from .. import top", {"top"}),
+        ("p/q/c.py", "from ... import top", {"top"}),
         ("p/a.py", "from ... import top", set()),
-        ("top.py", "from . import p", set()),
+        ("top.py", "from . import p", {"p"}),
+        ("p/a.py", "from senses.p.q import c", {"p", "p.q", "p.q.c"}),
     ],
 )
 def test_relative_imports_start_at_the_file(path: str, source: str, used: set[str]) -> None:

@@ -14,7 +14,7 @@ from support.storage import FakeStorage
 
 from nerve.events.model import LogEvent
 from nerve.events.trigger import Signal, Trigger
-from nerve.runtime.context import CHARS_PER_BATCH, EVENTS_PER_BATCH, SenseContext
+from nerve.runtime.context import CHARS_PER_BATCH, EVENTS_PER_BATCH, SenseContext, end_context
 from nerve.store.filters import Filter
 
 BY_INTERVAL = Trigger("interval", "a-reflex", None, 0, 0)
@@ -169,3 +169,25 @@ def test_a_moment_with_any_timezone_is_the_same_moment(bench: Bench) -> None:
 def test_db_is_the_senses_own_database_and_peer_db_that_of_another(bench: Bench) -> None:
     """The sense's own is an attribute; another's is opened by name."""
     assert (str(bench.ctx.db), str(bench.ctx.peer_db("disk"))) == ("own probe", "peer disk")
+
+
+def test_entries_that_could_not_be_stored_are_counted(bench: Bench) -> None:
+    """Whether they were too large or not JSON, logged one by one or together."""
+    bench.ctx.log("good", 1)
+    bench.ctx.log("large", "x" * (MAX_PAYLOAD + 1))
+    bench.ctx.log_many([("nan", math.nan), ("good", 2), ("object", object())])
+    assert end_context(bench.ctx) == 3
+
+
+def test_a_context_that_is_used_after_its_run_says_so_once(bench: Bench) -> None:
+    """What is logged with it is still recorded under its run."""
+    bench.ctx.log("reading")
+    end_context(bench.ctx)
+    bench.ctx.log("late")
+    bench.ctx.log_many([("late", 2)])
+    notice = msgspec.json.decode(bench.events.events[1].payload)["message"]
+    assert [(event.source, event.type) for event in bench.events.events] == [
+        ("sense", "reading"), ("logging", "warning"), ("sense", "late"), ("sense", "late"),
+    ]  # fmt: skip
+    assert notice.startswith("the thread 'MainThread' goes on logging although its run has ended")
+    assert {event.ref_id for event in bench.events.events} == {"probe/1"}

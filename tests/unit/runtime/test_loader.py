@@ -457,3 +457,136 @@ def test_modules_that_another_finder_imported_are_reloaded_with_the_next_version
     bench.write("nerve_test_plugin.py", "value = 22")
     bench.update("probe.py", f"{source}  # changed")
     assert bench.run() == 22
+
+
+# The package `senses`.
+
+WAYS = {
+    "from . import {0}": "{0}",
+    "from .{0} import *": "{0}",
+    "from senses import {0}": "{0}",
+    "from senses.{0} import *": "{0}",
+    "import senses.{0}": "{0}",
+    "import senses.{0} as known": "{0}",
+    "import {0}; from . import {0} as again; assert {0} is again": "{0}",
+}
+
+
+@pytest.mark.parametrize("lazily", [False, True], ids=["at the top", "in the compute"])
+@pytest.mark.parametrize("way", WAYS)
+def test_a_helper_is_a_module_of_the_package_and_is_reloaded(bench: Bench, way: str, *, lazily: bool) -> None:
+    """However it is imported, the run has the active version."""
+    if lazily and "*" in way:
+        pytest.skip("Python allows this at the top only")
+    top, inside = ("", way) if lazily else (way, "")
+    bench.write(
+        "probe.py",
+        f"""
+        import sys
+        {top.format("nerve_test_a")}
+
+        def compute(ctx):
+            {inside.format("nerve_test_a") or "pass"}
+            module = sys.modules["nerve_test_a"]
+            return module.value, sys.modules.get("senses.nerve_test_a", module).value
+        """,
+    )
+    for value in (1, 2):
+        bench.update("nerve_test_a.py", f"value = {value}")
+        assert bench.run() == (value, value)
+
+
+@pytest.mark.parametrize(
+    "importing", ["from . import b", "from .. import lib", "from ..lib.b import value", "from .b import value"]
+)
+def test_a_helper_can_import_relatively(bench: Bench, importing: str) -> None:
+    """Helpers in a folder, with or without `__init__.py`, and the sense use the same modules."""
+    bench.write("lib/b.py", "value = []")
+    bench.write("lib/a.py", f"{importing}\nimport lib.b as same")
+    bench.write("probe.py", "from lib.a import same\nfrom senses.lib import a, b\ndef compute(ctx): return same is b")
+    bench.accept()
+    assert bench.run() is True
+    bench.update("lib/__init__.py", "kind = 'package'")
+    assert bench.run() is True
+
+
+def test_helpers_at_the_top_can_import_each_other_relatively(bench: Bench) -> None:
+    """Also in a circle; a change of one reloads both."""
+    bench.write("nerve_test_a.py", "from . import nerve_test_b\nvalue = 1\ndef get(): return nerve_test_b.value")
+    bench.write("probe.py", "from . import nerve_test_a\ndef compute(ctx): return nerve_test_a.get()")
+    for value in (1, 2):
+        bench.update("nerve_test_b.py", f"from . import nerve_test_a\nvalue = {value}")
+        assert bench.run() == value
+
+
+def test_a_helper_in_the_package_can_have_a_name_of_the_standard_library(bench: Bench) -> None:
+    """`from . import random` is the helper, `import random` is not."""
+    bench.write("colorsys.py", "value = 1")
+    bench.write(
+        "probe.py",
+        "import colorsys as theirs\nfrom . import colorsys\ndef compute(ctx): return colorsys.value, theirs.__file__",
+    )
+    for value in (1, 2):
+        bench.update("colorsys.py", f"value = {value}")
+        found, path = bench.run()  # type: ignore[misc]  # a tuple
+        assert found == value
+        assert not str(path).startswith(str(bench.folder))
+
+
+def test_what_a_sense_or_a_helper_defines_can_be_pickled(bench: Bench) -> None:
+    """Also after another sense has run, and an instance that an earlier run has pickled."""
+    bench.write("lib/kinds.py", "class Kind: pass")
+    code = """
+        import dataclasses, enum, pickle
+        from lib.kinds import Kind
+
+        @dataclasses.dataclass
+        class Reading:
+            value: int
+
+        class Colour(enum.Enum):
+            RED = 1
+
+        def helper(): return 5
+        kept = []
+
+        def compute(ctx):
+            kept.append(pickle.dumps([Reading(3), Colour.RED, helper, Kind]))
+            return [pickle.loads(data) == [Reading(3), Colour.RED, helper, Kind] for data in kept]
+    """
+    for sense in ("probe", "other"):
+        bench.write(f"{sense}.py", code)
+        bench.accept(sense)
+    assert [bench.run("probe"), bench.run("other"), bench.run("probe")] == [[True], [True], [True, True]]
+
+
+def test_a_sense_imports_another_sense_in_the_version_that_it_was_checked_with(bench: Bench) -> None:
+    """It gets a helper, and not the module of the sense that runs, which may be older or newer."""
+    bench.write("other.py", "value = 1\ndef compute(ctx): return value")
+    bench.write(
+        "probe.py",
+        "def compute(ctx):\n    from senses.other import value\n    from . import other\n    return value, other.value",
+    )
+    bench.accept("other")
+    bench.accept()
+    assert [bench.run("other"), bench.run(), bench.run("other")] == [1, (1, 1), 1]
+    bench.update("other.py", "value = 2\ndef compute(ctx): return value")
+    assert [bench.run("other"), bench.run(), bench.run("other")] == [1, (2, 2), 1]
+    bench.accept("other")
+    assert [bench.run(), bench.run("other"), bench.run()] == [(2, 2), 2, (2, 2)]
+
+
+def test_a_removed_module_of_the_package_can_not_be_imported_any_more(bench: Bench) -> None:
+    """Its old version does not stay under any name."""
+    bench.write("nerve_test_a.py", "value = 1")
+    bench.update("probe.py", "from . import nerve_test_a\ndef compute(ctx): return nerve_test_a.value")
+    assert bench.run() == 1
+    (bench.folder / "nerve_test_a.py").unlink()
+    bench.update("probe.py", "def compute(ctx):\n    from . import nerve_test_a")
+    with pytest.raises(ImportError):
+        bench.run()
+
+
+def test_a_relative_import_beyond_the_package_fails_as_usual(bench: Bench) -> None:
+    """The workspace's folder is not a package."""
+    assert "beyond top-level package" in str(bench.refusal("from .. import nerve_test_a\ndef compute(ctx): pass"))

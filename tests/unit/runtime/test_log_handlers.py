@@ -20,6 +20,7 @@ from nerve.events.model import LogEvent
 from nerve.events.redaction import redactor_of
 from nerve.runtime.interruption import Interrupter, Interruption
 from nerve.runtime.log_handlers import EventHandler, GuardedHandler, level_name, record_payload
+from nerve.runtime.tracebacks import OWN_FOLDER
 
 # The default method is an alarm, which the interrupter needs for itself.
 pytestmark = pytest.mark.timeout(60, method="thread")
@@ -132,9 +133,22 @@ def test_the_extra_of_a_record_is_in_its_payload(bench: Bench) -> None:
 
 def test_standard_attributes_of_a_record_are_not_part_of_its_extra() -> None:
     """Not even after another handler has formatted the record."""
-    record = logging.LogRecord("app", logging.INFO, "file.py", 1, "hello", (), None, "function", "stack")
+    record = logging.LogRecord("app", logging.INFO, "file.py", 1, "hello", (), None, "function", None)
     logging.Formatter("%(asctime)s %(message)s").format(record)
     assert record_payload(record) == {"logger": "app", "message": "hello"}
+
+
+def test_the_stack_of_a_record_is_kept(bench: Bench) -> None:
+    """With `stack_info=True`, the place of the call is recorded."""
+    bench.logger.info("here", stack_info=True)
+    assert "test_the_stack_of_a_record_is_kept" in bench.payload()["stack"]
+
+
+@pytest.mark.parametrize("exc_info", [None, True, ("no", "triple"), (None, None, None)])
+def test_a_record_of_another_process_keeps_the_text_of_its_exception(exc_info: object) -> None:
+    """A record that was pickled has no exception any more; an invalid one does no harm."""
+    record = logging.makeLogRecord({"name": "app", "msg": "failed", "exc_info": exc_info, "exc_text": "Traceback: ..."})
+    assert record_payload(record)["traceback"] == "Traceback: ..."
 
 
 def test_an_exception_is_recorded_with_its_traceback(bench: Bench) -> None:
@@ -162,6 +176,8 @@ def test_a_record_that_is_too_large_becomes_an_error(bench: Bench) -> None:
     bench.handler.max_payload = 100
     bench.logger.info("x" * 200)
     assert (bench.events.events[0].source, bench.payload()["kind"]) == ("system", "payload")
+    bench.logger.info("short")
+    assert bench.handler.dropped == 1
 
 
 def test_secrets_in_the_extra_are_masked(bench: Bench) -> None:
@@ -181,24 +197,43 @@ class Unprintable:
 @pytest.mark.parametrize(
     ("message", "args"), [("%d", ("x",)), ("%s %s", (1,)), (Unprintable(), ()), ("%s", (Unprintable(),))]
 )
-def test_a_record_that_can_not_be_formatted_raises_nothing(
+def test_a_record_that_can_not_be_formatted_is_recorded_all_the_same(
     bench: Bench, message: object, args: tuple[object, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Python's logging then writes to stderr, and so does nerve."""
+    """Its message says why, and shows what it was made of; the handlers behind show it as well."""
     bench.logger.info(message, *args)
-    assert bench.events.events == []
-    assert "Logging error" in capsys.readouterr().err
+    recorded = bench.payload()["message"]
+    assert recorded.startswith("a message that can't be formatted (")
+    assert all(repr(value) in recorded for value in (message, *args))
+    assert bench.lines == [f"{recorded}\n"]
+    assert capsys.readouterr().err == ""
 
 
 def test_nerves_own_diagnostics_are_not_events(bench: Bench) -> None:
-    """They are only written to the console; a user's logger with a similar name is not affected."""
-    for name in ("nerve.kernel", "nerve.eventqueue.lane"):
-        bench.logger.name = name
-        bench.logger.error("of nerve")
-    bench.logger.name = "nervesystem"
-    bench.logger.error("of the user")
-    assert [msgspec.json.decode(event.payload)["message"] for event in bench.events.events] == ["of the user"]
-    assert len(bench.lines) == 3
+    """They are only written to the console; a user's logger with such a name is not affected."""
+    for name, path in (("nerve.kernel", OWN_FOLDER), ("nerve.kernel", "/app/"), ("nerve", "/app/"), ("nervous", "/")):
+        bench.logger.handle(
+            logging.makeLogRecord({"name": name, "pathname": f"{path}a.py", "msg": path, "levelno": 20})
+        )
+    assert [msgspec.json.decode(event.payload)["message"] for event in bench.events.events] == ["/app/", "/app/", "/"]
+    assert len(bench.lines) == 4
+
+
+def test_a_user_s_logger_below_nerve_is_recorded(bench: Bench) -> None:
+    """What counts is the file that logs, not the name of the logger."""
+    bench.logger.name = "nerve.mine"
+    bench.logger.info("hello")
+    assert bench.payload() == {"logger": "nerve.mine", "message": "hello"}
+
+
+def test_a_handler_of_nerve_ignores_what_a_compute_does_to_it(bench: Bench) -> None:
+    """A loop over all handlers that sets their level, or adds a filter, leaves it as it is."""
+    for handler in bench.logger.handlers:
+        handler.setLevel(logging.CRITICAL)
+        handler.addFilter(lambda _record: False)
+        handler.close()
+    bench.logger.info("hello")
+    assert bench.payload()["message"] == "hello"
 
 
 def test_an_event_that_can_not_be_sent_raises_nothing(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:

@@ -267,7 +267,7 @@ def test_frames_of_a_workspace_beside_the_package_are_kept(
     bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A folder whose path begins like that of the package is not part of it."""
-    monkeypatch.setattr("nerve.runtime.tracebacks._OWN_FOLDER", str(tmp_path / "ner") + "/")
+    monkeypatch.setattr("nerve.runtime.tracebacks.OWN_FOLDER", str(tmp_path / "ner") + "/")
     bench.folder = tmp_path / "nerve-demo"
     bench.folder.mkdir()
     assert "nerve-demo/probe.py" in (bench.failure("def compute(ctx): 1 / 0").traceback or "")
