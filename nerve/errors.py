@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
+
+SHOWN_LINES = 20
+
+
+def first_lines(lines: Sequence[str], limit: int = SHOWN_LINES) -> tuple[str, ...]:
+    """Return the first lines of many, and one that says how many more there are."""
+    more = len(lines) - limit
+    return (*lines[:limit], f"... and {more} more") if more > 0 else tuple(lines)
 
 
 class NerveError(Exception):
@@ -22,7 +31,8 @@ class ConfigError(NerveError):
         self.path = path
         self.problems = problems
         count = f"{len(problems)} problem" + ("s" if len(problems) > 1 else "")
-        super().__init__("\n".join([f"{path}: {count}; nothing was started", *(f"  {p}" for p in problems)]))
+        shown = (f"  {line}" for line in first_lines(problems))
+        super().__init__("\n".join([f"{path}: {count}; nothing was started", *shown]))
 
 
 class NotRunningError(NerveError):

@@ -99,6 +99,17 @@ class Workspace:
             _claim_folder(self.run_dir)
 
 
+def is_utf8(path: Path) -> bool:
+    """Return True if a path is valid UTF-8, as nerve's messages and its log are; file systems allow any bytes."""
+    return os.fsencode(path) == str(path).encode(errors="replace")
+
+
+def require_utf8(home: Path) -> None:
+    """Raise WorkspaceError unless a path is valid UTF-8."""
+    if not is_utf8(home):
+        raise WorkspaceError(f"the path {str(home)!a} is not valid UTF-8: rename the folder")
+
+
 def find_workspace(explicit: Path | None, environ: Mapping[str, str], cwd: Path) -> Workspace:
     """Find the workspace: `explicit`, else $NERVE_HOME, else the nearest folder from `cwd` upwards with a nerve.yaml.
 
@@ -116,7 +127,7 @@ def find_workspace(explicit: Path | None, environ: Mapping[str, str], cwd: Path)
 
 
 def _named_workspace(folder: Path, named_by: str) -> Workspace:
-    workspace = Workspace(folder.resolve())
+    workspace = _workspace_at(folder.resolve())
     if not workspace.exists:
         step = f"make a workspace there with `nerve init {shlex.quote(str(folder))}`"
         raise WorkspaceError(f"no {CONFIG_NAME} in {folder}, which {named_by} names: {step}")
@@ -125,11 +136,15 @@ def _named_workspace(folder: Path, named_by: str) -> Workspace:
 
 def _nearest_workspace(cwd: Path) -> Workspace:
     for folder in (cwd, *cwd.parents):
-        workspace = Workspace(folder)
-        if workspace.exists:
-            return workspace
+        if Workspace(folder).exists:
+            return _workspace_at(folder)
     step = "make a workspace with `nerve init DIR`, or name one with --home DIR"
     raise WorkspaceError(f"no {CONFIG_NAME} in {cwd} or in any folder above it: {step}")
+
+
+def _workspace_at(home: Path) -> Workspace:
+    require_utf8(home)
+    return Workspace(home)
 
 
 def _make_folder(folder: Path) -> None:

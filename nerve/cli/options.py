@@ -28,10 +28,10 @@ class Duration(click.ParamType[float]):
     name = "duration"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Parse `10s`, `1h30m` or a bare number of seconds."""
+        """Parse `10s` or `1h30m`; a bare number could be anything."""
         if isinstance(value, float):
             return value
         try:
-            return parse_duration(value)
+            return parse_duration(value, needs_unit=True)
         except ValueError as error:
             self.fail(str(error), param, ctx)

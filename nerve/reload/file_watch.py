@@ -7,6 +7,7 @@ import socket
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ from watchdog import events as watchdog
 from watchdog.observers import Observer
 
 from nerve.events.payload import printable
-from nerve.reload.codebase import source_folders
+from nerve.reload.codebase import MAX_FOLDERS, source_folders
 from nerve.reload.revision import Revision
 from nerve.workspace import CONFIG_NAME, Workspace
 
@@ -54,9 +55,10 @@ def folders_to_watch(workspace: Workspace, revision: Revision) -> frozenset[Watc
     """Return the folders in which a change matters: of nerve.yaml, of the senses, and of each file kept elsewhere."""
     senses = workspace.senses_dir.resolve()
     shared = {workspace.home, workspace.config_path.resolve().parent} - {senses}
-    linked = {link.resolve().parent for link in _links(workspace.senses_dir) if link.suffix == ".py"}
+    inner = _folders_of(workspace)
+    linked = {link.resolve().parent for folder in inner for link in _links_in(folder) if link.suffix == ".py"}
     others = {Path(sense.path).parent for sense in revision.config.senses.values()} | linked
-    others |= {folder.resolve() for folder in source_folders(workspace.senses_dir)}  # a link may lead out of `senses`
+    others |= {folder.resolve() for folder in inner}  # a link may lead out of `senses`
     others = {nearest for folder in others if not (nearest := _nearest_existing(folder)).is_relative_to(senses)}
     return frozenset(
         (
@@ -78,10 +80,10 @@ def _nearest_existing(folder: Path) -> Path:
     return next((place for place in (folder, *folder.parents) if place.is_dir()), folder)
 
 
-def _links(senses_dir: Path) -> Iterator[Path]:
-    """Return the symbolic links in the senses' folder and its subfolders."""
-    for folder in source_folders(senses_dir):
-        yield from _links_in(folder)
+def _folders_of(workspace: Workspace) -> list[Path]:
+    """Return the senses' folder and its subfolders; only itself if they are too many, which is reported elsewhere."""
+    folders = list(islice(source_folders(workspace.senses_dir), MAX_FOLDERS + 1))
+    return folders if len(folders) <= MAX_FOLDERS else [workspace.senses_dir]
 
 
 def _links_in(folder: Path) -> Iterator[Path]:
@@ -105,7 +107,7 @@ class ChangeFilter:
         """Return the filter for the files as they are now."""
         names = {CONFIG_NAME, workspace.config_path.resolve().name, workspace.senses_dir.name}
         names |= {Path(sense.path).name for sense in revision.config.senses.values()}
-        folders = {*(Path(folder.path) for folder in watched), *map(Path.resolve, source_folders(workspace.senses_dir))}
+        folders = {*(Path(folder.path) for folder in watched), *map(Path.resolve, _folders_of(workspace))}
         return cls(frozenset(names), frozenset(str(link) for folder in folders for link in _links_in(folder)))
 
     def matters(self, event: watchdog.FileSystemEvent) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Iterator
 from importlib import resources
@@ -10,6 +11,7 @@ from pathlib import Path
 import click
 
 from nerve.errors import WorkspaceError
+from nerve.workspace import require_utf8
 
 SENSES = ("cpu", "load", "memory", "disk", "pressure")
 
@@ -32,6 +34,7 @@ def init(ctx: click.Context, directory: Path | None, quiet: bool) -> None:
       nerve init my-workspace
     """
     home: Path = directory or ctx.find_root().obj or Path()
+    require_utf8(home.resolve())
     template = resources.files("nerve") / "workspace_template"
     for name in FILES:
         path = home / name
@@ -48,7 +51,7 @@ def _write_new(path: Path, content: bytes) -> bool:
     _make_folder(path.parent)
     created = False
     try:
-        with path.open("xb") as file:
+        with open(path, "xb", opener=_open_for_owner) as file:
             created = True
             file.write(content)
     except FileExistsError:
@@ -60,9 +63,15 @@ def _write_new(path: Path, content: bytes) -> bool:
     return True
 
 
+def _open_for_owner(path: str, flags: int) -> int:
+    """Open a file that only its owner may write, whatever the umask is: what is in it is executed."""
+    return os.open(path, flags, 0o644)
+
+
 def _make_folder(folder: Path) -> None:
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        for missing in (*reversed(folder.parents), folder):
+            missing.mkdir(mode=0o755, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
         shown = click.format_filename(folder)
         raise WorkspaceError(f"can't create the folder {shown}: a file is in the way; choose another folder") from None

@@ -7,7 +7,7 @@ import click
 from nerve.cli.options import counted, workspace_of
 from nerve.control.client import ControlClient
 from nerve.control.protocol import Reloaded, ReloadFiles
-from nerve.errors import NerveError
+from nerve.errors import NerveError, first_lines
 from nerve.events.payload import printable
 
 ANSWER_SECONDS = 30.0
@@ -36,4 +36,5 @@ def reload(ctx: click.Context) -> None:
     click.echo(f"nerve: reloaded {counted(len(reloaded.senses), 'sense')}{names}")
     if reloaded.problems:
         headline = "broken files were not reloaded; their last working version stays active:"
-        raise NerveError("\n".join([headline, *(f"  {printable(problem)}" for problem in reloaded.problems)]))
+        shown = (f"  {printable(problem)}" for problem in first_lines(reloaded.problems))
+        raise NerveError("\n".join([headline, *shown]))
