@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from datetime import UTC, tzinfo
 import click
 
 from nerve import store
+from nerve.cli.console import discard_output
 from nerve.cli.moments import SystemZone, parse_moment
 from nerve.cli.options import workspace_of
 from nerve.clock import SystemClock
@@ -51,14 +51,7 @@ def printing() -> Iterator[None]:
         yield
         sys.stdout.flush()
     except BrokenPipeError:
-        _discard_output()
+        discard_output()
     except OSError as error:
-        _discard_output()
+        discard_output()
         raise NerveError(f"can't write the output: {error.strerror or error}") from None
-
-
-def _discard_output() -> None:
-    """Redirect standard output to /dev/null, so that Python's flush of its buffer at exit can't fail again."""
-    devnull = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(devnull, sys.stdout.fileno())
-    os.close(devnull)

@@ -10,12 +10,12 @@ from typing import NoReturn
 
 import click
 
-from nerve.cli.console import styled
-from nerve.cli.formatting import escape
+from nerve.cli.console import Styled, say
 from nerve.cli.options import counted, workspace_of
 from nerve.config.config import Config, SenseConfig, load_config_with_notes
 from nerve.config.yaml_reader import load_yaml
 from nerve.errors import ConfigError, NerveError, first_lines
+from nerve.escaping import escape
 from nerve.reload.codebase import Codebase, read_main, read_source, source_paths
 from nerve.reload.hidden_helpers import module_that_hides
 from nerve.reload.syntax_check import Problem, problem_of
@@ -51,7 +51,7 @@ def check(ctx: click.Context) -> None:
     _show(workspace, config)
     unused = list(_unused(workspace, files - used))
     for note in (*notes, *_hidden(workspace, codebase, config), *_unreadable(workspace), *first_lines(unused)):
-        click.echo(f"nerve: note: {note}", err=True)
+        say(f"nerve: note: {note}", err=True)
 
 
 def _helpers(codebase: Codebase, config: Config) -> set[Path]:
@@ -124,7 +124,7 @@ def _configured_in_part(workspace: Workspace, files: set[Path]) -> set[Path]:
 def _fail(problems: list[str]) -> NoReturn:
     for problem in first_lines(problems):
         place, colon, text = problem.partition(": ")
-        click.echo(f"{styled(place, sys.stderr, bold=True)}{colon}{text}", err=True)
+        say(Styled(place, bold=True), colon + text, err=True)
     raise NerveError(f"{counted(len(problems), 'problem')}: fix the lines above, then run `nerve check` again")
 
 
@@ -135,14 +135,12 @@ def _show(workspace: Workspace, config: Config) -> None:
         counted(len(config.reflexes), "reflex", "reflexes"),
         counted(config.workers, "worker"),
     )
-    home = click.format_filename(workspace.home)
-    click.echo(f"{styled(mark, sys.stdout, fg='green', bold=True)}{home}: no problems; {', '.join(counts)}")
+    say(Styled(mark, fg="green", bold=True), f"{workspace.home}: no problems; {', '.join(counts)}")
     paths = {name: os.path.relpath(sense.path, workspace.home) for name, sense in config.senses.items()}
     name_width = max(map(len, paths), default=0)
     path_width = max(map(len, paths.values()), default=0)
     for name, sense in config.senses.items():
-        label = styled(f"{name:{name_width}}", sys.stdout, bold=True)
-        click.echo(f"  {label}  {click.format_filename(paths[name]):{path_width}}  {_when(sense, config)}")
+        say("  ", Styled(f"{name:{name_width}}", bold=True), f"  {paths[name]:{path_width}}  {_when(sense, config)}")
 
 
 def _when(sense: SenseConfig, config: Config) -> str:

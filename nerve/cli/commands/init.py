@@ -10,6 +10,8 @@ from pathlib import Path
 
 import click
 
+from nerve.cli.console import say
+from nerve.cli.options import current_folder
 from nerve.errors import WorkspaceError
 from nerve.workspace import require_utf8
 
@@ -34,16 +36,16 @@ def init(ctx: click.Context, directory: Path | None, quiet: bool) -> None:
       nerve init my-workspace
     """
     home: Path = directory or ctx.find_root().obj or Path()
-    require_utf8(home.resolve())
+    require_utf8((current_folder(home) / home).resolve())
     template = resources.files("nerve") / "workspace_template"
     for name in FILES:
         path = home / name
         written = _write_new(path, (template / name).read_bytes())
         if not quiet:
-            shown = click.format_filename(path)
-            click.echo(f"created {shown}" if written else f"kept    {shown} (exists already)")
+            say(f"created {path}" if written else f"kept    {path} (exists already)")
     if not quiet:
-        click.echo("\n".join(["", "Next:", *(f"  {step}" for step in _next_steps(home))]))
+        for line in ("", "Next:", *(f"  {step}" for step in _next_steps(home))):
+            say(line)
 
 
 def _write_new(path: Path, content: bytes) -> bool:
@@ -73,19 +75,25 @@ def _make_folder(folder: Path) -> None:
         for missing in (*reversed(folder.parents), folder):
             missing.mkdir(mode=0o755, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
-        shown = click.format_filename(folder)
-        raise WorkspaceError(f"can't create the folder {shown}: a file is in the way; choose another folder") from None
+        raise WorkspaceError(f"can't create the folder {folder}: a file is in the way; choose another folder") from None
     except OSError as error:
         raise _unwritable(folder, error) from None
 
 
 def _unwritable(path: Path, error: OSError) -> WorkspaceError:
     step = "make the folder writable, or choose another one with `nerve init DIR`"
-    return WorkspaceError(f"can't write {click.format_filename(path)}: {error.strerror}; {step}")
+    return WorkspaceError(f"can't write {path}: {error.strerror}; {step}")
+
+
+def _is_current(home: Path) -> bool:
+    try:
+        return home.resolve() == Path.cwd()
+    except OSError:  # the current folder has been deleted
+        return False
 
 
 def _next_steps(home: Path) -> Iterator[str]:
-    if home.resolve() != Path.cwd():
-        yield f"cd {shlex.quote(click.format_filename(home))}"
+    if not _is_current(home):
+        yield f"cd {shlex.quote(str(home))}"
     yield "nerve start"
     yield "nerve logs -f      (in another terminal)"

@@ -16,7 +16,7 @@ from typing import TextIO
 import click
 
 from nerve import store
-from nerve.cli.console import styled, view_of
+from nerve.cli.console import Styled, say, view_of
 from nerve.cli.formatting import json_line, text_lines
 from nerve.cli.log_access import moment, open_workspace_log, printing, zone_of
 from nerve.events.model import DamagedLog, Log
@@ -82,7 +82,7 @@ class Listing:
     def _line(self, entry: Log) -> bytes:
         if isinstance(entry, DamagedLog) and not self._has_warned:
             self._has_warned = True
-            click.echo(f"nerve: the payload of entry {entry.id} is not valid JSON; it is shown as text", err=True)
+            say(f"nerve: the payload of entry {entry.id} is not valid JSON; it is shown as text", err=True)
         return self._render(entry)
 
 
@@ -172,7 +172,7 @@ def logs(
             with open_workspace_log(ctx, archived=True) as log:
                 _follow(log, replace(criteria, after_id=max(newest, after or 0)), output, listing)
         elif not count and lines != 0 and output.is_terminal:
-            click.echo(styled(_hint(criteria), sys.stderr, dim=True), err=True)
+            say(Styled(_hint(criteria), dim=True), err=True)
 
 
 def _follow(reader: LogReader | store.FullLog, criteria: Filter, output: Output, listing: Listing) -> None:

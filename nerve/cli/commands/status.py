@@ -21,6 +21,8 @@ from nerve.cli.options import workspace_of
 from nerve.control.client import ControlClient
 from nerve.control.protocol import GetStatus, StatusReply
 from nerve.control.status import ArchiverStatus, EngineStatus, SenseStatus, WorkerStatus, WriterStatus
+from nerve.errors import first_lines
+from nerve.escaping import escape
 from nerve.units import format_duration, format_size
 
 ANSWER_SECONDS = 5.0
@@ -92,7 +94,7 @@ def rendered(engine: EngineStatus) -> RenderableType:
     up = format_duration(round(kernel.uptime_ms / 1000) or 1)
     return Group(
         Text.assemble((f"nerve {kernel.version}", "bold"), f" up {up}, kernel {kernel.pid}, boot {kernel.boot_id}"),
-        *(Text.assemble(("problem: ", "bold red"), problem) for problem in engine.problems),
+        *(Text.assemble(("problem: ", "bold red"), escape(problem)) for problem in first_lines(engine.problems)),
         _services(engine),
         _workers(engine.workers),
         _senses(engine.senses),

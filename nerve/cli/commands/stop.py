@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from nerve.cli.console import say
 from nerve.cli.options import Duration, workspace_of
 from nerve.control.client import ControlClient
 from nerve.control.protocol import Accepted, StopEngine
@@ -31,4 +32,4 @@ def stop(ctx: click.Context, timeout: float) -> None:
         client.expect(Accepted, ANSWER_SECONDS)
         if not client.wait_for_end(timeout):
             raise ControlError(f"the engine has not stopped after {format_duration(timeout)}: see `nerve status`")
-    click.echo("nerve: stopped")
+    say("nerve: stopped")

@@ -13,6 +13,7 @@ from nerve.cli.log_access import open_workspace_log, printing, zone_of
 from nerve.cli.trace_tree import TreeRenderer, columns_of
 from nerve.clock import SystemClock
 from nerve.errors import NerveError
+from nerve.escaping import escape
 from nerve.ids import RUN_ID_DIGITS
 from nerve.store import ArchivedRuns, FullLog, LoggedRuns, RunSource, Trace, TraceLimits, trace_run
 
@@ -87,7 +88,7 @@ def _resolve(runs: RunSource, typed: str) -> str:
         raise click.BadParameter(str(error), param_hint="RUN") from None
     if len(candidates) > 1:
         names = ", ".join(candidates[:CANDIDATES]) + ", ..." * (len(candidates) > CANDIDATES)
-        raise NerveError(f"ambiguous run id {typed!r}: {names}; give more digits")
+        raise NerveError(f"ambiguous run id {typed!r}: {escape(names)}; give more digits")
     if candidates:
         return candidates[0]
     if _WHOLE_ID.fullmatch(typed) and (runs.is_archived(typed) or runs.caused_by([typed])):

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
-
 import click
 
-from nerve.cli.console import styled
-from nerve.cli.formatting import escape, print_json
+from nerve.cli.console import Styled, say
+from nerve.cli.formatting import print_json
+from nerve.cli.log_access import printing
 from nerve.cli.options import counted, workspace_of
 from nerve.cli.progress import show_progress
 from nerve.errors import NerveError
@@ -43,10 +42,11 @@ def verify(ctx: click.Context, quick: bool, as_json: bool) -> None:
         raise NerveError(f"no log yet: {workspace.logs_db} does not exist; start the engine with `nerve start`")
     with show_progress("verifying") as progress:
         report = verify_log(workspace.logs_db, progress, archive=workspace.archive_dir, quick=quick)
-    if as_json:
-        print_json(report)
-    else:
-        _show(report)
+    with printing():  # the exit code tells of damage, whether or not somebody reads all of it
+        if as_json:
+            print_json(report)
+        else:
+            _show(report)
     if not report.ok:
         count = len(report.damage) + sum(report.left_out.values())
         step = "restore the files named above from a backup, and check the disk"
@@ -55,13 +55,13 @@ def verify(ctx: click.Context, quick: bool, as_json: bool) -> None:
 
 def _show(report: VerificationReport) -> None:
     for damage in report.damage:
-        click.echo(f"{styled(damage.kind, sys.stdout, fg='red')}: {escape(str(damage))}")
+        say(Styled(damage.kind, fg="red"), f": {damage}")
     for kind, count in report.left_out.items():
-        click.echo(f"{styled(kind, sys.stdout, fg='red')}: and {count} more")
+        say(Styled(kind, fg="red"), f": and {count} more")
     for note in report.notes:
-        click.echo(f"nerve: {escape(note)}", err=True)
+        say(f"nerve: {note}", err=True)
     if report.ok:
-        click.echo(summary(report))
+        say(summary(report))
 
 
 def summary(report: VerificationReport) -> str:

@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nerve.cli.console import View
-from nerve.cli.formatting import Level, columns, escape, json_line, level_of, text_lines
+from nerve.cli.formatting import Level, columns, json_line, level_of, text_lines
+from nerve.escaping import escape
 from nerve.events.model import Log
 
 CET = timezone(timedelta(hours=1))
