@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, tzinfo
 
 import click
 
 from nerve import store
-from nerve.cli.console import discard_output
+from nerve.cli.console import discard_output, say
 from nerve.cli.moments import SystemZone, parse_moment
 from nerve.cli.options import workspace_of
 from nerve.clock import SystemClock
-from nerve.errors import NerveError
-from nerve.store import LogReader
+from nerve.errors import ConfigError, NerveError
+from nerve.store import Filter, LogReader
+from nerve.workspace import Workspace
 
 
 def open_workspace_log(ctx: click.Context, *, archived: bool = False) -> LogReader | store.FullLog:
@@ -27,6 +28,31 @@ def open_workspace_log(ctx: click.Context, *, archived: bool = False) -> LogRead
     if not path.exists():
         raise NerveError(f"no log yet: {path} does not exist; start the engine with `nerve start`")
     return (store.FullLog if archived else LogReader)(path, keep_damaged=True)
+
+
+def show_hints(ctx: click.Context, criteria: Filter, *, archived: bool) -> bool:
+    """Print on stderr why `criteria` may have found nothing; return True if there was anything to say."""
+    from nerve.cli.hints import archive_hint, query_hints  # noqa: PLC0415 - needed only where nothing was found
+
+    workspace = workspace_of(ctx)
+    with LogReader(workspace.logs_db) as reader:
+        names = reader.known_names()
+    hints = list(query_hints(criteria, names, _configured_senses(workspace)))
+    if not hints and not archived:
+        with suppress(NerveError):
+            hints += filter(None, [archive_hint(criteria, store.read_manifest(workspace.archive_dir))])
+    for hint in hints:
+        say(f"nerve: {hint}", err=True)
+    return bool(hints)
+
+
+def _configured_senses(workspace: Workspace) -> tuple[str, ...]:
+    from nerve.config.config import load_config  # noqa: PLC0415 - a query that finds something needs no YAML
+
+    try:
+        return tuple(load_config(workspace.config_path).senses)
+    except ConfigError:
+        return ()
 
 
 def zone_of(*, utc: bool) -> tzinfo:

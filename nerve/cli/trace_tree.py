@@ -99,9 +99,11 @@ class TreeRenderer:
         if run.skipped:
             yield f"{counted(run.skipped, 'interval')} skipped"
         if run.lateness_ms:
-            yield f"{format_duration(max(0, run.lateness_ms) / 1000)} late"
+            yield f"waited {format_duration(max(0, run.lateness_ms) / 1000)}"
         if run.signal:
             yield "signalled"
+        if self.verbose and run.digest:
+            yield f"code {escape(run.digest)}"
 
     def _error(self, entry: Log) -> Iterator[Text]:
         payload = entry.payload if isinstance(entry.payload, dict) else {"message": entry.payload}

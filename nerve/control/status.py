@@ -74,7 +74,7 @@ class SenseStatus(msgspec.Struct, frozen=True):
 
 
 class EngineStatus(msgspec.Struct, frozen=True):
-    """All of it. `problems` are sentences that a person should read."""
+    """All of it. `problems` are sentences that a person should read; `notes`, which a command adds, are no problems."""
 
     kernel: KernelStatus
     workers: list[WorkerStatus]
@@ -83,3 +83,4 @@ class EngineStatus(msgspec.Struct, frozen=True):
     watcher: WatcherStatus
     senses: list[SenseStatus]
     problems: list[str]
+    notes: list[str] = []

@@ -14,7 +14,7 @@ from setproctitle import setproctitle
 
 from nerve.cli.console import discard_output, say
 from nerve.cli.options import Duration, counted, workspace_of
-from nerve.cli.preflight import preflight_warnings
+from nerve.cli.preflight import NotedVersion, preflight_warnings
 from nerve.clock import SystemClock
 from nerve.config.config import MAX_WORKERS, Config, load_config
 from nerve.ids import uuid7_hex
@@ -71,8 +71,10 @@ def start(ctx: click.Context, workers: int | None, run_for: float | None) -> Non
     with WorkspaceLock.acquire(workspace, wait=PREDECESSOR_SECONDS, clock=clock) as lock:
         _announce(f"nerve: workspace {workspace.home}, database {workspace.logs_db}")
         _announce(f"nerve: {_greeting(workspace, config, workers or config.workers)}")
+        version = sqlite3.sqlite_version_info
+        is_new = NotedVersion(workspace.data_dir / "sqlite-version").is_new(version)
         mounts = psutil.disk_partitions(all=True)
-        for warning in preflight_warnings(workspace.data_dir, mounts, sqlite3.sqlite_version_info):
+        for warning in preflight_warnings(workspace.data_dir, mounts, version if is_new else ()):
             say(f"nerve: note: {warning}", err=True)
         boot_id = uuid7_hex()
         revision = initial_revision(config, workspace)

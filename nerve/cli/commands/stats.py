@@ -12,7 +12,7 @@ from rich.text import Text
 
 from nerve.cli.console import Styled, View, console_for, say, view_of
 from nerve.cli.formatting import ALIGNED_WIDTH, print_json, quoted, short_ref
-from nerve.cli.log_access import moment, open_workspace_log, printing, zone_of
+from nerve.cli.log_access import moment, open_workspace_log, printing, show_hints, zone_of
 from nerve.cli.moments import format_moment
 from nerve.clock import SystemClock
 from nerve.escaping import escape
@@ -54,13 +54,15 @@ def stats(
       nerve stats --since yesterday --until yesterday --sense disk-usage
       nerve stats --json | jq '.senses[] | select(.failures > 0) | .name'
     """
+    criteria = Filter(sense=sense, since=since, until=until)
     with open_workspace_log(ctx, archived=archived) as log:
-        statistics = _count(log, Filter(sense=sense, since=since, until=until))
+        statistics = _count(log, criteria)
+    has_hint = not statistics.senses and show_hints(ctx, criteria, archived=archived)
     with printing():
         if as_json:
             print_json(statistics)
         else:
-            _show(statistics, view_of(sys.stdout, zone_of(utc=utc), utc=utc))
+            _show(statistics, view_of(sys.stdout, zone_of(utc=utc), utc=utc), has_hint=has_hint)
 
 
 def _count(log: LogReader | FullLog, criteria: Filter) -> Statistics:
@@ -95,15 +97,16 @@ def _line(sense: SenseStatistics, view: View) -> str:
     )
 
 
-def _show(statistics: Statistics, view: View) -> None:
+def _show(statistics: Statistics, view: View, *, has_hint: bool) -> None:
     console = console_for(view)
     if view.width is None:
         for sense in statistics.senses:
             say(_line(sense, view))
         return
     if not statistics.senses:
-        hint = "no run ended in this period: list all entries with `nerve logs`"
-        say(Styled(hint, dim=True), err=True)
+        if not has_hint:
+            hint = "no run ended in this period: list all entries with `nerve logs`"
+            say(Styled(hint, dim=True), err=True)
         return
     begin, end = (format_moment(ts, view.zone, offset=view.offset) for ts in (statistics.since, statistics.until))
     console.print(Text(f"{begin} to {end}, {format_duration(statistics.step_ms / 1000)} per block", "dim"))

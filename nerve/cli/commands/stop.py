@@ -30,6 +30,10 @@ def stop(ctx: click.Context, timeout: float) -> None:
     with ControlClient(workspace.control_socket, workspace.home) as client:
         client.send(StopEngine())
         client.expect(Accepted, ANSWER_SECONDS)
-        if not client.wait_for_end(timeout):
+        try:
+            has_stopped = client.wait_for_end(timeout)
+        except KeyboardInterrupt:
+            raise ControlError("no longer waiting; the engine goes on stopping: see `nerve status`") from None
+        if not has_stopped:
             raise ControlError(f"the engine has not stopped after {format_duration(timeout)}: see `nerve status`")
     say("nerve: stopped")

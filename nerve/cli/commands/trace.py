@@ -27,7 +27,12 @@ _WHOLE_ID = re.compile(rf"[a-z0-9_-]+/[0-9a-f]{{{RUN_ID_DIGITS}}}")
 
 @click.command()
 @click.argument("run")
-@click.option("-v", "--verbose", is_flag=True, help="Also show the runs' own entries, and tracebacks.")
+@click.option(
+    "-v",
+    "--verbose",
+    is_flag=True,
+    help="Also show the runs' own entries, tracebacks and code digests.",
+)
 @click.option(
     "--depth",
     metavar="N",
@@ -56,7 +61,8 @@ def trace(
     """Show a run's causes and effects, as a tree: what started the chain, and everything it led to.
 
     RUN is a run id or any unambiguous part of one: its beginning, its first digits, or the short form that `nerve logs`
-    shows on a terminal.
+    shows on a terminal. `waited` is the time between a run's trigger and its start: for its throttle, for a sense of
+    its group, or for a worker. `nerve code DIGEST` prints the code of a digest that -v shows.
 
     \b
     Example:

@@ -59,6 +59,9 @@ def trigger(ctx: click.Context, sense: str, payload: str | None, wait: bool, tim
 def _wait_for_end(client: ControlClient, sense: str, timeout: float) -> Finished:
     try:
         return client.expect(Finished, timeout)
+    except KeyboardInterrupt:
+        step = f"see `nerve status`, or follow it with `nerve logs --sense {sense} -f`"
+        raise ControlError(f"no longer waiting; the run of {sense} goes on: {step}") from None
     except ControlTimeoutError:
         state = "it is still running, or waiting for its turn; see `nerve status`"
         raise ControlError(f"{sense} has not finished after {format_duration(timeout)}: {state}") from None

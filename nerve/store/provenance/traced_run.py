@@ -21,9 +21,9 @@ class TracedRun(msgspec.Struct, frozen=True):
     """A run in its tree.
 
     `status` is that of its end, `open` while it has none; where there is neither start nor end, `archived` or
-    `missing`. `lateness_ms` and `duration_ms` are ms, `start_ts` and `end_ts` unix ms. `entries` are its own ones,
-    where they were asked for; `more_entries` counts what was left out of them and of `errors`. `more_runs` counts the
-    runs that came of this one, directly or not, and are left out of `caused`.
+    `missing`. `digest` is that of the code that ran. `lateness_ms` and `duration_ms` are ms, `start_ts` and `end_ts`
+    unix ms. `entries` are its own ones, where they were asked for; `more_entries` counts what was left out of them and
+    of `errors`. `more_runs` counts the runs that came of this one, directly or not, and are left out of `caused`.
     """
 
     run: str
@@ -36,6 +36,7 @@ class TracedRun(msgspec.Struct, frozen=True):
     coalesced: int
     skipped: int
     lateness_ms: int | float | None
+    digest: str | None
     start_ts: int | None
     end_ts: int | None
     duration_ms: float | None
@@ -56,6 +57,7 @@ class RecordedStart(msgspec.Struct, frozen=True):
     coalesced: int = 0
     skipped: int = 0
     lateness_ms: int | float | None = None
+    digest: str | None = None
 
 
 class RecordedEnd(msgspec.Struct, frozen=True):
@@ -149,6 +151,7 @@ def _traced(run: str, told: RunEntries, caused: tuple[TracedRun, ...], more_runs
         coalesced=start.coalesced,
         skipped=start.skipped,
         lateness_ms=start.lateness_ms,
+        digest=start.digest,
         start_ts=told.start.ts if told.start else None,
         end_ts=told.end.ts if told.end else None,
         duration_ms=end.duration_ms,

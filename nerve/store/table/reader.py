@@ -17,6 +17,7 @@ from nerve.store.filters import Filter
 from nerve.store.jsonl import undecoded
 from nerve.store.schema import Row, get_meta
 from nerve.store.table import queries
+from nerve.store.table.known_names import KnownNames, known_names
 from nerve.store.table.queries import Count
 from nerve.store.table.readonly import ReadOnlyDatabase
 from nerve.store.table.run_lookup import RunName, find_runs
@@ -130,6 +131,10 @@ class LogReader:
     def live_bytes(self) -> int:
         """Give the size of what the database holds, without the pages that it has free."""
         return self._db.read(queries.live_bytes)
+
+    def known_names(self) -> KnownNames:
+        """Return the sources, types and senses that entries have."""
+        return self._db.read(known_names)
 
     def meta(self, key: str) -> str | None:
         """Give what the writer remembers under `key`."""
