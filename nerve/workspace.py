@@ -49,6 +49,11 @@ class Workspace:
         """The folder of the archived log."""
         return self.data_dir / "archive" / "logs"
 
+    @property
+    def code_dir(self) -> Path:
+        """The folder of the code that ran, by its digest."""
+        return self.data_dir / "code"
+
     def sense_db(self, name: str) -> Path:
         """The database of the sense called `name`."""
         return self.data_dir / "senses" / f"{name}.db"
@@ -90,7 +95,7 @@ class Workspace:
 
         Raises WorkspaceError where that can't be done, or where someone else holds the place of the sockets.
         """
-        for name in ("", "run", "senses", "archive", "archive/logs"):
+        for name in ("", "run", "code", "senses", "archive", "archive/logs"):
             _make_folder(self.data_dir / name)
         _make_private(self.data_dir)
         _make_private(self.lock_path.parent)

@@ -22,6 +22,7 @@ from nerve.processes import log_relay
 from nerve.processes.child import ChildContext
 from nerve.processes.messages import Finish, Ready, Run, RunResult, ToChild
 from nerve.processes.prefetch import take
+from nerve.reload.code_store import CodeStore
 from nerve.runtime.context import SenseContext
 from nerve.runtime.interruption import Interrupter
 from nerve.runtime.loader import SenseLoader
@@ -50,6 +51,7 @@ class ComputeWorker:
         self._process = psutil.Process()
         self._interrupter = Interrupter()
         self._loader = SenseLoader(context.boot.workspace.senses_dir)
+        self._code = CodeStore(context.boot.workspace.code_dir)
         self._databases = SenseDatabases(context.boot.workspace)
         self._events = EventSender(
             context.boot.workspace.event_socket,
@@ -121,6 +123,8 @@ class ComputeWorker:
     def _perform(self, run: Run) -> RunResult:
         self._records.run_id, self._records.max_payload = run.run_id, run.max_payload
         self._records.redactor = redactor_of(run.redact)
+        if run.version is not None:
+            self._code.keep(run.version)
         self._loader.accept(run.sense, run.version)
         outcome = run_sense(
             run, self._loader, lambda trigger: self._context(run, trigger), self._interrupter, self._clock

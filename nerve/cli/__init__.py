@@ -26,6 +26,7 @@ COMMANDS = {
     "reload": "Reload nerve.yaml and all senses.",
     "logs": "Query the log.",
     "trace": "Show a run's causes and effects.",
+    "code": "Print the source of a version that ran.",
     "stats": "Show runs, failures and durations per sense.",
     "archive": "Move old entries to the archive now.",
     "verify": "Check the integrity of the log and its archive.",

@@ -16,13 +16,16 @@ from nerve.events import catalog
 from nerve.events.model import ErrorDetail, ErrorKind, LogEvent
 from nerve.ipc.progress import ArchiveProgress
 from nerve.processes.messages import Archived
+from nerve.reload.code_store import CodeStore
 from nerve.store import (
     ARCHIVE_RUN,
     Archive,
     ArchiveRun,
     ExportedFile,
+    Filter,
     LogReader,
     LogWriter,
+    Match,
     PurgeOrder,
     check_room,
     oversize,
@@ -34,6 +37,10 @@ from nerve.workspace import Workspace
 PURGE_ROWS = 5_000
 VACUUM_PAGES = 4_096
 """How much at once while nobody else wants to write; each chunk of rows is a transaction."""
+
+
+CODE_SECONDS = 86_400.0
+"""How long code is kept at least that is not used, however short the retention is."""
 
 
 class ArchiverBackend(Protocol):
@@ -69,6 +76,7 @@ class Archiver:
         self._owner = owner
         self._clock = clock
         self._archive = Archive(workspace.archive_dir, self._db, self)
+        self._code = CodeStore(workspace.code_dir)
         self._recorded: frozenset[str] = frozenset()
         self.problems: tuple[str, ...] = ()
         """What a person should hear of the last run, each a sentence."""
@@ -86,6 +94,7 @@ class Archiver:
             self._owner.conclude(ArchiveRun(self._clock.stamp().ts, files, rows))
             self._note_early(early)
             self._note_oversize(logs)
+            self._prune_code(logs)
             if vacuum:
                 self._vacuum()
         except StoreError as error:
@@ -126,6 +135,15 @@ class Archiver:
             if oversize(reader, logs):
                 why = "what is left is of today, or of runs that are not complete; raise it, or log less"
                 self._note("disk", f"the log is larger than logs.max_size ({format_size(logs.max_size or 0)}): {why}")
+
+    def _prune_code(self, logs: LogsConfig) -> None:
+        """Remove the code that no run in the log has, once nobody has used it for the retention, or a day."""
+        old = self._code.unused_since(self._clock.stamp().ts / 1000 - max(logs.retention, CODE_SECONDS))
+        if old:
+            runs = Filter("reflex", "run_start", matches=(Match("payload.digest", "=", tuple(old)),))
+            with LogReader(self._db, keep_damaged=True) as reader:
+                used = {str(run.payload["digest"]) for run in reader.stream(runs) if isinstance(run.payload, dict)}
+            self._code.prune(old, used)
 
     def _vacuum(self) -> None:
         try:
