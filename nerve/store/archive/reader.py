@@ -46,6 +46,8 @@ class ArchivedFiles:
         if not self._shelf.path(name).exists():
             raise StoreError(f"{self._shelf.path(name)} is missing: see `nerve verify`")
         for number, line in enumerate(self._shelf.lines(name), 1):
+            if number > entry.rows:
+                raise StoreError(f"{self._shelf.path(name)} is damaged: it goes on after its {entry.rows} entries")
             if not judge.may_want(line):
                 continue
             try:

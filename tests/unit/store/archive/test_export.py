@@ -446,7 +446,7 @@ class TestAdoption:
         writer.append([event(ts=at(0))], {})
         assert [entry.file for entry in run(archive)] == [f"{NAMES[0]}.1.jsonl"]
         [told] = host.refusals
-        assert "Is a directory" in told
+        assert "is not a regular file" in told
         assert left(db) == []
 
     def test_a_copy_of_an_archived_file_is_refused(self, archive: Archive, host: Host, stray: Path) -> None:
