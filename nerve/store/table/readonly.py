@@ -70,6 +70,7 @@ class ReadOnlyDatabase:
                 self._is_checked = True
             return work(self._db)
         except sqlite3.OperationalError:
+            self._match.raise_failure()
             check_tables(self._db, self._path)  # where one is missing, that is what to say
             raise
         finally:
@@ -84,7 +85,7 @@ class ReadOnlyDatabase:
         except sqlite3.Error as error:
             self._fingerprint()  # where there is no file, that is what to say
             raise explain_sqlite(error, self._path) from error
-        register_functions(self._db)
+        self._match = register_functions(self._db)
         self._is_checked = False
 
     def _print_while_still(self) -> _Print | None:
