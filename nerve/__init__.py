@@ -8,20 +8,23 @@ from typing import TYPE_CHECKING, Any
 from nerve.version import __version__
 
 if TYPE_CHECKING:
+    from nerve.errors import StoreError
     from nerve.events.model import Log
     from nerve.events.trigger import Signal, Trigger
     from nerve.runtime.context import SenseContext
-    from nerve.store import query_logs
+    from nerve.store import iter_logs, query_logs
 
 _HOMES = {
     "Log": "nerve.events.model",
     "SenseContext": "nerve.runtime.context",
     "Signal": "nerve.events.trigger",
     "Trigger": "nerve.events.trigger",
+    "StoreError": "nerve.errors",
+    "iter_logs": "nerve.store",
     "query_logs": "nerve.store",
 }
 
-__all__ = ["Log", "SenseContext", "Signal", "Trigger", "__version__", "query_logs"]
+__all__ = ["Log", "SenseContext", "Signal", "StoreError", "Trigger", "__version__", "iter_logs", "query_logs"]
 
 
 def __getattr__(name: str) -> Any:

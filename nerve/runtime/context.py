@@ -38,8 +38,10 @@ class SenseStorage(Protocol):
         source: str | None,
         type: str | None,
         ref_id: str | None,
+        sense: str | None,
         since: Moment | None,
         until: Moment | None,
+        errors: bool,
         limit: int | None,
         archived: bool,
     ) -> list[Log]:
@@ -107,15 +109,25 @@ class SenseContext:
         source: str | None = None,
         type: str | None = None,
         ref_id: str | None = None,
+        sense: str | None = None,
         since: Moment | None = None,
         until: Moment | None = None,
+        errors: bool = False,
         limit: int | None = None,
         archived: bool = False,
     ) -> list[Log]:
         """Look back into the log; filters as in `nerve.query_logs`. What this worker has logged is included."""
         self._events.settle(READ_OWN_SECONDS)
         return self._databases.query_logs(
-            source=source, type=type, ref_id=ref_id, since=since, until=until, limit=limit, archived=archived
+            source=source,
+            type=type,
+            ref_id=ref_id,
+            sense=sense,
+            since=since,
+            until=until,
+            errors=errors,
+            limit=limit,
+            archived=archived,
         )
 
     @property

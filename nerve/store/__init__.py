@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from nerve.store.provenance.logged_runs import LoggedRuns
     from nerve.store.provenance.trace import RunSource, Trace, TraceLimits, trace_run
     from nerve.store.provenance.traced_run import TracedRun
-    from nerve.store.query import open_log, query_logs
+    from nerve.store.query import iter_logs, open_log, query_logs
     from nerve.store.sense_databases import SenseDatabases
     from nerve.store.statistics import Counting, SenseStatistics, Statistics
     from nerve.store.table.reader import LogReader
@@ -51,6 +51,7 @@ _HOMES = {
     "TracedRun": "nerve.store.provenance.traced_run",
     "FullLog": "nerve.store.full_log",
     "check_room": "nerve.store.disk_space",
+    "iter_logs": "nerve.store.query",
     "open_log": "nerve.store.query",
     "oversize": "nerve.store.archive.retention",
     "parse_match": "nerve.store.filters",
@@ -87,6 +88,7 @@ __all__ = [
     "TraceLimits",
     "TracedRun",
     "check_room",
+    "iter_logs",
     "open_log",
     "oversize",
     "parse_match",

@@ -29,8 +29,10 @@ class SenseDatabases:
         source: str | None,
         type: str | None,
         ref_id: str | None,
+        sense: str | None,
         since: Moment | None,
         until: Moment | None,
+        errors: bool,
         limit: int | None,
         archived: bool,
     ) -> list[Log]:
@@ -40,8 +42,10 @@ class SenseDatabases:
             source=source,
             type=type,
             ref_id=ref_id,
+            sense=sense,
             since=since,
             until=until,
+            errors=errors,
             limit=limit,
             archived=archived,
         )

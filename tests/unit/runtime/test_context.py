@@ -182,15 +182,19 @@ def test_events_that_are_no_pairs_are_refused(bench: Bench) -> None:
 def test_a_look_back_sees_what_was_just_logged(bench: Bench) -> None:
     """The log is read after what was sent has settled, or after a while; it is read in any case."""
     since = datetime(2026, 11, 23, tzinfo=UTC)
-    found = bench.ctx.query_logs(source="sense", type="reading", ref_id="probe/1", since=since, until=9, limit=3)
+    found = bench.ctx.query_logs(
+        source="sense", type="reading", ref_id="probe/1", sense="probe", since=since, until=9, errors=True, limit=3
+    )
     assert [log.type for log in found] == ["reading"]
     assert bench.calls == ["settle", "query"]
     assert bench.archives.filters == {
         "source": "sense",
         "type": "reading",
         "ref_id": "probe/1",
+        "sense": "probe",
         "since": since,
         "until": 9,
+        "errors": True,
         "limit": 3,
         "archived": False,
     }
@@ -199,7 +203,7 @@ def test_a_look_back_sees_what_was_just_logged(bench: Bench) -> None:
 def test_a_look_back_without_filters_asks_for_everything(bench: Bench) -> None:
     """Each filter may be left out, and none can be given by position."""
     bench.ctx.query_logs()
-    assert bench.archives.filters.pop("archived") is False
+    assert (bench.archives.filters.pop("archived"), bench.archives.filters.pop("errors")) == (False, False)
     assert set(bench.archives.filters.values()) == {None}
     with pytest.raises(TypeError):
         bench.ctx.query_logs("sense")  # type: ignore[call-arg]
