@@ -14,11 +14,15 @@ from nerve.units import parse_duration
 from nerve.workspace import Workspace, find_workspace
 
 
-def workspace_of(ctx: click.Context) -> Workspace:
-    """Return the workspace that the command acts on; raises WorkspaceError if there is none that this user may use."""
+def workspace_of(ctx: click.Context, *, needs_data: bool = True) -> Workspace:
+    """Return the workspace that the command acts on; raises WorkspaceError if there is none that this user may use.
+
+    Without `needs_data`, another user's data/ is no reason.
+    """
     explicit: Path | None = ctx.find_root().obj
     workspace = find_workspace(explicit, os.environ, current_folder(explicit or os.environ.get("NERVE_HOME")))
-    require_access(workspace.data_dir)
+    if needs_data:
+        require_access(workspace.data_dir)
     return workspace
 
 

@@ -34,7 +34,7 @@ def check(ctx: click.Context) -> None:
     Example:
       nerve check && nerve start
     """
-    workspace = workspace_of(ctx)
+    workspace = workspace_of(ctx, needs_data=False)
     codebase = Codebase.read(workspace.senses_dir)
     if codebase.problem:
         _fail([codebase.problem])

@@ -56,7 +56,7 @@ def test_a_name_or_value_that_no_entry_has_is_said(wanted: Filter, hint: str) ->
         Filter(sense="disk-usage"),
         Filter(source="logging"),
         Filter(sense="0" * 32),
-        Filter(matches=parse_matches(["type!=readng", "type~=readng", "payload.ok=true", "payload.name=Tru"])),
+        Filter(matches=parse_matches(["type!=readng", "type~=readng", "payload.ok=true", "payload.name=T"])),
     ],
 )
 def test_a_query_that_may_find_something_later_has_no_hint(wanted: Filter) -> None:

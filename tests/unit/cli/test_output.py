@@ -7,6 +7,8 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from datetime import UTC
 from pathlib import Path
 
@@ -113,22 +115,29 @@ def test_any_failure_of_the_system_is_one_line(
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
 @pytest.mark.parametrize("command", ["logs", "stats", "verify", "trace x", "status", "trigger a", "stop", "archive"])
-def test_another_user_is_told_to_whom_the_workspace_belongs(full_home: Path, command: str) -> None:
+def test_another_user_is_told_to_whom_the_workspace_belongs(foreign_home: Path, command: str) -> None:
     """It is neither an engine that does not run nor a traceback."""
-    (full_home / "data").chmod(0o700)
-    for folder in (full_home, *full_home.parents):
-        folder.chmod(folder.stat().st_mode | 0o755)
     become = "import importlib, os, sys; import nerve.cli as c; [importlib.import_module(f'nerve.cli.commands.{n}')"
     become += " for n in c.COMMANDS]; import pwd, encodings.idna; os.setgid(54321); os.setuid(54321); c.main()"
     result = subprocess.run(
-        [sys.executable, "-c", become, "--home", str(full_home), *command.split()],
+        [sys.executable, "-c", become, "--home", str(foreign_home), *command.split()],
         capture_output=True,
         text=True,
         check=False,
         timeout=60,
     )
-    assert result.stderr == f"nerve: {full_home / 'data'} belongs to root: run the command as that user\n"
+    assert result.stderr == f"nerve: {foreign_home / 'data'} belongs to root: run the command as that user\n"
     assert (result.stdout, result.returncode) == ("", 1)
+
+
+@pytest.fixture
+def foreign_home() -> Iterator[Path]:
+    """Return a workspace that others can look into, but not into its data."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        Path(folder).chmod(0o755)
+        (Path(folder) / "nerve.yaml").touch()
+        (Path(folder) / "data").mkdir(mode=0o700)
+        yield Path(folder)
 
 
 # Escaping.
@@ -201,7 +210,7 @@ def test_no_command_passes_on_what_steers_a_terminal(
 def test_no_command_prints_by_itself() -> None:
     """Each line goes through the one function that escapes it."""
     folder = Path(cli.__file__).parent
-    allowed = {"console.py", "__init__.py", "formatting.py", "trigger.py", "restore.py"}  # JSON, entries and paths
+    allowed = {"console.py", "__init__.py", "formatting.py", "trigger.py", "restore.py", "code.py"}  # JSON, sources ...
     printing = re.compile(r"click\.echo|\bprint\(|stdout\.write")
     found = {path.name for path in folder.rglob("*.py") if printing.search(path.read_text())}
     assert found - allowed <= {"stats.py", "trace.py", "status.py"}  # which print tables of escaped text
