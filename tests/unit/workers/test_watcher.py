@@ -472,7 +472,7 @@ def test_a_file_that_grows_in_the_workspace_does_not_wake_the_watcher(
         in_place(home / "fence.py", "")
         watcher.wait(lambda: ("fence.py", True) in seen, "everything before the fence is reported")
     assert {name for name, is_change in seen if is_change} == {"fence.py"}
-    assert [name for name, _ in seen].count("grows.log") <= 1
+    assert [name for name, _ in seen].count("grows.log") <= 2  # it was made, and perhaps closed
 
 
 def test_a_sense_that_is_written_without_being_closed_is_a_change(watcher: Harness, home: Path) -> None:
