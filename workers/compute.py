@@ -18,6 +18,7 @@ from nerve.ipc.channel import Channel
 from nerve.processes import log_relay
 from nerve.processes.child import ChildContext
 from nerve.processes.messages import Run, RunResult, ToChild
+from nerve.reload.code_store import CodeStore
 from nerve.runtime.context import SenseContext
 from nerve.runtime.interruption import Interrupter
 from nerve.runtime.loader import SenseLoader
@@ -39,6 +40,7 @@ class ComputeWorker:
         self._interrupter = Interrupter()
         self._link = WorkerLink(link, context.prefetched, self._interrupter.rest)
         self._loader = SenseLoader(context.boot.workspace.senses_dir)
+        self._code = CodeStore(context.boot.workspace.code_dir)
         self._databases = SenseDatabases(context.boot.workspace)
         self._events = EventSender(lane_of(context), self._interrupter)
         self._records = EventHandler(self._events, self._clock)
@@ -67,6 +69,8 @@ class ComputeWorker:
     def _perform(self, run: Run) -> RunResult:
         self._records.run_id, self._records.max_payload = run.run_id, run.max_payload
         self._records.redactor = redactor_of(run.redact)
+        if run.version is not None:
+            self._code.keep(run.version)
         self._loader.accept(run.sense, run.version)
         outcome = run_sense(
             run, self._loader.load, lambda trigger: self._context(run, trigger), self._interrupter, self._clock
