@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 from nerve.version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from nerve.errors import StoreError as StoreError
     from nerve.events.model import Log as Log
     from nerve.events.trigger import Signal as Signal
     from nerve.events.trigger import Trigger as Trigger
     from nerve.runtime.context import SenseContext as SenseContext
+    from nerve.store.query import iter_logs as iter_logs
     from nerve.store.query import query_logs as query_logs
 
 _MODULES = {
@@ -19,6 +21,8 @@ _MODULES = {
     "SenseContext": "nerve.runtime.context",
     "Signal": "nerve.events.trigger",
     "Trigger": "nerve.events.trigger",
+    "StoreError": "nerve.errors",
+    "iter_logs": "nerve.store.query",
     "query_logs": "nerve.store.query",
 }
 

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
+
+SHOWN_LINES = 20
+
+
+def first_lines(lines: Sequence[str], limit: int = SHOWN_LINES) -> tuple[str, ...]:
+    """Return the first lines of many, and one that says how many more there are."""
+    more = len(lines) - limit
+    return (*lines[:limit], f"... and {more} more") if more > 0 else tuple(lines)
 
 
 class NerveError(Exception):
@@ -22,7 +31,8 @@ class ConfigError(NerveError):
         self.path = path
         self.problems = problems
         count = f"{len(problems)} problem" + ("s" if len(problems) > 1 else "")
-        super().__init__("\n".join([f"{path}: {count}; nothing was started", *(f"  {p}" for p in problems)]))
+        shown = (f"  {line}" for line in first_lines(problems))
+        super().__init__("\n".join([f"{path}: {count}; nothing was started", *shown]))
 
 
 class NotRunningError(NerveError):
@@ -40,7 +50,16 @@ class StartError(NerveError):
 
 
 class StoreError(NerveError):
-    """The database can't be opened, read or written."""
+    """The database can't be opened, read or written; the message is one line that says what to do.
+
+    Example:
+        >>> from nerve import StoreError, query_logs
+        >>> try:
+        ...     query_logs("/no/such/logs.db")
+        ... except StoreError as error:
+        ...     print(error)
+        there is no log at /no/such/logs.db: check the path, or start nerve there
+    """
 
 
 class DiskError(StoreError):

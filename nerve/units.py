@@ -18,12 +18,14 @@ _SIZE = re.compile(rf"({_NUMBER})\s*(?:([KMGT])i?)?B?", re.IGNORECASE)
 _FACTOR = 1024
 
 
-def parse_duration(text: str | float, *, allow_zero: bool = False) -> float:
+def parse_duration(text: str | float, *, allow_zero: bool = False, needs_unit: bool = False) -> float:
     """Return a duration in seconds: `500ms 10s 5m 2h 30d`, a sum such as `1h30m`, or a bare number of seconds.
 
-    Raises ValueError, whose message is one line for the user, for anything else, for 0 unless `allow_zero`, and for
-    more than 36500 days.
+    Raises ValueError, whose message is one line for the user, for anything else, for 0 unless `allow_zero`, for more
+    than 36500 days and, with `needs_unit`, for a bare number.
     """
+    if needs_unit and is_bare(str(text)):
+        raise ValueError(f"{_shown(text)} has no unit: write {text}s, {text}m, {text}h or {text}d")
     seconds = _seconds(text.strip()) if isinstance(text, str) else _number(text)
     if seconds is None:
         raise ValueError(f"{_shown(text)} is not a duration: write it as 500ms, 10s, 5m, 2h, 30d or 1h30m")
@@ -33,6 +35,11 @@ def parse_duration(text: str | float, *, allow_zero: bool = False) -> float:
     if seconds > _LONGEST:
         raise ValueError(f"{_shown(text)} is too long: a duration is at most 36500d")
     return seconds
+
+
+def is_bare(text: str) -> bool:
+    """Return True if the text is a number without a unit, other than 0, which is the same in each unit."""
+    return bool(_BARE.fullmatch(text.strip())) and float(text) != 0
 
 
 def format_duration(seconds: float) -> str:

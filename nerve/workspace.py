@@ -49,6 +49,11 @@ class Workspace:
         """The folder with the archived part of the log."""
         return self.data_dir / "archive" / "logs"
 
+    @property
+    def code_dir(self) -> Path:
+        """The folder of the code that ran, by its digest."""
+        return self.data_dir / "code"
+
     def sense_db(self, name: str) -> Path:
         """Return the path of a sense's own database."""
         return self.data_dir / "senses" / f"{name}.db"
@@ -95,13 +100,24 @@ class Workspace:
 
         Raises WorkspaceError if that fails, or if the folder for the sockets belongs to someone else.
         """
-        for name in ("", "run", "run/lanes", "senses", "archive", "archive/logs"):
+        for name in ("", "run", "run/lanes", "code", "senses", "archive", "archive/logs"):
             _make_folder(self.data_dir / name)
         _make_private(self.data_dir)
         _make_private(self.lock_path.parent)
         if self.run_dir != self.lock_path.parent:
             _claim_folder(self.run_dir.parent)
             _claim_folder(self.run_dir)
+
+
+def is_utf8(path: Path) -> bool:
+    """Return True if a path is valid UTF-8, as nerve's messages and its log are; file systems allow any bytes."""
+    return os.fsencode(path) == str(path).encode(errors="replace")
+
+
+def require_utf8(home: Path) -> None:
+    """Raise WorkspaceError unless a path is valid UTF-8."""
+    if not is_utf8(home):
+        raise WorkspaceError(f"the path {str(home)!a} is not valid UTF-8: rename the folder")
 
 
 def find_workspace(explicit: Path | None, environ: Mapping[str, str], cwd: Path) -> Workspace:
@@ -121,7 +137,7 @@ def find_workspace(explicit: Path | None, environ: Mapping[str, str], cwd: Path)
 
 
 def _named_workspace(folder: Path, named_by: str) -> Workspace:
-    workspace = Workspace(folder.resolve())
+    workspace = _workspace_at(folder.resolve())
     if not workspace.exists:
         step = f"create a workspace there with `nerve init {shlex.quote(str(folder))}`"
         raise WorkspaceError(f"no {CONFIG_NAME} in {folder} (from {named_by}): {step}")
@@ -130,11 +146,15 @@ def _named_workspace(folder: Path, named_by: str) -> Workspace:
 
 def _nearest_workspace(cwd: Path) -> Workspace:
     for folder in (cwd, *cwd.parents):
-        workspace = Workspace(folder)
-        if workspace.exists:
-            return workspace
+        if Workspace(folder).exists:
+            return _workspace_at(folder)
     step = "create a workspace with `nerve init DIR`, or choose one with --home DIR"
     raise WorkspaceError(f"no {CONFIG_NAME} in {cwd} or in any folder above it: {step}")
+
+
+def _workspace_at(home: Path) -> Workspace:
+    require_utf8(home)
+    return Workspace(home)
 
 
 def _make_folder(folder: Path) -> None:

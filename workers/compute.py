@@ -18,6 +18,7 @@ from nerve.ipc.channel import Channel
 from nerve.processes.child import ChildContext
 from nerve.processes.messages import Run, RunResult, ToChild
 from nerve.processes.programs import end_programs
+from nerve.reload.code_store import CodeStore
 from nerve.runtime.context import SenseContext, end_context
 from nerve.runtime.interruption import Interrupter
 from nerve.runtime.loader import Compute, SenseLoader
@@ -44,6 +45,7 @@ class ComputeWorker:
         self._interrupter = Interrupter()
         self._link = WorkerLink(link, context.prefetched, self._interrupter.rest)
         self._loader = SenseLoader(context.boot.workspace.senses_dir)
+        self._code = CodeStore(context.boot.workspace.code_dir)
         self._databases = SenseDatabases(context.boot.workspace)
         self._events = EventSender(lane_of(context), self._interrupter)
         self._threads = ThreadRuns()
@@ -76,6 +78,8 @@ class ComputeWorker:
         self._records.redactor = redactor_of(run.redact)
         self._records.dropped = 0
         self._context: SenseContext | None = None
+        if run.version is not None:
+            self._code.keep(run.version)
         self._loader.accept(run.sense, run.version)
         outcome = run_sense(
             run, self._load, lambda trigger: self._make_context(run, trigger), self._interrupter, self._clock

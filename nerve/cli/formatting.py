@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -14,6 +13,7 @@ import msgspec
 
 from nerve.cli.console import View
 from nerve.cli.moments import format_moment
+from nerve.escaping import UNSAFE, escape, escape_json
 from nerve.events.model import DamagedLog, Log
 from nerve.ids import RUN_ID_DIGITS, sense_of
 from nerve.store.jsonl import to_line
@@ -33,10 +33,7 @@ DAMAGED = "(damaged)"
 """Precedes a payload that is not valid JSON, which is shown as plain text."""
 
 _encode = msgspec.json.Encoder().encode
-# Control characters, line separators, marks of text direction, and surrogates, which no encoding can write.
-_UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-_SHORT_ESCAPES = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}
-_NEEDS_QUOTES = re.compile(rf'[\s"=\\]|{_UNSAFE.pattern}')
+_NEEDS_QUOTES = re.compile(rf'[\s"=\\]|{UNSAFE}')
 _ID = re.compile(rf"(.+/)?[0-9a-f]{{{RUN_ID_DIGITS - SHOWN_DIGITS}}}([0-9a-f]{{{SHOWN_DIGITS}}})", re.DOTALL)
 
 
@@ -57,13 +54,12 @@ def json_line(entry: Log, *, terminal: bool = False) -> bytes:
 
 def safe_json(document: bytes) -> bytes:
     """Return a JSON document in which characters that could control a terminal are written as JSON escapes."""
-    return _UNSAFE.sub(lambda match: f"\\u{ord(match[0]):04x}", document.decode()).encode()
+    return escape_json(document.decode()).encode()
 
 
 def print_json(value: object) -> None:
-    """Print a value as one line of JSON; on a terminal, with control characters escaped."""
-    document = msgspec.json.encode(value)
-    click.echo(safe_json(document) if sys.stdout.isatty() else document)
+    """Print a value as one line of JSON, with unsafe characters as JSON escapes."""
+    click.echo(safe_json(msgspec.json.encode(value)))
 
 
 def text_lines(entry: Log, view: View) -> str:
@@ -108,20 +104,9 @@ def name_and_payload(entry: Log) -> str:
     return f"{_name(entry)} {_payload(entry, _without_noise(entry, in_blocks=False))}".rstrip()
 
 
-def escape(text: str) -> str:
-    r"""Return the text with control characters as escapes: `\x1b`, `\u202e`, and `\n` for a line break."""
-    return _UNSAFE.sub(_escaped, text)
-
-
 def columns(text: str) -> int:
     """Return the number of terminal columns that the text occupies."""
     return len(text) if text.isascii() else sum(_columns(char) for char in text)
-
-
-def _escaped(match: re.Match[str]) -> str:
-    char = match[0]
-    code = ord(char)
-    return _SHORT_ESCAPES.get(char) or (f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}")
 
 
 def _columns(char: str) -> int:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import click
-
+from nerve.cli.console import say
 from nerve.cli.options import counted
 from nerve.units import format_size
 from nerve.workspace import Workspace
@@ -29,4 +28,4 @@ def note_left_behind(workspace: Workspace) -> None:
     """Print that sentence to standard error, if there is one."""
     note = left_behind_note(workspace)
     if note:
-        click.echo(f"nerve: note: {note}", err=True)
+        say(f"nerve: note: {note}", err=True)

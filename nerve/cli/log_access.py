@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, tzinfo
 
 import click
 
+from nerve.cli.console import discard_output, say
 from nerve.cli.left_behind import note_left_behind
 from nerve.cli.moments import SystemZone, parse_moment
 from nerve.cli.options import workspace_of
 from nerve.clock import SystemClock
-from nerve.errors import NerveError
+from nerve.errors import ConfigError, NerveError
+from nerve.store.filters import Filter
 from nerve.store.query import LogSource, open_log
+from nerve.store.table.reader import LogReader
+from nerve.workspace import Workspace
 
 
 def open_workspace_log(ctx: click.Context, *, archived: bool = False) -> LogSource:
@@ -29,6 +32,33 @@ def open_workspace_log(ctx: click.Context, *, archived: bool = False) -> LogSour
     if not path.exists():
         raise NerveError(f"no log yet: {path} does not exist; start the engine with `nerve start`")
     return open_log(path, archived=archived, keep_damaged=True)
+
+
+def show_hints(ctx: click.Context, criteria: Filter, *, archived: bool) -> bool:
+    """Print on stderr why `criteria` may have found nothing; return True if there was anything to say."""
+    # Needed only if nothing was found.
+    from nerve.cli.hints import archive_hint, query_hints  # noqa: PLC0415
+    from nerve.store.archive.directory import read_manifest  # noqa: PLC0415
+
+    workspace = workspace_of(ctx)
+    with LogReader(workspace.logs_db) as reader:
+        names = reader.known_names()
+    hints = list(query_hints(criteria, names, _configured_senses(workspace)))
+    if not hints and not archived:
+        with suppress(NerveError):
+            hints += filter(None, [archive_hint(criteria, read_manifest(workspace.archive_dir))])
+    for hint in hints:
+        say(f"nerve: {hint}", err=True)
+    return bool(hints)
+
+
+def _configured_senses(workspace: Workspace) -> tuple[str, ...]:
+    from nerve.config.config import load_config  # noqa: PLC0415 - a query that finds something needs no YAML
+
+    try:
+        return tuple(load_config(workspace.config_path).senses)
+    except ConfigError:
+        return ()
 
 
 def zone_of(*, utc: bool) -> tzinfo:
@@ -53,14 +83,7 @@ def printing() -> Iterator[None]:
         yield
         sys.stdout.flush()
     except BrokenPipeError:
-        _discard_output()
+        discard_output()
     except OSError as error:
-        _discard_output()
+        discard_output()
         raise NerveError(f"can't write the output: {error.strerror or error}") from None
-
-
-def _discard_output() -> None:
-    """Redirect standard output to /dev/null, so that Python's flush of its buffer at exit can't fail again."""
-    devnull = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(devnull, sys.stdout.fileno())
-    os.close(devnull)

@@ -7,9 +7,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+from nerve.cli.console import say
 
 LINE_SECONDS = 5.0
 """Interval between two lines of progress; a command that takes less time prints none."""
@@ -48,4 +49,4 @@ class ProgressLines:
         if now - self._last_line_at >= LINE_SECONDS:
             self._last_line_at = now
             percentage = f": {100 * done // total}%" if total else " ..."
-            click.echo(f"nerve: {self._verb} {item}{percentage}", err=True)
+            say(f"nerve: {self._verb} {item}{percentage}", err=True)

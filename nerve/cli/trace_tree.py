@@ -9,9 +9,10 @@ from rich.text import Text
 from rich.tree import Tree
 
 from nerve.cli.console import View
-from nerve.cli.formatting import COLOURS, blocks, escape, level_of_status, name_and_payload, short_ref
+from nerve.cli.formatting import COLOURS, blocks, level_of_status, name_and_payload, short_ref
 from nerve.cli.moments import format_moment
 from nerve.cli.options import counted
+from nerve.escaping import escape
 from nerve.events.model import Log
 from nerve.store.provenance.trace import Trace
 from nerve.store.provenance.traced_run import TracedRun
@@ -50,7 +51,7 @@ class TreeRenderer:
             tree.add(Text(name_and_payload(entry), no_wrap=True, overflow="ellipsis"))
         if run.more_entries:
             entries = counted(run.more_entries, "more entry", "more entries")
-            tree.add(Text(f"... and {entries}: nerve logs --ref {run.run}", "dim"))
+            tree.add(Text(f"... and {entries}: nerve logs --ref {escape(run.run)}", "dim"))
         tree.children += [self._subtree(child, top, is_counted=is_counted) for child in run.caused]
         if run.more_runs:
             least = "" if is_counted else "at least "
@@ -99,9 +100,11 @@ class TreeRenderer:
         if run.skipped:
             yield f"{counted(run.skipped, 'interval')} skipped"
         if run.lateness_ms:
-            yield f"{format_duration(max(0, run.lateness_ms) / 1000)} late"
+            yield f"waited {format_duration(max(0, run.lateness_ms) / 1000)}"
         if run.signal:
             yield "signalled"
+        if self.verbose and run.digest:
+            yield f"code {escape(run.digest)}"
 
     def _error(self, entry: Log) -> Iterator[Text]:
         payload = entry.payload if isinstance(entry.payload, dict) else {"message": entry.payload}

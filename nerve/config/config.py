@@ -17,22 +17,24 @@ from nerve.config.keys import (
     INTERVAL,
     LABEL,
     Single,
+    doubt_bytes,
     key,
     key_names,
     list_key,
-    parse_label,
     read_keys,
 )
 from nerve.config.logs_section import LogsConfig, read_logs
 from nerve.config.yaml_reader import Value, load_yaml, quoted, unknown
 from nerve.errors import ConfigError
 from nerve.units import format_duration, format_size, parse_size
+from nerve.workspace import is_utf8
 
 MAX_WORKERS = 64
 MIN_RSS_LIMIT = 64 * 1024**2  # bytes; an idle worker has about half of that
 
 _SENSE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,99}")
 _MAX_CYCLES_SHOWN = 10
+_ANCHORS = "x-"  # a key at the top with this prefix is ignored: a place for what is used elsewhere with anchors
 _NO_WORKFLOWS = "nerve runs senses, not workflows: write several reflexes, and chain them with `on`"
 
 
@@ -95,7 +97,7 @@ class Config:
     workers: int = key(Single(parse_workers), min(os.cpu_count() or 1, MAX_WORKERS))
     shutdown_timeout: float = key(DURATION, 4.0)
     max_runs: int | None = key(Single(_parse_max_runs), None)
-    max_rss: int | None = key(Single(_parse_max_rss, format_size), None)
+    max_rss: int | None = key(Single(_parse_max_rss, format_size, doubt_bytes), None)
     senses: Mapping[str, SenseConfig] = field(default_factory=dict)
     reflexes: tuple[ReflexConfig, ...] = ()
     logs: LogsConfig = field(default_factory=LogsConfig)
@@ -111,12 +113,17 @@ def load_config(path: Path) -> Config:
 
     Raises ConfigError with all problems of the file, in the order of its lines.
     """
+    return load_config_with_notes(path)[0]
+
+
+def load_config_with_notes(path: Path) -> tuple[Config, tuple[str, ...]]:
+    """Read nerve.yaml as load_config does; return notes on values, too, that may not mean what their author thinks."""
     root = load_yaml(path)
     config = _config(root, path.parent.resolve())
     problems = root.problems.lines()
     if problems:
         raise ConfigError(str(path), problems)
-    return config
+    return config, root.problems.notes()
 
 
 def unthrottled_cycles(
@@ -147,7 +154,7 @@ def _cycle(sources: Mapping[str, Iterable[str]]) -> list[str]:
 
 
 def _config(root: Value, home: Path) -> Config:
-    values = root.fields(CONFIG_KEYS)
+    values = root.fields(CONFIG_KEYS, ignored_prefix=_ANCHORS)
     senses = _senses(values.get("senses"), home)
     return Config(
         **read_keys(Config, values),
@@ -184,8 +191,11 @@ def _sense_path(home: Path, text: str) -> Path:
     except (OSError, RuntimeError, ValueError) as error:  # an unreadable folder, a loop of symlinks, a null byte
         reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
         raise ValueError(f"the sense file {quoted(text)} can't be used: {reason}") from None
-    if not path.is_relative_to(home):
-        raise ValueError(f"the sense file {quoted(text)} is outside the workspace: move it into {home}")
+    if not Path(os.path.normpath(home / text)).is_relative_to(home):
+        step = f"move it into {home}, or link it from there"
+        raise ValueError(f"the sense file {quoted(text)} is outside the workspace: {step}")
+    if not is_utf8(path):
+        raise ValueError(f"the sense file {quoted(text)} is a link to a path that is not valid UTF-8: rename that")
     if not exists:
         raise ValueError(f"missing sense file {quoted(text)}: create it, or fix `path`")
     return path
@@ -215,7 +225,7 @@ def _reflex(item: Value, senses: Collection[str]) -> ReflexConfig:
     parse_sense = partial(_known_sense, senses)
     sources = values["on"].items(or_single=True, needed=True) if "on" in values else []
     return ReflexConfig(
-        name=values["name"].parsed(parse_label, "") if "name" in values else "",
+        name=LABEL.read(values["name"], "") if "name" in values else "",
         sense=values["sense"].parsed(parse_sense, "") if "sense" in values else "",
         interval=INTERVAL.read(values["interval"], None) if "interval" in values else None,
         on=tuple(dict.fromkeys(source.parsed(parse_sense, "") for source in sources)),

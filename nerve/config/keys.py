@@ -16,7 +16,7 @@ from functools import partial
 from typing import Any, Generic, Protocol, TypeVar, cast
 
 from nerve.config.yaml_reader import Value, quoted
-from nerve.units import format_duration, format_size, parse_duration, parse_size
+from nerve.units import format_duration, format_size, is_bare, parse_duration, parse_size
 
 T = TypeVar("T")
 D = TypeVar("D")
@@ -34,14 +34,24 @@ class _KeyType(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Single(Generic[T]):
-    """A key with one value: `parse` raises ValueError with what is wrong and what to do, `show` writes a value back."""
+    """A key with one value: `parse` raises ValueError with what is wrong and what to do, `show` writes a value back.
+
+    `doubt` returns what is doubtful about a value that is valid, as a note, or None.
+    """
 
     parse: Callable[[str], T]
     show: Callable[[Any], str] = str
+    doubt: Callable[[Value, str], str | None] = lambda _value, _text: None
 
     def read(self, value: Value, default: D) -> T | D:
         """Return the parsed value, or the default if it has a problem, which is then recorded."""
-        return value.parsed(self.parse, default)
+        return value.parsed(partial(self._parse_with_note, value), default)
+
+    def _parse_with_note(self, value: Value, text: str) -> T:
+        parsed = self.parse(text)
+        if note := self.doubt(value, text):
+            value.note(note)
+        return parsed
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +62,9 @@ class ListOf(Generic[T]):
 
     def read(self, value: Value, default: tuple[T, ...]) -> tuple[T, ...]:  # noqa: ARG002 - what a Single needs
         """Return the items without those that have a problem, which is then recorded."""
-        items = (item.parsed(self.item.parse, None) for item in value.items(or_single=True))
+        items = [self.item.read(item, None) for item in value.items(or_single=True)]
+        if items and not value.is_list:
+            value.note(f"is a single value, taken as a list of one: write [{value.text()}]")
         return tuple(item for item in items if item is not None)
 
     def show(self, value: tuple[T, ...]) -> str:
@@ -96,9 +108,9 @@ def _type_of(declared: Field[Any]) -> _KeyType:
 # The types that several keys share.
 
 
-def parse_interval(text: str) -> float:
+def parse_interval(text: str, *, needs_unit: bool = False) -> float:
     """Return an interval in seconds; raises ValueError if it is too short."""
-    seconds = parse_duration(text)
+    seconds = parse_duration(text, needs_unit=needs_unit)
     if seconds < MIN_INTERVAL:
         raise ValueError(f"{quoted(text)} is too short: use at least {format_duration(MIN_INTERVAL)}")
     return seconds
@@ -111,8 +123,25 @@ def parse_label(text: str) -> str:
     return text
 
 
-DURATION = Single(parse_duration, format_duration)
-DURATION_OR_ZERO = Single(partial(parse_duration, allow_zero=True), format_duration)
-INTERVAL = Single(parse_interval, format_duration)
-SIZE = Single(parse_size, format_size)
-LABEL = Single(parse_label)
+def doubt_seconds(_value: Value, text: str) -> str | None:
+    """Return a note on a duration without a unit."""
+    return f"{quoted(text)} has no unit and is taken as seconds: write {text}s" if is_bare(text) else None
+
+
+def doubt_bytes(_value: Value, text: str) -> str | None:
+    """Return a note on a size without a unit."""
+    return f"{quoted(text)} has no unit and is taken as bytes: write {text}B, or {text}KB" if is_bare(text) else None
+
+
+def doubt_label(value: Value, text: str) -> str | None:
+    """Return a note on a name that looks like something else."""
+    return None if value.is_plain_text else f"{text} is taken as a name: put it in quotes if it is one"
+
+
+DURATION = Single(parse_duration, format_duration, doubt_seconds)
+DURATION_OR_ZERO = Single(partial(parse_duration, allow_zero=True), format_duration, doubt_seconds)
+DURATION_WITH_UNIT = Single(partial(parse_duration, needs_unit=True), format_duration)
+INTERVAL = Single(parse_interval, format_duration, doubt_seconds)
+INTERVAL_WITH_UNIT = Single(partial(parse_interval, needs_unit=True), format_duration)
+SIZE = Single(parse_size, format_size, doubt_bytes)
+LABEL = Single(parse_label, doubt=doubt_label)

@@ -5,7 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from nerve.config.keys import DURATION, INTERVAL, Single, key, key_names, list_key, read_keys
+from nerve.config.keys import (
+    DURATION_WITH_UNIT,
+    INTERVAL_WITH_UNIT,
+    Single,
+    doubt_bytes,
+    key,
+    key_names,
+    list_key,
+    read_keys,
+)
 from nerve.config.yaml_reader import Value, quoted
 from nerve.events.payload import DEFAULT_MAX_BYTES
 from nerve.events.redaction import words_of
@@ -48,12 +57,12 @@ class LogsConfig:
     than `max_size` is archived before its retention is over.
     """
 
-    retention: float = key(DURATION, 30 * 86400.0)
-    archive_interval: float = key(INTERVAL, 3600.0)
-    max_payload: int = key(Single(_parse_payload_limit, format_size), DEFAULT_MAX_BYTES)
+    retention: float = key(DURATION_WITH_UNIT, 30 * 86400.0)
+    archive_interval: float = key(INTERVAL_WITH_UNIT, 3600.0)
+    max_payload: int = key(Single(_parse_payload_limit, format_size, doubt_bytes), DEFAULT_MAX_BYTES)
     redact: tuple[str, ...] = list_key(Single(_parse_key_name))
     compress: Literal["zstd"] | None = key(Single(_parse_compression), None)
-    max_size: int | None = key(Single(_parse_log_size, format_size), None)
+    max_size: int | None = key(Single(_parse_log_size, format_size, doubt_bytes), None)
 
 
 LOGS_KEYS = key_names(LogsConfig)

@@ -22,6 +22,7 @@ T = TypeVar("T")
 D = TypeVar("D")
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times faster, but PyYAML may lack libyaml
+_TEXT = "tag:yaml.org,2002:str"
 _NULL = "tag:yaml.org,2002:null"
 _MERGE = "tag:yaml.org,2002:merge"
 _MAX_DEPTH = 100
@@ -29,20 +30,31 @@ _PLAIN_KEY = re.compile(r"[A-Za-z0-9_-]{1,60}")
 
 
 class Problems:
-    """Collects the problems of one file, so that all are reported at once."""
+    """Collects the problems of one file, so that all are reported at once, and notes on what is valid but doubtful."""
 
     def __init__(self, file: str) -> None:
         self._file = file
         self._found: list[tuple[int, str]] = []
+        self._notes: list[tuple[int, str]] = []
 
     def add(self, line: int, where: str, text: str) -> None:
         """Record a problem in `line` (from 1), at the keys `where` ("" for the file as a whole)."""
         self._found.append((line, f"{where}: {text}" if where else text))
 
+    def add_note(self, line: int, where: str, text: str) -> None:
+        """Record a note in `line` (from 1), at the keys `where`."""
+        self._notes.append((line, f"{where}: {text}"))
+
     def lines(self) -> tuple[str, ...]:
         """Return all problems, each `file:line: keys: what is wrong`, in the order of their lines."""
-        in_order = sorted(self._found, key=lambda found: found[0])
-        return tuple(f"{self._file}:{line}: {text}" for line, text in in_order)
+        return self._in_order(self._found)
+
+    def notes(self) -> tuple[str, ...]:
+        """Return all notes in the same form."""
+        return self._in_order(self._notes)
+
+    def _in_order(self, found: list[tuple[int, str]]) -> tuple[str, ...]:
+        return tuple(f"{self._file}:{line}: {text}" for line, text in sorted(found, key=lambda entry: entry[0]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +78,20 @@ class Value:
     def problem(self, text: str) -> None:
         """Record a problem of this value."""
         self.problems.add(self.line, self.where, text)
+
+    def note(self, text: str) -> None:
+        """Record that this value is valid, but may not mean what its author thinks."""
+        self.problems.add_note(self.line, self.where, text)
+
+    @property
+    def is_list(self) -> bool:
+        """Whether it is written as a list."""
+        return isinstance(self.node, yaml.SequenceNode)
+
+    @property
+    def is_plain_text(self) -> bool:
+        """Whether it is a single value that YAML takes as a text: neither a number nor a boolean, unless in quotes."""
+        return isinstance(self.node, yaml.ScalarNode) and self.node.tag == _TEXT
 
     def text(self) -> str | None:
         """Return a single value as written; None, with a problem, if it is something else."""
@@ -124,14 +150,18 @@ class Value:
                     entries[key.value] = self._entry(key, node)
         return entries
 
-    def fields(self, known: Collection[str], *, unadvised: Collection[str] = ()) -> dict[str, Value]:
+    def fields(
+        self, known: Collection[str], *, unadvised: Collection[str] = (), ignored_prefix: str | None = None
+    ) -> dict[str, Value]:
         """Return the entries of a mapping that has only `known` keys, or `unadvised` ones, which no message suggests.
 
-        Any other key is a problem, and left out.
+        Any other key is a problem, and left out; one that begins with `ignored_prefix` is only left out.
         """
         hint = f"the keys here are {', '.join(known)}"
         fields = {}
         for key, value in self.entries().items():
+            if ignored_prefix is not None and key.startswith(ignored_prefix):
+                continue
             if key in known or key in unadvised:
                 fields[key] = value
             else:

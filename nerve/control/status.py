@@ -83,7 +83,10 @@ class LaneStatus(msgspec.Struct, frozen=True):
 
 
 class EngineStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything that `nerve status` shows; `problems` are sentences for a person."""
+    """Everything that `nerve status` shows; `problems` and `notes` are sentences for a person.
+
+    A command adds the `notes`: they are about its system, and are not problems of the engine.
+    """
 
     kernel: KernelStatus
     workers: list[WorkerStatus]
@@ -93,3 +96,4 @@ class EngineStatus(msgspec.Struct, frozen=True, kw_only=True):
     senses: list[SenseStatus]
     problems: list[str]
     lanes: list[LaneStatus] = []
+    notes: list[str] = []

@@ -15,6 +15,7 @@ from typing import NamedTuple
 from nerve.clock import Clock
 from nerve.config.diff import changes
 from nerve.control.protocol import Answer, Refused, Reloaded
+from nerve.errors import first_lines
 from nerve.events import catalog
 from nerve.events.model import LogEvent
 from nerve.kernel.recorder import Recorder
@@ -23,6 +24,9 @@ from nerve.processes.messages import Rescan
 from nerve.processes.services import Service
 from nerve.reload.revision import Delta, Revision
 from nerve.reload.update import Update
+
+_RECORDED_PROBLEMS = 100
+"""Problems of nerve.yaml that are recorded; with thousands the entry would be too large."""
 
 
 class RevisionChange(NamedTuple):
@@ -94,7 +98,8 @@ class Reloader:
         now = self._clock.stamp()
         events = []
         if delta.config_problems:
-            events.append(catalog.config_refused(now, self._boot_id, delta.config_problems))
+            problems = first_lines(delta.config_problems, _RECORDED_PROBLEMS)
+            events.append(catalog.config_refused(now, self._boot_id, problems))
         if delta.config:
             events.append(catalog.config_reload(now, self._boot_id, config_changes))
         for sense, line in delta.broken.items():

@@ -14,10 +14,12 @@ from nerve.errors import NoRoomError, StoreError
 from nerve.events import catalog
 from nerve.events.model import ErrorDetail, ErrorKind, LogEvent
 from nerve.ipc.progress import Archived, ArchiveProgress
+from nerve.reload.code_store import CodeStore
 from nerve.store.archive.export import Archive, ArchiverBackend, ExportedFile
 from nerve.store.archive.order_messages import Conclude, Order, Purge, Record, Vacuum
 from nerve.store.archive.retention import oversize
 from nerve.store.disk_space import check_room
+from nerve.store.filters import Filter, Match
 from nerve.store.table.reader import LogReader
 from nerve.store.table.writer import ARCHIVE_RUN, ArchiveRun, LogWriter
 from nerve.store.utc_days import day_of
@@ -26,6 +28,9 @@ from nerve.workspace import Workspace
 
 VACUUM_PAGES = 4_096
 """Pages returned to the file system per transaction while no engine runs."""
+
+CODE_SECONDS = 86_400.0
+"""How long unused code is kept at least, in seconds, however short the retention is."""
 
 
 class Archiver:
@@ -36,6 +41,7 @@ class Archiver:
         self._backend = backend
         self._clock = clock
         self._archive = Archive(workspace.archive_dir, self._db, backend, lambda reason: self._note("archive", reason))
+        self._code = CodeStore(workspace.code_dir)
         self._recorded: frozenset[str] = frozenset()
         self.problems: tuple[str, ...] = ()
         """The problems of the last run, one sentence each."""
@@ -53,6 +59,7 @@ class Archiver:
             self._backend.execute(Conclude(0, self._clock.stamp().ts, files, rows))
             self._note_early(early)
             self._note_oversize(logs)
+            self._prune_code(logs)
             if vacuum:
                 self._vacuum()
         except StoreError as error:
@@ -81,6 +88,15 @@ class Archiver:
             if oversize(reader, logs):
                 why = "the rest is of today, or of runs that are not complete; raise it, or log less"
                 self._note("disk", f"the log is larger than logs.max_size ({format_size(logs.max_size or 0)}): {why}")
+
+    def _prune_code(self, logs: LogsConfig) -> None:
+        """Remove the code that no run in the log has, once nobody has used it for the retention, or a day."""
+        old = self._code.unused_since(self._clock.stamp().ts / 1000 - max(logs.retention, CODE_SECONDS))
+        if old:
+            runs = Filter("reflex", "run_start", matches=(Match("payload.digest", "=", tuple(old)),))
+            with LogReader(self._db, keep_damaged=True) as reader:
+                used = {str(run.payload["digest"]) for run in reader.stream(runs) if isinstance(run.payload, dict)}
+            self._code.prune(old, used)
 
     def _vacuum(self) -> None:
         try:

@@ -7,19 +7,23 @@ import hashlib
 import os
 import stat
 import sys
-from collections.abc import Iterable, Iterator, Mapping
-from functools import lru_cache
+from collections.abc import Iterable, Iterator
+from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
 from nerve.config.config import SenseConfig
+from nerve.events.payload import printable
+from nerve.reload.source_cache import cached_by_digest
+from nerve.workspace import is_utf8
 
 MAX_SOURCE_BYTES = 4 * 1024**2
 DIGEST_DIGITS = 32
 
-CACHED_SOURCES = 512
-"""The imports of this many sources are cached; the limit is for memory, as every save makes a new source."""
+MAX_FILES, MAX_FOLDERS = 5000, 500
+"""Limits on the Python files and the folders below the senses' folder: a link may lead to a whole system."""
 
 _DYNAMIC = frozenset({"importlib", "__import__", "runpy", "pkgutil"})
 """A file that uses one of these may import any module."""
@@ -115,10 +119,31 @@ def _read(path: Path) -> tuple[bytes, os.stat_result]:
         os.close(descriptor)
 
 
+class TooManyFilesError(ValueError):
+    """The senses' folder has more files or folders below it than any folder of senses has."""
+
+    def __init__(self, folder: Path, inside: Path) -> None:
+        links = [path for path in (inside, *inside.parents) if path.is_relative_to(folder) and path.is_symlink()]
+        step = "move what is not a sense elsewhere"
+        if links:
+            link, target = (printable(os.path.relpath(links[-1], folder.parent)), printable(str(links[-1].resolve())))
+            step = f"remove the link {link} -> {target}, or {step}"
+        limits = f"more than {MAX_FILES} Python files or {MAX_FOLDERS} folders"
+        super().__init__(f"{folder.name}: has {limits} below it: {step}")
+
+
 def source_paths(folder: Path) -> Iterator[Path]:
-    """Return the Python files of the senses' folder and its subfolders, without hidden ones."""
-    for inner in source_folders(folder):
-        yield from sorted(path for path in inner.glob("*.py") if not path.name.startswith("."))
+    """Return the Python files of the senses' folder and its subfolders, without hidden ones.
+
+    Raises TooManyFilesError beyond the limits.
+    """
+    files = 0
+    for folders, inner in enumerate(source_folders(folder), 1):
+        paths = sorted(path for path in inner.glob("*.py") if not path.name.startswith("."))
+        files += len(paths)
+        if files > MAX_FILES or folders > MAX_FOLDERS:
+            raise TooManyFilesError(folder, inner)
+        yield from paths
 
 
 def source_folders(folder: Path) -> Iterator[Path]:
@@ -143,53 +168,95 @@ def read_main(sense: SenseConfig) -> SourceFile:
 
 
 class Codebase:
-    """The senses' folder at one moment: every module that a sense could import, by its name."""
+    """The senses' folder at one moment: every module that a sense could import, by its name.
 
-    def __init__(self, files: Iterable[SourceFile]) -> None:
+    Files that import the same modules share what follows from that, so the work grows with the number of files, also
+    where a dynamic import makes every file depend on all others. `problem` is set if the folder is too large to be one
+    of senses; the codebase is then empty.
+    """
+
+    def __init__(self, files: Iterable[SourceFile], problem: str | None = None) -> None:
         self.files = {file.name: file for file in files}
+        self.problem = problem
+        self._imports: dict[SourceFile, frozenset[str]] = {}
+        self._closures: dict[frozenset[str], _Closure] = {}
+        self._helpers: dict[tuple[str, ...], tuple[Module, ...]] = {}
         self._modules: dict[str, Module] = {}
 
     @classmethod
     def read(cls, folder: Path) -> Codebase:
         """Return the codebase that is in the folder now."""
-        names = ((path, module_name(folder, path)) for path in source_paths(folder))
+        try:
+            paths = list(source_paths(folder))
+        except TooManyFilesError as error:
+            return cls([], str(error))
+        names = ((path, module_name(folder, path)) for path in paths if is_utf8(path))  # Python imports no other names
         return cls(read_source(path, name) for path, name in names if name)  # the top `__init__.py` has no name
+
+    def used_by(self, file: SourceFile) -> tuple[str, ...]:
+        """Return the sorted names of the helpers that a file imports, directly or not."""
+        return self._closure(file).names
 
     def version(self, main: SourceFile, generation: int = 0) -> Version:
         """Return the version of the sense with this file, even if the file is broken."""
-        used = closure(main, self.files)
-        helpers = tuple(self._helper(name) for name in used)
-        return Version(self._module(main, used), helpers, generation, main.error)
+        used = self._closure(main)
+        if used.names not in self._helpers:
+            self._helpers[used.names] = tuple(self._helper(name) for name in used.names)
+        return Version(_module(main, used), self._helpers[used.names], generation, main.error)
 
     def _helper(self, name: str) -> Module:
         module = self._modules.get(name)
         if module is None:
             file = self.files[name]
-            module = self._modules[name] = self._module(file, closure(file, self.files))
+            module = self._modules[name] = _module(file, self._closure(file))
         return module
 
-    def _module(self, file: SourceFile, used: Iterable[str]) -> Module:
-        own = _sha256(file.source)
-        lines = [f"{name} {_sha256(self.files[name].source)}\n" for name in used]
-        digest = _sha256("".join([f"{file.name} {own}\n", *lines]).encode()) if lines else own
-        return Module(file.name, file.path, file.source, digest[:DIGEST_DIGITS])
+    def _closure(self, file: SourceFile) -> _Closure:
+        """Return the helpers that a file imports, directly or not; a helper that imports itself is one of them."""
+        direct = self._imported(file)
+        if direct not in self._closures:
+            names = self._reachable(direct)
+            lines = (f"{name} {_sha256(self.files[name].source)}\n" for name in names)
+            self._closures[direct] = _Closure(names, "".join(lines).encode())
+        return self._closures[direct]
+
+    def _reachable(self, direct: frozenset[str]) -> tuple[str, ...]:
+        found = set(direct)
+        waiting = list(direct)
+        while waiting and len(found) < len(self.files):
+            new = self._imported(self.files[waiting.pop()]) - found
+            found |= new
+            waiting += new
+        return tuple(sorted(found))
+
+    def _imported(self, file: SourceFile) -> frozenset[str]:
+        """Return the helpers that a file may import itself."""
+        names = self._imports.get(file)
+        if names is None:
+            imported = imports(file.source, file.name, is_package=file.path.endswith("/__init__.py"))
+            names = self._all if imported & _DYNAMIC else imported & self._all
+            self._imports[file] = names
+        return names
+
+    @cached_property
+    def _all(self) -> frozenset[str]:
+        return frozenset(self.files)
 
 
-def closure(file: SourceFile, helpers: Mapping[str, SourceFile]) -> tuple[str, ...]:
-    """Return the names of the helpers that a file imports, directly or not, sorted and without the file itself."""
-    found: set[str] = set()
-    waiting = [file]
-    while waiting:
-        current = waiting.pop()
-        imported = imports(current.source, current.name, is_package=current.path.endswith("/__init__.py"))
-        names = helpers.keys() if imported & _DYNAMIC else imported & helpers.keys()
-        new = names - found - {file.name}
-        found |= new
-        waiting += [helpers[name] for name in new]
-    return tuple(sorted(found))
+class _Closure(NamedTuple):
+    """The sorted names of helpers, and a line with name and digest for each."""
+
+    names: tuple[str, ...]
+    lines: bytes
 
 
-@lru_cache(maxsize=CACHED_SOURCES)
+def _module(file: SourceFile, used: _Closure) -> Module:
+    own = _sha256(file.source)
+    digest = _sha256(f"{file.name} {own}\n".encode() + used.lines) if used.names else own
+    return Module(file.name, file.path, file.source, digest[:DIGEST_DIGITS])
+
+
+@cached_by_digest
 def imports(source: bytes, name: str, *, is_package: bool) -> frozenset[str]:
     """Return the names of all modules that a source may import, anywhere in it; none if it is not valid Python.
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from nerve.config.config import Config
+from nerve.errors import ConfigError
 from nerve.reload.codebase import Codebase, Version, read_main
 from nerve.workspace import Workspace
 
@@ -66,6 +67,11 @@ class Revision:
 
 
 def initial_revision(config: Config, workspace: Workspace) -> Revision:
-    """Return the revision that the engine starts with: the files as they are; the runs of a broken sense fail."""
+    """Return the revision that the engine starts with: the files as they are; the runs of a broken sense fail.
+
+    Raises ConfigError if the senses' folder is too large.
+    """
     codebase = Codebase.read(workspace.senses_dir)
+    if codebase.problem:
+        raise ConfigError(str(workspace.senses_dir), (codebase.problem,))
     return Revision(config, {name: codebase.version(read_main(sense)) for name, sense in config.senses.items()})

@@ -87,6 +87,9 @@ def read_snapshot(workspace: Workspace, revision: Revision) -> Snapshot:
         # Loading an empty file gives the defaults, but an engine with senses must not lose them to a failed save.
         config = None
         problems = (f"{CONFIG_NAME}:1: is empty; for a workspace without senses write `senses: {{}}`",)
+    codebase = Codebase.read(workspace.senses_dir)
+    if codebase.problem:
+        config, problems = None, (*problems, codebase.problem)
     senses = (config or revision.config).senses
     mains = {name: read_main(sense) for name, sense in senses.items()}
-    return Snapshot(config, problems, mains, Codebase.read(workspace.senses_dir), config_file)
+    return Snapshot(config, problems, mains, codebase, config_file)

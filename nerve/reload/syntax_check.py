@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import symtable
 import warnings
-from functools import lru_cache
 from types import CodeType
 from typing import NamedTuple
 
-CACHED_SOURCES = 512
-"""The results for this many sources are cached."""
+from nerve.reload.source_cache import cached_by_digest
 
 
 class Problem(NamedTuple):
@@ -19,7 +17,7 @@ class Problem(NamedTuple):
     text: str
 
 
-@lru_cache(maxsize=CACHED_SOURCES)
+@cached_by_digest
 def problem_of(source: bytes, path: str, *, is_sense: bool) -> Problem | None:
     """Return the first problem of a source, or None; a sense without a `compute` is a problem."""
     try:

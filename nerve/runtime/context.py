@@ -142,8 +142,10 @@ class SenseContext:
         source: str | None = None,
         type: str | None = None,
         ref_id: str | None = None,
+        sense: str | None = None,
         since: Moment | None = None,
         until: Moment | None = None,
+        errors: bool = False,
         limit: int | None = None,
         archived: bool = False,
     ) -> list[Log]:
@@ -153,8 +155,10 @@ class SenseContext:
             source: Only entries with this source: `system`, `reflex`, `sense` or `logging`.
             type: Only entries of this type.
             ref_id: Only entries about this: a run id, a boot id, a sense's name ...
+            sense: Only entries of this sense: those of its runs, and those about it.
             since: Only entries from this moment on: unix ms, or a datetime with a timezone.
             until: Only entries up to and including this moment: unix ms, or a datetime with a timezone.
+            errors: Only errors, failed runs, and logging of level warning and above.
             limit: At most this many entries, the newest ones.
             archived: Search the archive too. This reads files and takes longer.
 
@@ -178,8 +182,10 @@ class SenseContext:
             source=source,
             type=type,
             ref_id=ref_id,
+            sense=sense,
             since=unix_ms("since", since),
             until=unix_ms("until", until),
+            errors=errors,
             limit=limit,
         )
         self._events.settle(READ_OWN_SECONDS)

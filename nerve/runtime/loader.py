@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from importlib.abc import Loader, MetaPathFinder
-from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
+from importlib.machinery import ModuleSpec, SourceFileLoader
 from importlib.util import spec_from_file_location
 from pathlib import Path
 from types import CodeType, ModuleType
@@ -16,6 +16,7 @@ from typing import Any
 
 from nerve.errors import SenseLoadError
 from nerve.reload.codebase import PREFIX, Module, Version
+from nerve.reload.hidden_helpers import module_that_hides
 from nerve.runtime.context import SenseContext
 from nerve.runtime.tracebacks import describe_exception, format_traceback
 
@@ -162,10 +163,7 @@ class HelperFinder(MetaPathFinder):
     def _is_hidden(self, top: str) -> bool:
         """Return True if the standard library or an installed package has a module with this name, which then wins."""
         if top not in self._hidden:
-            elsewhere = [place for place in sys.path if place != str(self._folder)]
-            spec = PathFinder.find_spec(top, elsewhere)
-            is_installed = spec is not None and spec.loader is not None  # a folder without code has none
-            self._hidden[top] = is_installed or top in sys.stdlib_module_names
+            self._hidden[top] = module_that_hides(top, self._folder) is not None
         return self._hidden[top]
 
     def _forget(self, name: str) -> None:

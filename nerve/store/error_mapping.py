@@ -70,7 +70,7 @@ def explain_sqlite(error: Exception, path: str | Path) -> StoreError:
         case sqlite3.SQLITE_CANTOPEN:
             return StoreError(f"{path} can't be opened: check that it and its folder are yours to read and write")
         case sqlite3.SQLITE_NOTADB:
-            return StoreError(f"{path} is not a SQLite database: move it away, and nerve will create a new one")
+            return StoreError(f"{path} is not a SQLite database: check the path, or restore a backup")
         case sqlite3.SQLITE_CORRUPT:
             return StoreError(f"{path} is damaged ({cause}): run `nerve verify`, and restore a backup")
         case _:

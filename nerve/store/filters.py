@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args
 import msgspec
 
 from nerve.ids import sense_of
+from nerve.store.patterns import Pattern
 
 Op = Literal["=", "!=", "~="]
 
@@ -55,12 +56,11 @@ class Match:
         return tuple(_unquoted(step) for step in steps)
 
     @cached_property
-    def _patterns(self) -> tuple[re.Pattern[str], ...]:
+    def _patterns(self) -> tuple[Pattern, ...]:
         try:
-            return tuple(re.compile(value) for value in self.values)
-        except re.error as error:
-            pattern = " ".join(self.values)
-            raise ValueError(f"{self.field}~={pattern}: invalid regular expression: {error}") from None
+            return tuple(map(Pattern, self.values))
+        except ValueError as error:
+            raise ValueError(f"{self.field}~={' '.join(self.values)}: {error}") from None
 
     def accepts(self, column: str | None) -> bool:
         """Return True if the condition holds for a row, given the value of the column that contains the field.
@@ -74,7 +74,7 @@ class Match:
         else:
             text = column
         if self.op == "~=":
-            return text is not None and all(pattern.search(text) for pattern in self._patterns)
+            return text is not None and all(pattern.is_in(text) for pattern in self._patterns)
         return (text in self.values) == (self.op == "=")
 
 

@@ -1,4 +1,4 @@
-"""Opening a log for reading, and `query_logs`, its public face."""
+"""Opening a log for reading, and `query_logs` and `iter_logs`, its public face."""
 
 from __future__ import annotations
 
@@ -54,8 +54,10 @@ def query_logs(
     source: str | None = None,
     type: str | None = None,
     ref_id: str | None = None,
+    sense: str | None = None,
     since: Moment | None = None,
     until: Moment | None = None,
+    errors: bool = False,
     limit: int | None = None,
     archived: bool = False,
 ) -> list[Log]:
@@ -66,8 +68,10 @@ def query_logs(
         source: Only entries with this source: `system`, `reflex`, `sense` or `logging`.
         type: Only entries of this type.
         ref_id: Only entries about this: a run id, a boot id, a sense's name ...
+        sense: Only entries of this sense: those of its runs, and those about it.
         since: Only entries from this moment on: unix ms, or a datetime with a timezone.
         until: Only entries up to and including this moment: unix ms, or a datetime with a timezone.
+        errors: Only errors, failed runs, and logging of level warning and above.
         limit: At most this many entries, the newest ones.
         archived: Search the archive too, which is beside the log. This reads files and takes longer.
 
@@ -95,12 +99,69 @@ def query_logs(
         source=source,
         type=type,
         ref_id=ref_id,
+        sense=sense,
         since=unix_ms("since", since),
         until=unix_ms("until", until),
+        errors=errors,
         limit=limit,
     )
     with open_log(db, archived=archived) as log:
         return log.query(wanted)
+
+
+def iter_logs(
+    db: str | Path,
+    *,
+    source: str | None = None,
+    type: str | None = None,
+    ref_id: str | None = None,
+    sense: str | None = None,
+    since: Moment | None = None,
+    until: Moment | None = None,
+    errors: bool = False,
+    after_id: int | None = None,
+    archived: bool = False,
+) -> Iterator[Log]:
+    """Return an iterator over the entries that `query_logs` returns, for more of them than fit into memory.
+
+    It reads a page at a time, so it never blocks the engine, and ends at the entry that was the newest at its start.
+    The filters are those of `query_logs`, without `limit`.
+
+    Args:
+        after_id: Only entries with a greater id than this, to continue later.
+
+    Raises:
+        TypeError: If `since` or `until` is neither an int nor a datetime.
+        ValueError: If one of them has no timezone.
+        StoreError: When the first entry is requested, if there is no log at `db`, or if it can't be read.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> from nerve import iter_logs
+        >>> from nerve.testing import run
+        >>> with TemporaryDirectory() as home:
+        ...     _ = run(lambda ctx: ctx.log_many(("reading", n) for n in range(3)), home=home)
+        ...     for entry in iter_logs(f"{home}/data/logs.db", after_id=1):
+        ...         print(entry.payload)
+        1
+        2
+    """
+    wanted = Filter(
+        source=source,
+        type=type,
+        ref_id=ref_id,
+        sense=sense,
+        since=unix_ms("since", since),
+        until=unix_ms("until", until),
+        errors=errors,
+        after_id=after_id,
+    )
+    return _iterate(db, wanted, archived=archived)
+
+
+def _iterate(db: str | Path, wanted: Filter, *, archived: bool) -> Iterator[Log]:
+    with open_log(db, archived=archived) as log:
+        yield from log.stream(wanted)
 
 
 def open_log(db: str | Path, *, archived: bool, keep_damaged: bool = False) -> LogSource:

@@ -50,6 +50,29 @@ def test_a_run_is_traced_to_the_hand_that_started_it_all(engine: Engine) -> None
     assert counts == {"first": (1, 0), "second": (1, 0), "third": (1, 1)}
 
 
+def test_the_code_of_a_run_is_found_by_its_digest(engine: Engine) -> None:
+    """This holds for the version before a change, too, and for helpers."""
+    engine.config("senses: {one: {}}\n")
+    engine.helper("lib/units.py", "X = 1\n")
+    versions = [
+        "def compute(ctx):\n    return 1\n",
+        "from lib import units\n\n\ndef compute(ctx):\n    return units.X\n",
+    ]
+    engine.sense("one", versions[0])
+    engine.start()
+    digests = []
+    for source in versions:
+        engine.sense("one", source)
+        assert engine.run("reload").returncode == 0
+        assert engine.run("trigger", "one", "--wait").returncode == 0
+        runs = json.loads(engine.run("logs", "--json", "-n", "1", "type=run_start").stdout)
+        assert traced(engine, runs["ref_id"])["tree"]["digest"] == runs["payload"]["digest"]
+        digests.append(runs["payload"]["digest"])
+    assert engine.run("code", digests[0]).stdout == versions[0]
+    assert engine.run("code", digests[1], "--file", "senses.one").stdout == versions[1]
+    assert engine.run("code", digests[1], "--file", "lib.units").stdout == "X = 1\n"
+
+
 def test_a_cause_in_the_archive_is_found_there(engine: Engine) -> None:
     """The table knows that it has moved; with --archived the whole tree is shown, and counted."""
     engine.config("senses: {}\nlogs: {retention: 1d}\n")

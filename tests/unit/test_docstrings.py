@@ -15,7 +15,14 @@ PUBLIC = [
     *(getattr(nerve.SenseContext, name) for name in ("log", "log_many", "query_logs", "db", "peer_db")),
     *(nerve.testing.run, nerve.testing.load, nerve.testing.Result.raise_on_error),
 ]
-MODULES = ["nerve.events.model", "nerve.events.trigger", "nerve.runtime.context", "nerve.store.query", "nerve.testing"]
+MODULES = [
+    "nerve.errors",
+    "nerve.events.model",
+    "nerve.events.trigger",
+    "nerve.runtime.context",
+    "nerve.store.query",
+    "nerve.testing",
+]
 
 
 @pytest.mark.parametrize("module", MODULES)

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import click
 
+from nerve.cli.console import say
 from nerve.cli.options import Duration, counted, workspace_of
 from nerve.cli.progress import Report, show_progress
 from nerve.clock import SystemClock
@@ -61,20 +62,20 @@ def archive(ctx: click.Context, dry_run: bool, retention: float | None, vacuum: 
         except NotRunningError:
             archived = _archive_here(workspace, logs, vacuum, on_progress)
     for note in archived.notes:
-        click.echo(f"nerve: {note}", err=True)
+        say(f"nerve: {note}", err=True)
     if archived.error:
         raise ControlError(archived.error)
     entries, files = counted(archived.rows, "entry", "entries"), counted(archived.files, "file")
-    click.echo(f"nerve: archived {entries} into {files} in {workspace.archive_dir}")
+    say(f"nerve: archived {entries} into {files} in {workspace.archive_dir}")
 
 
 def _show_plan(workspace: Workspace, logs: LogsConfig) -> None:
     with LogReader(workspace.logs_db) as reader:
         days = plan(reader, time.time_ns() // 1_000_000, logs)
     for day in days:
-        click.echo(_plan_line(day))
+        say(_plan_line(day))
     if not days:
-        click.echo("nerve: nothing to archive: no entry is older than the retention", err=True)
+        say("nerve: nothing to archive: no entry is older than the retention", err=True)
 
 
 def _plan_line(day: DayPlan) -> str:

@@ -10,15 +10,17 @@ from typing import NoReturn
 
 import click
 
-from nerve.cli.console import styled
+from nerve.cli.console import Styled, say
 from nerve.cli.options import counted, workspace_of
-from nerve.config.config import Config, SenseConfig, load_config
+from nerve.config.config import Config, SenseConfig, load_config_with_notes
 from nerve.config.yaml_reader import load_yaml
-from nerve.errors import ConfigError, NerveError
+from nerve.errors import ConfigError, NerveError, first_lines
+from nerve.escaping import escape
 from nerve.reload.codebase import Codebase, read_main, read_source, source_paths
+from nerve.reload.hidden_helpers import module_that_hides
 from nerve.reload.syntax_check import Problem, problem_of
 from nerve.units import format_duration
-from nerve.workspace import Workspace
+from nerve.workspace import Workspace, is_utf8
 
 
 @click.command()
@@ -32,27 +34,61 @@ def check(ctx: click.Context) -> None:
     Example:
       nerve check && nerve start
     """
-    workspace = workspace_of(ctx)
-    files = _files_in_senses_dir(workspace)
+    workspace = workspace_of(ctx, needs_data=False)
+    codebase = Codebase.read(workspace.senses_dir)
+    if codebase.problem:
+        _fail([codebase.problem])
+    files = {Path(file.path).resolve() for file in codebase.files.values()}
     try:
-        config = load_config(workspace.config_path)
+        config, notes = load_config_with_notes(workspace.config_path)
     except ConfigError as error:
         _fail([*error.problems, *sense_problems(workspace.home, files, _configured_in_part(workspace, files))])
     senses = {Path(sense.path) for sense in config.senses.values()}
-    used = senses | _helpers(workspace, config)
+    used = senses | _helpers(codebase, config)
     problems = list(sense_problems(workspace.home, used, senses))
     if problems:
         _fail(problems)
     _show(workspace, config)
-    for problem in sense_problems(workspace.home, files - used, set()):
-        click.echo(f"nerve: note: {problem} (no sense uses this file)", err=True)
+    unused = list(_unused(workspace, files - used))
+    for note in (*notes, *_hidden(workspace, codebase, config), *_unreadable(workspace), *first_lines(unused)):
+        say(f"nerve: note: {note}", err=True)
 
 
-def _helpers(workspace: Workspace, config: Config) -> set[Path]:
+def _helpers(codebase: Codebase, config: Config) -> set[Path]:
     """Return the files in the senses' folder that the senses import."""
-    codebase = Codebase.read(workspace.senses_dir)
-    versions = (codebase.version(read_main(sense)) for sense in config.senses.values())
-    return {Path(module.path) for version in versions for module in version.helpers}
+    names = {name for sense in config.senses.values() for name in codebase.used_by(read_main(sense))}
+    return {Path(codebase.files[name].path).resolve() for name in names}
+
+
+def _unused(workspace: Workspace, files: set[Path]) -> Iterator[str]:
+    """Yield a note on each file that no sense uses: it may be broken, or forgotten."""
+    broken = {problem.partition(":")[0]: problem for problem in sense_problems(workspace.home, files, set())}
+    for path in sorted(files):
+        shown = _shown(path, workspace.home)
+        if shown in broken:
+            yield f"{broken[shown]} (no sense uses this file)"
+        elif path.name != "__init__.py":
+            step = f"if it is a sense, add `{path.stem.replace('_', '-')}:` under `senses`"
+            yield f"{shown} is used by no sense of nerve.yaml: {step}"
+
+
+def _hidden(workspace: Workspace, codebase: Codebase, config: Config) -> Iterator[str]:
+    """Yield a note on each helper that can't be imported, because another module of its name comes first."""
+    mains = {Path(sense.path) for sense in config.senses.values()}
+    imported = {name for sense in config.senses.values() for name in codebase.used_by(read_main(sense))}
+    for top in sorted({name.partition(".")[0] for name in codebase.files}):
+        names = [name for name in codebase.files if name.partition(".")[0] == top]
+        is_sense = all(Path(codebase.files[name].path).resolve() in mains for name in names)
+        other = module_that_hides(top, workspace.senses_dir) if imported & set(names) or not is_sense else None
+        if other:
+            shown = _shown(Path(codebase.files[names[0]].path), workspace.home)
+            yield f"{shown} can't be imported: `import {top}` finds {escape(other)} first; rename the file"
+
+
+def _unreadable(workspace: Workspace) -> Iterator[str]:
+    for path in source_paths(workspace.senses_dir):
+        if not is_utf8(path):
+            yield f"{_shown(path, workspace.home)} can't be imported: its name is not valid UTF-8; rename the file"
 
 
 def sense_problems(home: Path, files: Iterable[Path], senses: set[Path]) -> Iterator[str]:
@@ -63,17 +99,16 @@ def sense_problems(home: Path, files: Iterable[Path], senses: set[Path]) -> Iter
     for path in sorted(files):
         problem = _problem(path, is_sense=path in senses)
         if problem:
-            yield f"{click.format_filename(os.path.relpath(path, home))}:{problem.line}: {problem.text}"
+            yield f"{_shown(path, home)}:{problem.line}: {problem.text}"
+
+
+def _shown(path: Path, home: Path) -> str:
+    return escape(os.path.relpath(path, home))
 
 
 def _problem(path: Path, *, is_sense: bool) -> Problem | None:
     file = read_source(path, path.name)
     return Problem(1, file.error) if file.error else problem_of(file.source, file.path, is_sense=is_sense)
-
-
-def _files_in_senses_dir(workspace: Workspace) -> set[Path]:
-    """Return the Python files in the senses' folder, whether or not nerve.yaml names them."""
-    return {path.resolve() for path in source_paths(workspace.senses_dir)}
 
 
 def _configured_in_part(workspace: Workspace, files: set[Path]) -> set[Path]:
@@ -87,9 +122,9 @@ def _configured_in_part(workspace: Workspace, files: set[Path]) -> set[Path]:
 
 
 def _fail(problems: list[str]) -> NoReturn:
-    for problem in problems:
+    for problem in first_lines(problems):
         place, colon, text = problem.partition(": ")
-        click.echo(f"{styled(place, sys.stderr, bold=True)}{colon}{text}", err=True)
+        say(Styled(place, bold=True), colon + text, err=True)
     raise NerveError(f"{counted(len(problems), 'problem')}: fix the lines above, then run `nerve check` again")
 
 
@@ -100,14 +135,12 @@ def _show(workspace: Workspace, config: Config) -> None:
         counted(len(config.reflexes), "reflex", "reflexes"),
         counted(config.workers, "worker"),
     )
-    home = click.format_filename(workspace.home)
-    click.echo(f"{styled(mark, sys.stdout, fg='green', bold=True)}{home}: no problems; {', '.join(counts)}")
+    say(Styled(mark, fg="green", bold=True), f"{workspace.home}: no problems; {', '.join(counts)}")
     paths = {name: os.path.relpath(sense.path, workspace.home) for name, sense in config.senses.items()}
     name_width = max(map(len, paths), default=0)
     path_width = max(map(len, paths.values()), default=0)
     for name, sense in config.senses.items():
-        label = styled(f"{name:{name_width}}", sys.stdout, bold=True)
-        click.echo(f"  {label}  {click.format_filename(paths[name]):{path_width}}  {_when(sense, config)}")
+        say("  ", Styled(f"{name:{name_width}}", bold=True), f"  {paths[name]:{path_width}}  {_when(sense, config)}")
 
 
 def _when(sense: SenseConfig, config: Config) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Iterator
 from importlib import resources
@@ -9,7 +10,10 @@ from pathlib import Path
 
 import click
 
+from nerve.cli.console import say
+from nerve.cli.options import current_folder
 from nerve.errors import WorkspaceError
+from nerve.workspace import require_utf8
 
 SENSES = ("cpu", "load", "memory", "disk", "pressure")
 
@@ -32,15 +36,16 @@ def init(ctx: click.Context, directory: Path | None, quiet: bool) -> None:
       nerve init my-workspace
     """
     home: Path = directory or ctx.find_root().obj or Path()
+    require_utf8((current_folder(home) / home).resolve())
     template = resources.files("nerve") / "workspace_template"
     for name in FILES:
         path = home / name
         written = _write_new(path, (template / name).read_bytes())
         if not quiet:
-            shown = click.format_filename(path)
-            click.echo(f"created {shown}" if written else f"kept    {shown} (exists already)")
+            say(f"created {path}" if written else f"kept    {path} (exists already)")
     if not quiet:
-        click.echo("\n".join(["", "Next:", *(f"  {step}" for step in _next_steps(home))]))
+        for line in ("", "Next:", *(f"  {step}" for step in _next_steps(home))):
+            say(line)
 
 
 def _write_new(path: Path, content: bytes) -> bool:
@@ -48,7 +53,7 @@ def _write_new(path: Path, content: bytes) -> bool:
     _make_folder(path.parent)
     created = False
     try:
-        with path.open("xb") as file:
+        with open(path, "xb", opener=_open_for_owner) as file:
             created = True
             file.write(content)
     except FileExistsError:
@@ -60,23 +65,35 @@ def _write_new(path: Path, content: bytes) -> bool:
     return True
 
 
+def _open_for_owner(path: str, flags: int) -> int:
+    """Open a file that only its owner may write, whatever the umask is: what is in it is executed."""
+    return os.open(path, flags, 0o644)
+
+
 def _make_folder(folder: Path) -> None:
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        for missing in (*reversed(folder.parents), folder):
+            missing.mkdir(mode=0o755, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
-        shown = click.format_filename(folder)
-        raise WorkspaceError(f"can't create the folder {shown}: a file is in the way; choose another folder") from None
+        raise WorkspaceError(f"can't create the folder {folder}: a file is in the way; choose another folder") from None
     except OSError as error:
         raise _unwritable(folder, error) from None
 
 
 def _unwritable(path: Path, error: OSError) -> WorkspaceError:
     step = "make the folder writable, or choose another one with `nerve init DIR`"
-    return WorkspaceError(f"can't write {click.format_filename(path)}: {error.strerror}; {step}")
+    return WorkspaceError(f"can't write {path}: {error.strerror}; {step}")
+
+
+def _is_current(home: Path) -> bool:
+    try:
+        return home.resolve() == Path.cwd()
+    except OSError:  # the current folder has been deleted
+        return False
 
 
 def _next_steps(home: Path) -> Iterator[str]:
-    if home.resolve() != Path.cwd():
-        yield f"cd {shlex.quote(click.format_filename(home))}"
+    if not _is_current(home):
+        yield f"cd {shlex.quote(str(home))}"
     yield "nerve start"
     yield "nerve logs -f      (in another terminal)"

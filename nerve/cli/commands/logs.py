@@ -15,9 +15,11 @@ from typing import TextIO
 
 import click
 
-from nerve.cli.console import styled, view_of
+from nerve.cli.console import Styled, say, view_of
+from nerve.cli.followed_file import FollowedFile, await_log
 from nerve.cli.formatting import json_line, text_lines
-from nerve.cli.log_access import moment, open_workspace_log, printing, zone_of
+from nerve.cli.log_access import moment, open_workspace_log, printing, show_hints, zone_of
+from nerve.cli.options import workspace_of
 from nerve.events.model import DamagedLog, Log
 from nerve.store.filters import Filter, Match, parse_matches
 from nerve.store.query import LogSource
@@ -82,7 +84,7 @@ class Listing:
     def _line(self, entry: Log) -> bytes:
         if isinstance(entry, DamagedLog) and not self._has_warned:
             self._has_warned = True
-            click.echo(f"nerve: the payload of entry {entry.id} is not valid JSON; it is shown as text", err=True)
+            say(f"nerve: the payload of entry {entry.id} is not valid JSON; it is shown as text", err=True)
         return self._render(entry)
 
 
@@ -164,21 +166,32 @@ def logs(
         lines = _default_limit(output, criteria, follow=follow)
     resumes = follow and after is not None
     until_interrupted = suppress(KeyboardInterrupt) if follow else nullcontext()
-    with open_workspace_log(ctx, archived=archived or resumes) as reader, printing(), until_interrupted:
-        newest = reader.last_id()
-        count = listing.write(_entries(reader, replace(criteria, until_id=newest), lines))
-        if follow:
+    with until_interrupted, printing():
+        path = workspace_of(ctx).logs_db
+        if follow and not await_log(path, output.wait):
+            return
+        file = FollowedFile.at(path) if follow else None
+        with open_workspace_log(ctx, archived=archived or resumes) as reader:
+            newest = reader.last_id()
+            count = listing.write(_entries(reader, replace(criteria, until_id=newest), lines))
+        if not count and lines != 0:
+            _show_hints(ctx, criteria, output, archived=archived or resumes, follow=follow)
+        if file:
             # The full log, because an entry may move to the archive before it is shown.
             with open_workspace_log(ctx, archived=True) as log:
-                _follow(log, replace(criteria, after_id=max(newest, after or 0)), output, listing)
-        elif not count and lines != 0 and output.is_terminal:
-            click.echo(styled(_hint(criteria), sys.stderr, dim=True), err=True)
+                _follow(log, file, replace(criteria, after_id=max(newest, after or 0)), output, listing)
 
 
-def _follow(reader: LogSource, criteria: Filter, output: Output, listing: Listing) -> None:
+def _show_hints(ctx: click.Context, criteria: Filter, output: Output, *, archived: bool, follow: bool) -> None:
+    if not show_hints(ctx, criteria, archived=archived) and output.is_terminal and not follow:
+        say(Styled(_hint(criteria), dim=True), err=True)
+
+
+def _follow(reader: LogSource, file: FollowedFile, criteria: Filter, output: Output, listing: Listing) -> None:
     """Show each entry that is committed after `criteria.after_id` once, until the output's reader has gone."""
     last = criteria.after_id or 0
     while output.wait(POLL_SECONDS):
+        file.check()
         newest = reader.last_id()
         # One writer commits ids in ascending order, so all entries up to the newest can be read.
         if newest > last:

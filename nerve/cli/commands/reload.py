@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import click
 
+from nerve.cli.console import say
 from nerve.cli.options import counted, workspace_of
 from nerve.control.client import ControlClient
 from nerve.control.protocol import Reloaded, ReloadFiles
-from nerve.errors import NerveError
-from nerve.events.payload import printable
+from nerve.errors import NerveError, first_lines
+from nerve.escaping import escape
 
 ANSWER_SECONDS = 30.0
 
@@ -31,9 +32,10 @@ def reload(ctx: click.Context) -> None:
         client.send(ReloadFiles())
         reloaded = client.expect(Reloaded, ANSWER_SECONDS)
     for change in reloaded.changes:
-        click.echo(f"nerve: {printable(change)}")
+        say(f"nerve: {change}")
     names = f": {', '.join(reloaded.senses)}" if reloaded.senses else ""
-    click.echo(f"nerve: reloaded {counted(len(reloaded.senses), 'sense')}{names}")
+    say(f"nerve: reloaded {counted(len(reloaded.senses), 'sense')}{names}")
     if reloaded.problems:
         headline = "broken files were not reloaded; their last working version stays active:"
-        raise NerveError("\n".join([headline, *(f"  {printable(problem)}" for problem in reloaded.problems)]))
+        shown = (f"  {escape(problem)}" for problem in first_lines(reloaded.problems))
+        raise NerveError("\n".join([headline, *shown]))

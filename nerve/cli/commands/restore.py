@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import shlex
+import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
-from nerve.cli.formatting import escape
+from nerve.cli.console import say
 from nerve.cli.options import counted, workspace_of
 from nerve.cli.progress import show_progress
 from nerve.errors import NerveError
@@ -60,12 +62,15 @@ def restore(ctx: click.Context, day: str, output: Path | None, force: bool) -> N
             progress=lambda rows, total: report(day, rows, total),
         )
     if restored.left_out:
-        click.echo(f"nerve: skipped files that belong to another log: {escape(', '.join(restored.left_out))}", err=True)
+        say(f"nerve: skipped files that belong to another log: {', '.join(restored.left_out)}", err=True)
     entries, files = counted(restored.rows, "entry", "entries"), counted(restored.files, "file")
-    click.echo(f"nerve: restored {entries} of {day} (UTC) from {files}; example of a query:", err=True)
+    say(f"nerve: restored {entries} of {day} (UTC) from {files}; example of a query:", err=True)
     query = "select source, type, count(*) from logs group by 1, 2"
-    click.echo(f"  sqlite3 -readonly {shlex.quote(str(target))} {shlex.quote(query)}", err=True)
-    click.echo(str(target))
+    say(f"  sqlite3 -readonly {shlex.quote(str(target))} {shlex.quote(query)}", err=True)
+    if sys.stdout.isatty():
+        say(str(target))
+    else:
+        click.echo(os.fsencode(target))  # as it is: it is for another program
 
 
 def _is_the_log(target: Path, workspace: Workspace) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from nerve.cli.console import say
 from nerve.cli.options import counted, workspace_of
 from nerve.config.config import MAX_WORKERS
 from nerve.control.client import ControlClient
@@ -30,4 +31,4 @@ def scale(ctx: click.Context, workers: int) -> None:
         client.send(ScaleWorkers(workers))
         before = client.expect(Scaled, ANSWER_SECONDS).before
     change = "unchanged" if before == workers else f"was {before}"
-    click.echo(f"nerve: {counted(workers, 'worker')} ({change})")
+    say(f"nerve: {counted(workers, 'worker')} ({change})")

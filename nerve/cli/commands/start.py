@@ -12,8 +12,9 @@ import click
 import psutil
 from setproctitle import setproctitle
 
+from nerve.cli.console import discard_output, say
 from nerve.cli.options import Duration, counted, workspace_of
-from nerve.cli.preflight import preflight_warnings
+from nerve.cli.preflight import NotedVersion, preflight_warnings
 from nerve.clock import SystemClock
 from nerve.config.config import MAX_WORKERS, Config, load_config
 from nerve.ids import uuid7_hex
@@ -69,11 +70,13 @@ def start(ctx: click.Context, workers: int | None, run_for: float | None) -> Non
     workspace.prepare()
     clock = SystemClock()
     with WorkspaceLock.acquire(workspace, wait=PREDECESSOR_SECONDS, clock=clock) as lock:
-        click.echo(f"nerve: workspace {workspace.home}, database {workspace.logs_db}")
-        click.echo(f"nerve: {_greeting(workspace, config, workers or config.workers)}")
+        _announce(f"nerve: workspace {workspace.home}, database {workspace.logs_db}")
+        _announce(f"nerve: {_greeting(workspace, config, workers or config.workers)}")
+        version = sqlite3.sqlite_version_info
+        is_new = NotedVersion(workspace.data_dir / "sqlite-version").is_new(version)
         mounts = psutil.disk_partitions(all=True)
-        for warning in preflight_warnings(workspace.data_dir, mounts, sqlite3.sqlite_version_info):
-            click.echo(f"nerve: note: {warning}", err=True)
+        for warning in preflight_warnings(workspace.data_dir, mounts, version if is_new else ()):
+            say(f"nerve: note: {warning}", err=True)
         boot_id = uuid7_hex()
         revision = initial_revision(config, workspace)
         _run(workspace, revision, lock.fileno(), boot_id, workers, run_for)
@@ -101,11 +104,25 @@ def _run(
 
 def _greeting(workspace: Workspace, config: Config, workers: int) -> str:
     """Return one line on what runs and which commands come next."""
-    here = Path.cwd() == workspace.home
-    nerve = "nerve" if here else f"nerve --home {shlex.quote(os.path.relpath(workspace.home))}"
+    nerve = f"nerve{_home_option(workspace.home)}"
     senses, reflexes = counted(len(config.senses), "sense"), counted(len(config.reflexes), "reflex", "reflexes")
     commands = f"in another terminal: `{nerve} logs -f`, `{nerve} status`; stop with Ctrl-C"
     return f"{counted(workers, 'worker')}, {senses}, {reflexes}; {commands}"
+
+
+def _home_option(home: Path) -> str:
+    try:
+        return "" if Path.cwd() == home else f" --home {shlex.quote(os.path.relpath(home))}"
+    except OSError:  # the current folder has been deleted
+        return f" --home {shlex.quote(str(home))}"
+
+
+def _announce(line: str) -> None:
+    """Print a line if that is possible: an engine also runs without anybody who reads what it says."""
+    try:
+        say(line)
+    except OSError:
+        discard_output()
 
 
 def _show_summary(workspace: Workspace, boot_id: str) -> None:
@@ -114,6 +131,6 @@ def _show_summary(workspace: Workspace, boot_id: str) -> None:
         started = reader.query(Filter(source="system", type="start", ref_id=boot_id))
         counts = reader.counts_since(started[0].id - 1) if started else []
     total = counted(sum(count for _source, _type, count in counts), "entry", "entries")
-    click.echo(f"nerve: logged {total} in {workspace.logs_db}")
+    say(f"nerve: logged {total} in {workspace.logs_db}")
     for source, kind, count in counts:
-        click.echo(f"nerve: {count:>9}  {source}/{kind}")
+        say(f"nerve: {count:>9}  {source}/{kind}")

@@ -10,11 +10,12 @@ import click
 from rich.table import Table
 from rich.text import Text
 
-from nerve.cli.console import View, console_for, styled, view_of
-from nerve.cli.formatting import ALIGNED_WIDTH, escape, print_json, quoted, short_ref
-from nerve.cli.log_access import moment, open_workspace_log, printing, zone_of
+from nerve.cli.console import Styled, View, console_for, say, view_of
+from nerve.cli.formatting import ALIGNED_WIDTH, print_json, quoted, short_ref
+from nerve.cli.log_access import moment, open_workspace_log, printing, show_hints, zone_of
 from nerve.cli.moments import format_moment
 from nerve.clock import SystemClock
+from nerve.escaping import escape
 from nerve.store.filters import Filter
 from nerve.store.query import LogSource
 from nerve.store.statistics import Counting, SenseStatistics, Statistics
@@ -55,13 +56,15 @@ def stats(
       nerve stats --since yesterday --until yesterday --sense disk-usage
       nerve stats --json | jq '.senses[] | select(.failures > 0) | .name'
     """
+    criteria = Filter(sense=sense, since=since, until=until)
     with open_workspace_log(ctx, archived=archived) as log:
-        statistics = _count(log, Filter(sense=sense, since=since, until=until))
+        statistics = _count(log, criteria)
+    has_hint = not statistics.senses and show_hints(ctx, criteria, archived=archived)
     with printing():
         if as_json:
             print_json(statistics)
         else:
-            _show(statistics, view_of(sys.stdout, zone_of(utc=utc), utc=utc))
+            _show(statistics, view_of(sys.stdout, zone_of(utc=utc), utc=utc), has_hint=has_hint)
 
 
 def _count(log: LogSource, criteria: Filter) -> Statistics:
@@ -91,17 +94,21 @@ def _line(sense: SenseStatistics, view: View) -> str:
     pairs += [("p50_ms", sense.p50_ms), ("p95_ms", sense.p95_ms), ("max_ms", sense.max_ms)]
     if error := sense.last_error:
         pairs += [("last_error_ts", format_moment(error.ts, view.zone, offset=True)), ("last_error", error.message)]
-    return " ".join([escape(sense.name), *(f"{key}={quoted(value)}" for key, value in pairs if value is not None)])
+    return " ".join(
+        [escape(sense.name), *(f"{quoted(key)}={quoted(value)}" for key, value in pairs if value is not None)]
+    )
 
 
-def _show(statistics: Statistics, view: View) -> None:
+def _show(statistics: Statistics, view: View, *, has_hint: bool) -> None:
     console = console_for(view)
     if view.width is None:
-        sys.stdout.writelines(f"{_line(sense, view)}\n" for sense in statistics.senses)
+        for sense in statistics.senses:
+            say(_line(sense, view))
         return
     if not statistics.senses:
-        hint = "no run ended in this period: list all entries with `nerve logs`"
-        click.echo(styled(hint, sys.stderr, dim=True), err=True)
+        if not has_hint:
+            hint = "no run ended in this period: list all entries with `nerve logs`"
+            say(Styled(hint, dim=True), err=True)
         return
     begin, end = (format_moment(ts, view.zone, offset=view.offset) for ts in (statistics.since, statistics.until))
     console.print(Text(f"{begin} to {end}, {format_duration(statistics.step_ms / 1000)} per block", "dim"))

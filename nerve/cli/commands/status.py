@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import sys
 import time
 from collections.abc import Callable
@@ -19,10 +20,12 @@ from nerve.cli.formatting import print_json
 from nerve.cli.left_behind import left_behind_note
 from nerve.cli.moments import SystemZone
 from nerve.cli.options import workspace_of
+from nerve.cli.preflight import preflight_warnings
 from nerve.control.client import ControlClient
 from nerve.control.protocol import GetStatus, StatusReply
 from nerve.control.status import ArchiverStatus, EngineStatus, LaneStatus, SenseStatus, WorkerStatus, WriterStatus
-from nerve.errors import NotRunningError
+from nerve.errors import NotRunningError, first_lines
+from nerve.escaping import escape
 from nerve.units import format_duration, format_size
 
 ANSWER_SECONDS = 5.0
@@ -36,6 +39,18 @@ STATE_STYLES = {"busy": "green", "running": "green", "backoff": "red", "throttle
 @click.pass_context
 def status(ctx: click.Context, as_json: bool, watch: bool) -> None:
     """Show the processes, senses and problems of the running engine.
+
+    \b
+    writer    committed  entries since it was started, and per second lately
+              lag        time from an event to its commit
+              queued     events that wait for the next commit
+              WAL        size of data/logs.db-wal, which is emptied again
+    archiver  archived   the last UTC day that is in the archive
+    worker    stopping   exits after its current run
+    sense     pending    due; waits for a worker, or for a sense of its group
+              throttled  triggered; waits until its throttle is over
+              backoff    triggered; waits because it has killed its worker
+              failures   runs in a row, up to the last one, that were not ok
 
     \b
     Example:
@@ -72,7 +87,7 @@ def _watch(fetch: Callable[[], EngineStatus], *, as_json: bool) -> None:
 
 
 def fetch_status(ctx: click.Context) -> EngineStatus:
-    """Return the status of the running engine, with the memory of its workers added."""
+    """Return the status of the running engine, with the memory of its workers and notes on its system added."""
     workspace = workspace_of(ctx)
     try:
         with ControlClient(workspace.control_socket, workspace.home) as client:
@@ -82,7 +97,8 @@ def fetch_status(ctx: click.Context) -> EngineStatus:
         note = left_behind_note(workspace)
         raise NotRunningError(f"{error}\nnerve: note: {note}" if note else str(error)) from None
     workers = [msgspec.structs.replace(worker, rss_bytes=_rss(worker.pid)) for worker in engine.workers]
-    return msgspec.structs.replace(engine, workers=workers)
+    notes = preflight_warnings(workspace.data_dir, psutil.disk_partitions(all=True), sqlite3.sqlite_version_info)
+    return msgspec.structs.replace(engine, workers=workers, notes=notes)
 
 
 def _rss(pid: int) -> int | None:
@@ -98,7 +114,8 @@ def rendered(engine: EngineStatus) -> RenderableType:
     up = format_duration(round(kernel.uptime_ms / 1000) or 1)
     return Group(
         Text.assemble((f"nerve {kernel.version}", "bold"), f" up {up}, kernel {kernel.pid}, boot {kernel.boot_id}"),
-        *(Text.assemble(("problem: ", "bold red"), problem) for problem in engine.problems),
+        *(Text.assemble(("problem: ", "bold red"), escape(problem)) for problem in first_lines(engine.problems)),
+        *(Text.assemble(("note: ", "yellow"), escape(note)) for note in engine.notes),
         _services(engine),
         _workers(engine.workers),
         *([_lanes(engine.lanes)] if any(lane.bytes for lane in engine.lanes) else []),

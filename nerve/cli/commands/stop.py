@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from nerve.cli.console import say
 from nerve.cli.options import Duration, workspace_of
 from nerve.control.client import ControlClient
 from nerve.control.protocol import Accepted, StopEngine
@@ -29,6 +30,10 @@ def stop(ctx: click.Context, timeout: float) -> None:
     with ControlClient(workspace.control_socket, workspace.home) as client:
         client.send(StopEngine())
         client.expect(Accepted, ANSWER_SECONDS)
-        if not client.wait_for_end(timeout):
+        try:
+            has_stopped = client.wait_for_end(timeout)
+        except KeyboardInterrupt:
+            raise ControlError("no longer waiting; the engine goes on stopping: see `nerve status`") from None
+        if not has_stopped:
             raise ControlError(f"the engine has not stopped after {format_duration(timeout)}: see `nerve status`")
-    click.echo("nerve: stopped")
+    say("nerve: stopped")

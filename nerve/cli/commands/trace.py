@@ -13,6 +13,7 @@ from nerve.cli.log_access import open_workspace_log, printing, zone_of
 from nerve.cli.trace_tree import TreeRenderer, columns_of
 from nerve.clock import SystemClock
 from nerve.errors import NerveError
+from nerve.escaping import escape
 from nerve.ids import RUN_ID_DIGITS
 from nerve.store.provenance.trace import RunSource, Trace, TraceLimits, trace_run
 
@@ -26,7 +27,12 @@ _WHOLE_ID = re.compile(rf"[a-z0-9_-]+/[0-9a-f]{{{RUN_ID_DIGITS}}}")
 
 @click.command()
 @click.argument("run")
-@click.option("-v", "--verbose", is_flag=True, help="Also show the runs' own entries, and tracebacks.")
+@click.option(
+    "-v",
+    "--verbose",
+    is_flag=True,
+    help="Also show the runs' own entries, tracebacks and code digests.",
+)
 @click.option(
     "--depth",
     metavar="N",
@@ -55,7 +61,8 @@ def trace(
     """Show a run's causes and effects, as a tree: what started the chain, and everything it led to.
 
     RUN is a run id or any unambiguous part of one: its beginning, its first digits, or the short form that `nerve logs`
-    shows on a terminal.
+    shows on a terminal. `waited` is the time between a run's trigger and its start: for its throttle, for a sense of
+    its group, or for a worker. `nerve code DIGEST` prints the code of a digest that -v shows.
 
     \b
     Example:
@@ -87,7 +94,7 @@ def _resolve(runs: RunSource, typed: str) -> str:
         raise click.BadParameter(str(error), param_hint="RUN") from None
     if len(candidates) > 1:
         names = ", ".join(candidates[:CANDIDATES]) + ", ..." * (len(candidates) > CANDIDATES)
-        raise NerveError(f"ambiguous run id {typed!r}: {names}; give more digits")
+        raise NerveError(f"ambiguous run id {typed!r}: {escape(names)}; give more digits")
     if candidates:
         return candidates[0]
     if _WHOLE_ID.fullmatch(typed) and (runs.is_archived(typed) or runs.caused_by([typed])):

@@ -7,7 +7,7 @@ import sys
 import click
 import msgspec
 
-from nerve.cli.console import view_of
+from nerve.cli.console import say, view_of
 from nerve.cli.formatting import json_line, text_lines
 from nerve.cli.moments import SystemZone
 from nerve.cli.options import Duration, workspace_of
@@ -48,7 +48,7 @@ def trigger(ctx: click.Context, sense: str, payload: str | None, wait: bool, tim
         client.send(TriggerSense(sense, encoded, wait))
         client.expect(Accepted, ANSWER_SECONDS)
         if not wait:
-            click.echo(f"nerve: triggered {sense}; follow it with `nerve logs --sense {sense} -f`", err=True)
+            say(f"nerve: triggered {sense}; follow it with `nerve logs --sense {sense} -f`", err=True)
             return
         finished = _wait_for_end(client, sense, timeout)
     with LogReader(workspace.logs_db) as reader:
@@ -60,6 +60,9 @@ def trigger(ctx: click.Context, sense: str, payload: str | None, wait: bool, tim
 def _wait_for_end(client: ControlClient, sense: str, timeout: float) -> Finished:
     try:
         return client.expect(Finished, timeout)
+    except KeyboardInterrupt:
+        step = f"see `nerve status`, or follow it with `nerve logs --sense {sense} -f`"
+        raise ControlError(f"no longer waiting; the run of {sense} goes on: {step}") from None
     except ControlTimeoutError:
         state = "it is still running, or waiting for its turn; see `nerve status`"
         raise ControlError(f"{sense} has not finished after {format_duration(timeout)}: {state}") from None

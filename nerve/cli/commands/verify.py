@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from contextlib import closing
 
 import click
 
-from nerve.cli.console import styled
-from nerve.cli.formatting import escape, print_json
+from nerve.cli.console import Styled, say
+from nerve.cli.formatting import print_json
 from nerve.cli.left_behind import note_left_behind
+from nerve.cli.log_access import printing
 from nerve.cli.options import counted, workspace_of
 from nerve.cli.progress import show_progress
 from nerve.clock import SystemClock
@@ -53,17 +53,18 @@ def verify(ctx: click.Context, quick: bool, recover: bool, as_json: bool) -> Non
     """
     workspace = workspace_of(ctx)
     if recover:
-        click.echo(f"nerve: recovered {counted(_recover(workspace), 'event', 'events')}", err=True)
+        say(f"nerve: recovered {counted(_recover(workspace), 'event', 'events')}", err=True)
     else:
         note_left_behind(workspace)
     if not workspace.logs_db.exists():
         raise NerveError(f"no log yet: {workspace.logs_db} does not exist; start the engine with `nerve start`")
     with show_progress("verifying") as progress:
         report = verify_log(workspace.logs_db, progress, archive=workspace.archive_dir, quick=quick)
-    if as_json:
-        print_json(report)
-    else:
-        _show(report)
+    with printing():  # the exit code tells of damage, whether or not somebody reads all of it
+        if as_json:
+            print_json(report)
+        else:
+            _show(report)
     if not report.ok:
         count = len(report.damage) + sum(report.left_out.values())
         step = "restore the files named above from a backup, and check the disk"
@@ -86,13 +87,13 @@ def _recover(workspace: Workspace) -> int:
 
 def _show(report: VerificationReport) -> None:
     for damage in report.damage:
-        click.echo(f"{styled(damage.kind, sys.stdout, fg='red')}: {escape(str(damage))}")
+        say(Styled(damage.kind, fg="red"), f": {damage}")
     for kind, count in report.left_out.items():
-        click.echo(f"{styled(kind, sys.stdout, fg='red')}: and {count} more")
+        say(Styled(kind, fg="red"), f": and {count} more")
     for note in report.notes:
-        click.echo(f"nerve: {escape(note)}", err=True)
+        say(f"nerve: {note}", err=True)
     if report.ok:
-        click.echo(summary(report))
+        say(summary(report))
 
 
 def summary(report: VerificationReport) -> str:

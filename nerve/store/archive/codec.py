@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -14,7 +15,10 @@ from nerve.errors import StoreError
 
 ZSTD_SUFFIX = ".zst"
 
-_READ_LEAST, _READ_MOST = 128, 64 * 1024
+MAX_LINE_BYTES = 64 * 1024**2
+"""No line that nerve writes is longer, since no message between its processes is."""
+
+_READ_LEAST, _READ_MOST = 128, 2 * 1024  # a byte can become 32 KB: 64 MB at once at most
 _EXPANDED_BYTES = 1024 * 1024  # target size of one read after decompression: repetitive lines expand a lot
 _HASH_BYTES = 1024 * 1024
 
@@ -48,18 +52,33 @@ def write_lines(file: BinaryIO, lines: Iterable[bytes], *, compressed: bool) -> 
 
 
 def read_lines(path: Path) -> Iterator[bytes]:
-    """Yield the lines of a file, with their ends. Raises StoreError if a compressed file is damaged or truncated."""
-    with path.open("rb") as file:
+    """Yield the lines of a file, with their ends.
+
+    Raises StoreError if the file is not a regular one, if a line is longer than any that nerve writes, or if a
+    compressed file is damaged or truncated.
+    """
+    with open_regular(path) as file:
         if path.suffix == ZSTD_SUFFIX:
-            yield from _split(_decompressed(file, path))
+            yield from _split(_decompressed(file, path), path)
         else:
-            yield from file
+            while line := file.readline(MAX_LINE_BYTES + 1):
+                _check_length(len(line), path)
+                yield line
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Open a file to read it; raises StoreError if it is something else, such as a named pipe, which would block."""
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise StoreError(f"{path} is not a regular file: move it away, and restore the file from a backup")
+    return os.fdopen(fd, "rb")
 
 
 def measure(path: Path) -> Stored:
     """Return the size and SHA-256 of a file."""
     size, digest = 0, hashlib.sha256()
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         while data := file.read(_HASH_BYTES):
             size += len(data)
             digest.update(data)
@@ -96,11 +115,24 @@ def _decompressed(file: BinaryIO, path: Path) -> Iterator[bytes]:
         raise StoreError(f"{path} is damaged: it {'continues after' if frame.eof else 'stops before'} its end")
 
 
-def _split(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    rest = b""
+def _split(chunks: Iterable[bytes], path: Path) -> Iterator[bytes]:
+    begun: list[bytes] = []  # of a line whose end has not come yet
+    length = 0
     for chunk in chunks:
-        *whole, rest = (rest + chunk).split(b"\n")
-        for line in whole:
-            yield line + b"\n"
-    if rest:
-        yield rest
+        first, newline, others = chunk.partition(b"\n")
+        begun.append(first)
+        length += len(first)
+        _check_length(length, path)
+        if newline:
+            yield b"".join((*begun, newline))
+            *whole, rest = others.split(b"\n")
+            for line in whole:
+                yield line + b"\n"
+            begun, length = [rest], len(rest)
+    if length:
+        yield b"".join(begun)
+
+
+def _check_length(length: int, path: Path) -> None:
+    if length > MAX_LINE_BYTES:
+        raise StoreError(f"{path} is damaged: it has a line of more than {MAX_LINE_BYTES // 1024**2} MB")

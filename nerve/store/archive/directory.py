@@ -12,7 +12,7 @@ from typing import BinaryIO, Literal
 import msgspec
 
 from nerve.errors import StoreError
-from nerve.store.archive.codec import Stored, measure, read_lines, sync, write_lines
+from nerve.store.archive.codec import Stored, measure, open_regular, read_lines, sync, write_lines
 from nerve.store.archive.manifest import (
     ArchivedRange,
     FileName,
@@ -154,7 +154,8 @@ def _flush(file: BinaryIO) -> None:
 def _read(folder: Path) -> tuple[list[ManifestEntry], int]:
     path = folder / MANIFEST
     try:
-        return parse_manifest(path.read_bytes())
+        with open_regular(path) as file:
+            return parse_manifest(file.read())
     except FileNotFoundError:
         return [], 0
     except ValueError as why:

@@ -47,6 +47,8 @@ class ArchivedFiles:
         if not path.exists():
             raise StoreError(f"{path} is missing; see `nerve verify`")
         for number, line in enumerate(self._directory.lines(name), 1):
+            if number > entry.rows:
+                raise StoreError(f"{path} is damaged: it continues after its {entry.rows} entries")
             if not row_filter.may_match(line):
                 continue
             try:

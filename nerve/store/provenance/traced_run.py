@@ -21,9 +21,9 @@ class TracedRun(msgspec.Struct, frozen=True, kw_only=True):
     """A run in its tree.
 
     `status` is that of its end, or `open` while it has none; without a start and an end, `archived` or `missing`.
-    `lateness_ms` and `duration_ms` are in ms, `start_ts` and `end_ts` in unix ms. `entries` are those that the run
-    logged itself, if requested; `more_entries` counts those left out of `entries` and `errors`. `more_runs` counts the
-    direct and indirect effects of this run that are left out of `caused`.
+    `digest` is that of the code that ran. `lateness_ms` and `duration_ms` are in ms, `start_ts` and `end_ts` in unix
+    ms. `entries` are those that the run logged itself, if requested; `more_entries` counts those left out of `entries`
+    and `errors`. `more_runs` counts the direct and indirect effects of this run that are left out of `caused`.
     """
 
     run: str
@@ -36,6 +36,7 @@ class TracedRun(msgspec.Struct, frozen=True, kw_only=True):
     coalesced: int
     skipped: int
     lateness_ms: int | float | None
+    digest: str | None
     start_ts: int | None
     end_ts: int | None
     duration_ms: float | None
@@ -56,6 +57,7 @@ class RecordedStart(msgspec.Struct, frozen=True, kw_only=True):
     coalesced: int = 0
     skipped: int = 0
     lateness_ms: int | float | None = None
+    digest: str | None = None
 
 
 class RecordedEnd(msgspec.Struct, frozen=True):
@@ -153,6 +155,7 @@ def _traced(run: str, entries: RunEntries, caused: tuple[TracedRun, ...], more_r
         coalesced=start.coalesced,
         skipped=start.skipped,
         lateness_ms=start.lateness_ms,
+        digest=start.digest,
         start_ts=entries.start.ts if entries.start else None,
         end_ts=entries.end.ts if entries.end else None,
         duration_ms=end.duration_ms,

@@ -135,9 +135,32 @@ def unindexed(node: peewee.Node) -> peewee.ColumnBase:
     return peewee.NodeList((peewee.SQL("+"), node), glue="")
 
 
-def register_functions(db: sqlite3.Connection) -> None:
-    """Register the function that these conditions call."""
-    db.create_function("nerve_match", 2, _nerve_match, deterministic=True)
+class MatchFunction:
+    """The function that these conditions call; `failure` is the exception that it raised, which SQLite hides."""
+
+    def __init__(self) -> None:
+        self.failure: BaseException | None = None
+
+    def __call__(self, match: str, column: bytes | None) -> bool:
+        """Return True if the condition, a Match as JSON, holds for the value of a column."""
+        try:
+            return _decoded(match).accepts(None if column is None else readable(column))
+        except BaseException as error:
+            self.failure = error
+            raise
+
+    def raise_failure(self) -> None:
+        """Raise what the function has raised since the last call of this method, such as a KeyboardInterrupt."""
+        failure, self.failure = self.failure, None
+        if failure is not None:
+            raise failure
+
+
+def register_functions(db: sqlite3.Connection) -> MatchFunction:
+    """Register the function that these conditions call, and return it."""
+    match = MatchFunction()
+    db.create_function("nerve_match", 2, match, deterministic=True)
+    return match
 
 
 def readable(text: bytes) -> str:
@@ -161,10 +184,6 @@ def _plain_values(match: Match) -> tuple[str, ...]:
     if match.field == "sense":
         return sense_keys(match)
     return match.values if match.field in _PLAIN else ()
-
-
-def _nerve_match(match: str, column: bytes | None) -> bool:
-    return _decoded(match).accepts(None if column is None else readable(column))
 
 
 @functools.lru_cache(maxsize=256)

@@ -18,6 +18,7 @@ from nerve.store.jsonl import undecoded
 from nerve.store.provenance.run_name import RunName
 from nerve.store.schema import Row, get_meta
 from nerve.store.table import queries
+from nerve.store.table.known_names import KnownNames, known_names
 from nerve.store.table.queries import Count
 from nerve.store.table.readonly import ReadOnlyDatabase
 from nerve.store.table.run_lookup import find_runs
@@ -140,6 +141,10 @@ class LogReader:
     def live_bytes(self) -> int:
         """Return the size of the database without its unused pages, in bytes."""
         return self._db.read(queries.live_bytes)
+
+    def known_names(self) -> KnownNames:
+        """Return the sources, types and senses that entries have."""
+        return self._db.read(known_names)
 
     def meta(self, key: str) -> str | None:
         """Return the value of `key` in the table meta, or None."""

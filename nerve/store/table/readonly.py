@@ -70,6 +70,7 @@ class ReadOnlyDatabase:
                 self._is_checked = True
             return work(self._db)
         except sqlite3.OperationalError:
+            self._match.raise_failure()
             check_tables(self._db, self._path)  # if one is missing, this is the better message
             raise
         finally:
@@ -84,7 +85,7 @@ class ReadOnlyDatabase:
         except sqlite3.Error as error:
             self._fingerprint()  # if there is no file, this raises a better message
             raise explain_sqlite(error, self._path) from error
-        register_functions(self._db)
+        self._match = register_functions(self._db)
         self._is_checked = False
 
     def _fingerprint_without_wal(self) -> _Fingerprint | None:

@@ -17,6 +17,9 @@ from nerve.store.utc_days import day_end, day_start
 from nerve.store.verification.findings import Findings
 from nerve.store.verification.ledger import Seen
 
+MAX_DAMAGED_LINES = 1000
+"""Damaged lines of a file after which it is not read any further: there may be billions."""
+
 
 class ArchiveCheck:
     """The files in the folder to check; `readable` is False once the manifest could not be read."""
@@ -122,13 +125,18 @@ class FileCheck:
             self._compare(changed=changed)
 
     def _entries(self) -> Iterator[Seen]:
+        damaged = 0
         for number, line in enumerate(self._directory.lines(self._name), 1):
             self._rows = number
+            if damaged > MAX_DAMAGED_LINES:
+                self._report("damaged: it is not read any further", number)
+                return
             try:
                 row = row_of(line)
                 msgspec.json.decode(row[4])
             except (ValueError, RecursionError) as why:
                 self._report(f"damaged: {why}", number)
+                damaged += 1
                 continue
             if not self._belongs(row):
                 self._report(f"entry {row[0]} (ts {row[5]}) doesn't belong there, after entry {self._last_id}", number)

@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nerve.cli.console import View
-from nerve.cli.formatting import Level, columns, escape, json_line, level_of, text_lines
+from nerve.cli.formatting import Level, columns, json_line, level_of, text_lines
+from nerve.escaping import escape
 from nerve.events.model import Log
 
 CET = timezone(timedelta(hours=1))
@@ -25,7 +26,9 @@ TERMINAL = View(CET, offset=False, width=100)
 COLOURED = View(CET, offset=False, width=100, colour=True)
 
 STEERING = {*map(chr, (*range(0x20), *range(0x7F, 0xA0), 0x61C, 0x200E, 0x200F)), *"\u2028\u2029"} | {
-    *map(chr, (*range(0x202A, 0x202F), *range(0x2066, 0x206A)))
+    *map(chr, (*range(0x202A, 0x202F), *range(0x2060, 0x2070), *range(0x180B, 0x180F), *range(0xFFF9, 0xFFFC))),
+    *map(chr, range(0xE0000, 0xE0080)),
+    *"\xad\u115f\u1160\u200b\u200c\u200d\u3164\ufeff\uffa0",
 }
 nasty_text = st.text(st.characters(codec="utf-8") | st.sampled_from(sorted(STEERING)))
 numbers = st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False, allow_infinity=False)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import pytest
 
-from nerve.cli.preflight import filesystem_of, preflight_warnings
+from nerve.cli.preflight import NotedVersion, filesystem_of, preflight_warnings
 
 
 class Mounted(NamedTuple):
@@ -50,4 +50,25 @@ def test_sqlite_with_the_checkpoint_defect_is_warned_about(version: tuple[int, .
     """Versions 3.7.0 to 3.51.2 have the defect."""
     warnings = preflight_warnings(Path("/data"), MOUNTS, version)
     assert bool(warnings) is warned
-    assert all("read-only" in warning for warning in warnings)
+    assert all("mended in 3.51.3" in warning and len(warning) <= 120 for warning in warnings)
+
+
+def test_a_version_of_sqlite_is_noted_once(tmp_path: Path) -> None:
+    """A warning at each start would soon be ignored; another version is noted again."""
+    noted = NotedVersion(tmp_path / "sqlite-version")
+    assert [noted.is_new(version) for version in ((3, 40, 1), (3, 40, 1), (3, 46, 0), (3, 46, 0))] == [
+        True,
+        False,
+        True,
+        False,
+    ]
+    assert noted.path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_version_that_can_not_be_noted_is_new_each_time(tmp_path: Path) -> None:
+    """A folder that can't be written, or a link in place of the file, stops no start, and nothing is overwritten."""
+    (tmp_path / "target").write_text("mine")
+    (tmp_path / "link").symlink_to("target")
+    for path in (tmp_path / "nowhere" / "x", tmp_path / "link"):
+        assert NotedVersion(path).is_new((3, 40, 1))
+    assert (tmp_path / "target").read_text() == "mine"

@@ -9,8 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from nerve.config.config import Config, ReflexConfig, SenseConfig, load_config, parse_workers
+from nerve.config.config import (
+    Config,
+    ReflexConfig,
+    SenseConfig,
+    load_config,
+    load_config_with_notes,
+    parse_workers,
+)
 from nerve.config.logs_section import LogsConfig
+from nerve.errors import ConfigError
 
 Load = Callable[[str], Config]
 Problems = Callable[[str], tuple[str, ...]]
@@ -112,14 +120,97 @@ def test_a_workspace_may_be_reached_through_a_link(home: Path, tmp_path_factory:
 
 
 def test_a_sense_file_outside_the_workspace_is_a_problem(problems: Problems, home: Path) -> None:
-    """Neither a path nor a link may lead out of the workspace."""
-    (home / "senses" / "b.py").unlink()
-    (home / "senses" / "b.py").symlink_to(Path(__file__))
-    assert problems("senses:\n a: {path: ../x.py}\n b:\n c: {path: /etc/passwd}") == (
-        f"nerve.yaml:2: senses.a.path: the sense file '../x.py' is outside the workspace: move it into {home}",
-        f"nerve.yaml:3: senses.b: the sense file 'senses/b.py' is outside the workspace: move it into {home}",
-        f"nerve.yaml:4: senses.c.path: the sense file '/etc/passwd' is outside the workspace: move it into {home}",
+    """A path may not lead out of the workspace."""
+    step = f"is outside the workspace: move it into {home}, or link it from there"
+    assert problems("senses:\n a: {path: ../x.py}\n b: {path: senses/../../x.py}\n c: {path: /etc/passwd}") == (
+        f"nerve.yaml:2: senses.a.path: the sense file '../x.py' {step}",
+        f"nerve.yaml:3: senses.b.path: the sense file 'senses/../../x.py' {step}",
+        f"nerve.yaml:4: senses.c.path: the sense file '/etc/passwd' {step}",
     )
+
+
+def test_a_sense_may_be_linked_from_elsewhere(load: Load, home: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """GNU stow, Nix and a checkout of a shared repository link files or folders into the workspace."""
+    store = tmp_path_factory.mktemp("store").resolve()
+    (store / "b.py").touch()
+    (home / "senses" / "b.py").unlink()
+    (home / "senses" / "b.py").symlink_to(store / "b.py")
+    (home / "senses" / "shared").symlink_to(store)
+    config = load("senses:\n b:\n c: {path: senses/shared/b.py}")
+    assert {sense.path for sense in config.senses.values()} == {str(store / "b.py")}
+
+
+def test_a_link_to_a_name_that_is_not_utf_8_is_a_problem(problems: Problems, home: Path) -> None:
+    """Such a path could be neither sent to a worker nor written to the log."""
+    target = Path(os.fsdecode(os.fsencode(home) + b"/caf\xe9.py"))
+    target.touch()
+    (home / "senses" / "b.py").unlink()
+    (home / "senses" / "b.py").symlink_to(target)
+    assert problems("senses: {b: }") == (
+        "nerve.yaml:1: senses.b: the sense file 'senses/b.py' is a link to a path that is not valid UTF-8: rename that",
+    )
+
+
+def test_keys_with_an_x_at_the_top_are_ignored(load: Load, problems: Problems) -> None:
+    """They hold what is used elsewhere with YAML anchors; in a section they are unknown keys."""
+    text = "x-slow: &slow {timeout: 5m, throttle: 1h}\nx-: [1, {a: b}]\nsenses: {a: {<<: *slow, throttle: 2h}}"
+    config = load(text)
+    assert (config.senses["a"].timeout, config.senses["a"].throttle) == (300.0, 7200.0)
+    assert len(problems("senses: {a: {x-y: 1}}\nX-y: 1")) == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "note"),
+    [
+        ("shutdown_timeout: 4", "shutdown_timeout: '4' has no unit and is taken as seconds: write 4s"),
+        ('senses: {a: {timeout: "10"}}', "senses.a.timeout: '10' has no unit and is taken as seconds: write 10s"),
+        ("{reflexes: [{sense: a, interval: 0.5}], senses: {a: }}", "reflexes[0].interval: '0.5' has no unit and is"),
+        ("logs: {max_payload: 1}", "logs.max_payload: '1' has no unit and is taken as bytes: write 1B, or 1KB"),
+        ("logs: {max_size: 5000}", "logs.max_size: '5000' has no unit and is taken as bytes: write 5000B, or 5000KB"),
+        ("max_rss: 100000000", "max_rss: '100000000' has no unit and is taken as bytes: write 100000000B"),
+        ("logs: {redact: foo}", "logs.redact: is a single value, taken as a list of one: write [foo]"),
+        ("senses: {a: {group: 3}}", "senses.a.group: 3 is taken as a name: put it in quotes if it is one"),
+        ("senses: {a: {group: no}}", "senses.a.group: no is taken as a name: put it in quotes if it is one"),
+        (
+            "{reflexes: [{sense: a, name: 1.5, interval: 1s}], senses: {a: }}",
+            "reflexes[0].name: 1.5 is taken as",
+        ),
+    ],
+)
+def test_a_value_that_may_mean_something_else_is_noted(home: Path, text: str, note: str) -> None:
+    """It is valid, so the engine starts; `nerve check` shows the note."""
+    (home / "nerve.yaml").write_text(text)
+    _, notes = load_config_with_notes(home / "nerve.yaml")
+    [line] = notes
+    assert line.startswith(f"nerve.yaml:1: {note}")
+
+
+def test_a_value_that_can_mean_only_one_thing_is_not_noted(home: Path) -> None:
+    """Zero is the same in every unit, and a quoted name is meant as one."""
+    (home / "nerve.yaml").write_text(
+        "max_rss: 1GB\nlogs: {redact: [foo], max_payload: 1KB}\n"
+        "senses: {a: {grace_period: 0, group: '3', timeout: 1.5s, throttle: 1s}}\nreflexes: [{sense: a, on: a}]"
+    )
+    assert load_config_with_notes(home / "nerve.yaml")[1] == ()
+
+
+@pytest.mark.parametrize("key", ["retention", "archive_interval"])
+@pytest.mark.parametrize("value", ["30", '"30"', "0.5"])
+def test_a_bare_number_is_refused_where_it_could_delete(problems: Problems, key: str, value: str) -> None:
+    """Nobody means 30 seconds by `retention: 30`."""
+    number = value.strip('"')
+    assert problems(f"logs: {{{key}: {value}}}") == (
+        f"nerve.yaml:1: logs.{key}: '{number}' has no unit: write {number}s, {number}m, {number}h or {number}d",
+    )
+
+
+def test_after_twenty_problems_only_their_number_is_shown(problems: Problems) -> None:
+    """The error keeps them all; its text, which a terminal shows, does not."""
+    assert len(problems("\n".join(f"key{n}: 1" for n in range(300)))) == 300
+    text = str(ConfigError("nerve.yaml", tuple(f"nerve.yaml:{n}: x" for n in range(300))))
+    assert text.splitlines()[0] == "nerve.yaml: 300 problems; nothing was started"
+    assert (len(text.splitlines()), text.splitlines()[-1]) == (22, "  ... and 280 more")
+    assert len(str(ConfigError("nerve.yaml", ("x",) * 20)).splitlines()) == 21
 
 
 @pytest.mark.parametrize("path", ["''", ".", "senses", r'"\0"', "loop", "x" * 5000])

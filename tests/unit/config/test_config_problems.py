@@ -99,7 +99,7 @@ def test_the_text_of_the_error_lists_the_problems(home: Path) -> None:
         ("logs: {compress: gzip}", "1: logs.compress: unknown compression 'gzip': use zstd or off"),
         ("logs: {max_size: big}", ("1: logs.max_size: 'big' is not a size: write it as 512B, 64KB, 10MB, or a number "
          "of bytes")),
-        ("logs: {archive_interval: 0.001}", "1: logs.archive_interval: '0.001' is too short: use at least 10ms"),
+        ("logs: {archive_interval: 1ms}", "1: logs.archive_interval: '1ms' is too short: use at least 10ms"),
         ("max_runs: 0", "1: max_runs: '0' is not a number of runs: use a whole number, at least 1"),
         ("max_rss: 1MB", "1: max_rss: '1MB' is too small: a worker needs at least 64MB"),
         ("senses: {a: {group: ''}}", "1: senses.a.group: '' is not a valid name: use 1 to 100 printable characters"),

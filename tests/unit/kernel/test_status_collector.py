@@ -94,6 +94,7 @@ def test_a_status_has_all_parts_in_the_order_of_its_json(rig: Rig) -> None:
         "senses": [msgspec.to_builtins(SENSE)],
         "problems": ["the engine is stopping", "nerve.yaml:1: no", "a.py:1: no", "a day went early"],
         "lanes": [],
+        "notes": [],
     }
     assert msgspec.json.encode(rig.status()) == msgspec.json.encode(expected)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import os
 import subprocess
@@ -21,7 +22,6 @@ from nerve.reload.codebase import (
     Codebase,
     SourceFile,
     Version,
-    closure,
     imports,
     module_name,
     read_main,
@@ -49,8 +49,8 @@ def main_of(source: str) -> SourceFile:
 
 def used_by(source: str, **files: str) -> set[str]:
     """Return which of the files a sense with this source imports; `__` in their names is a slash."""
-    helpers = codebase_of({f"{name.replace('__', '/')}.py": text for name, text in files.items()}).files
-    return set(closure(main_of(source), helpers))
+    codebase = codebase_of({f"{name.replace('__', '/')}.py": text for name, text in files.items()})
+    return set(codebase.used_by(main_of(source)))
 
 
 # What a sense imports.
@@ -146,7 +146,7 @@ def test_imports_of_helpers_are_followed() -> None:
 def test_packages_come_with_their_parents(source: str, used: set[str]) -> None:
     """Importing a module runs the `__init__.py` of each of its packages, if there is one."""
     files = {"p/__init__.py": "", "p/a.py": "", "p/q/__init__.py": "", "p/q/b.py": "", "n/m.py": ""}
-    assert set(closure(main_of(source), codebase_of(files).files)) == used
+    assert set(codebase_of(files).used_by(main_of(source))) == used
 
 
 @pytest.mark.parametrize(
@@ -173,8 +173,8 @@ def test_relative_imports_start_at_the_file(path: str, source: str, used: set[st
     """A dot is the package, each further one the package above; beyond the senses' folder there is nothing."""
     others = ("p/__init__", "p/a", "p/b", "p/q/__init__", "p/q/c", "p/q/d", "top")
     files = {f"{name}.py": "" for name in others} | {path: source}
-    helpers = codebase_of(files).files
-    found = set(closure(helpers[module_name(FOLDER, FOLDER / path)], helpers))
+    codebase = codebase_of(files)
+    found = set(codebase.used_by(codebase.files[module_name(FOLDER, FOLDER / path)]))
     assert used <= found
     assert found - used <= {"p", "p.q"}
 
@@ -249,7 +249,7 @@ def test_a_version_changes_if_and_only_if_a_file_that_it_imports_changes(
     for file in (main_of(main), *old.files.values()):
         if file.name == name:
             continue
-        inside = name in closure(file, old.files)
+        inside = name in old.used_by(file)
         versions = old.version(file), new.version(file)
         differs = inside and before[name] != after[name]
         assert (versions[0].digest != versions[1].digest) == differs
@@ -343,3 +343,60 @@ def test_a_file_emptied_during_the_read_is_not_read_as_an_old_empty_file(
 
     monkeypatch.setattr("nerve.reload.codebase.os.fstat", look_and_empty)
     assert read_source(path, "x").source == b"VALUE = 1\n"
+
+
+# Many files.
+
+
+def test_each_file_is_parsed_once_however_many_import_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise the time grows with the square of their number, also for those that are only read again."""
+    parsed: list[bytes] = []
+    parse = ast.parse
+    monkeypatch.setattr("nerve.reload.codebase.ast.parse", lambda *a, **k: parsed.append(a[0]) or parse(*a, **k))
+    files = {f"s{n}.py": f"import importlib, s{(n - 1) % 700}\nX = {n}, 'once'" for n in range(700)}
+    for _ in range(2):
+        codebase = codebase_of(files)
+        versions = [codebase.version(main_of(source)) for source in files.values()]
+    assert {len(version.helpers) for version in versions} == {700}
+    assert len(parsed) <= 2 * len(files)
+
+
+def test_senses_that_may_import_the_same_helpers_share_them() -> None:
+    """A codebase with a dynamic import in every file stays as small as its files."""
+    codebase = codebase_of({"a.py": "import importlib", "b.py": "import a", "c.py": "import c, b"})
+    versions = [codebase.version(main_of(source)) for source in ("import importlib # 1", "import runpy # 2")]
+    assert versions[0].helpers is versions[1].helpers
+    assert versions[0].digest != versions[1].digest
+
+
+@pytest.mark.parametrize(("folders", "files"), [(1, 11), (6, 1)])
+def test_a_folder_of_senses_has_limits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folders: int, files: int
+) -> None:
+    """A link to a whole system is named, and nothing of it is read."""
+    monkeypatch.setattr("nerve.reload.codebase.MAX_FILES", 10)
+    monkeypatch.setattr("nerve.reload.codebase.MAX_FOLDERS", 5)
+    (tmp_path / "senses").mkdir()
+    (tmp_path / "senses" / "a.py").touch()
+    for number in range(folders):
+        (tmp_path / "usr" / f"d{number}").mkdir(parents=True)
+        for file in range(files):
+            (tmp_path / "usr" / f"d{number}" / f"f{file}.py").touch()
+    assert Codebase.read(tmp_path / "senses").problem is None
+    (tmp_path / "senses" / "lib").symlink_to("../usr")
+    codebase = Codebase.read(tmp_path / "senses")
+    step = f"remove the link senses/lib -> {tmp_path}/usr, or move what is not a sense elsewhere"
+    assert codebase.problem == f"senses: has more than 10 Python files or 5 folders below it: {step}"
+    assert codebase.files == {}
+
+
+def test_a_file_whose_name_is_not_utf_8_is_not_part_of_the_codebase(tmp_path: Path) -> None:
+    """Python can't import it, and its name could not be sent to a worker."""
+    for name in (b"m\xe9t\xe9o.py", b"d\xe9/a.py", b"b.py"):
+        path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name))
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    codebase = Codebase.read(tmp_path)
+    assert set(codebase.files) == {"b"}
+    version = codebase.version(main_of("import importlib"))
+    assert msgspec.msgpack.decode(msgspec.msgpack.encode(version), type=Version) == version

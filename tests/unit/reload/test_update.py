@@ -276,3 +276,32 @@ def test_a_problem_names_the_file_relative_to_the_workspace() -> None:
     revision = Revision(config, {"one": Codebase([]).version(main)})
     delta = plan_update(revision, Snapshot(config, (), {"one": main}, Codebase([]), NERVE_YAML), home=HOME)
     assert delta.broken == {"one": "lib/x.py:1: can't be read: No such file or directory"}
+
+
+def test_a_senses_folder_that_is_too_large_changes_no_version() -> None:
+    """What runs stays, and the problem is reported."""
+    config = config_of(NAMES)
+    files = Files(config, dict.fromkeys(NAMES, VALID[2]), HELPERS[0])
+    first = Revision(config, {})
+    revision = first.apply(plan_update(first, files.snapshot(first), home=HOME))
+    snapshot = replace(files.snapshot(revision), config=None, problems=("p",), codebase=Codebase([], "p"))
+    delta = plan_update(revision, snapshot, home=HOME)
+    assert delta == Delta(config_problems=("p",))
+    assert plan_update(revision.apply(delta), snapshot, home=HOME, force=True).versions == {}
+
+
+def test_each_helper_is_compiled_once_for_all_senses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise the time grows with the square of the number of files."""
+    checked: list[str] = []
+    monkeypatch.setattr("nerve.reload.update.problem_of", lambda _source, path, **_: checked.append(path))
+    helpers = [SourceFile(f"h{n}", f"/w/senses/h{n}.py", b"") for n in range(600)]
+    names = tuple(f"s{n}" for n in range(600))
+    config = config_of(names)
+    mains = {name: main_of(name, f"import importlib\nX = {name!r}") for name in names}
+    snapshot = Snapshot(config, (), mains, Codebase(helpers), NERVE_YAML)
+    delta = plan_update(Revision(config, {}), snapshot, home=HOME)
+    assert len(delta.versions) == 600
+    assert len(checked) == 1200
+    update = Update.pack(delta)
+    assert (len(update.modules), len(update.helpers)) == (1200, 1)
+    assert update.unpack() == delta

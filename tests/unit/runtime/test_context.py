@@ -124,11 +124,19 @@ def test_a_query_waits_until_what_was_logged_is_committed(bench: Bench) -> None:
     """It waits for a while only: the log is queried even if the writer is slower than that."""
     since = datetime(2026, 11, 23, tzinfo=UTC)
     found = bench.ctx.query_logs(
-        source="sense", type="reading", ref_id="probe/1", since=since, until=9, limit=3, archived=True
+        source="sense",
+        type="reading",
+        ref_id="probe/1",
+        sense="probe",
+        since=since,
+        until=9,
+        errors=True,
+        limit=3,
+        archived=True,
     )
     assert [log.type for log in found] == ["reading"]
     assert bench.calls == ["settle", "query"]
-    expected = Filter("sense", "reading", "probe/1", since=1_795_392_000_000, until=9, limit=3)
+    expected = Filter("sense", "reading", "probe/1", "probe", since=1_795_392_000_000, until=9, errors=True, limit=3)
     assert bench.storage.queries == [(expected, True)]
 
 

@@ -31,7 +31,7 @@ def sqlite_error(code: int, text: str = "what SQLite says") -> sqlite3.Error:
         (sqlite3.SQLITE_READONLY_DBMOVED, DiskError, "read-only"),
         (sqlite3.SQLITE_BUSY, DiskError, "locked by another program"),
         (sqlite3.SQLITE_CANTOPEN, StoreError, "can't be opened"),
-        (sqlite3.SQLITE_NOTADB, StoreError, "is not a SQLite database: move it away, and nerve will create a new one"),
+        (sqlite3.SQLITE_NOTADB, StoreError, "is not a SQLite database: check the path, or restore a backup"),
         (sqlite3.SQLITE_CORRUPT, StoreError, "is damaged (what SQLite says)"),
         (sqlite3.SQLITE_MISUSE, StoreError, "what SQLite says"),
     ],

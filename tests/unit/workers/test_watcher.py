@@ -15,6 +15,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from watchdog.events import FileSystemEvent
 from watchdog.observers.api import BaseObserver
 
 from nerve.clock import SystemClock
@@ -22,6 +23,7 @@ from nerve.config.config import load_config
 from nerve.ipc.channel import Channel
 from nerve.processes.child import ChildContext
 from nerve.processes.messages import Finish, FromChild, Ready, Rescan, ToChild, UnwatchedFolders
+from nerve.reload import file_watch
 from nerve.reload.revision import Delta, Revision, initial_revision
 from nerve.reload.snapshot import read_snapshot
 from nerve.reload.update import Update, plan_update
@@ -101,9 +103,7 @@ class Harness:
         """Tell the watcher to finish, and return True if it did."""
         self.link.send(Finish())
         self._thread.join(DEADLINE)
-        self.process._observer.stop()
-        self.process._observer.join(DEADLINE)
-        for end in (self.link, self._theirs, self.process._wakeup):
+        for end in (self.link, self._theirs, self.process._files):
             end.close()
         return not self._thread.is_alive()
 
@@ -411,6 +411,78 @@ def test_a_sense_whose_folders_were_removed_is_detected_when_it_is_back(home: Pa
     watcher.until_source(compute("there"), "two")
 
 
+def test_a_watcher_without_an_inotify_instance_answers_rescans(
+    home: Path, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It says that it notices no change, and sees again once the system has room for it."""
+    full = OSError(errno.EMFILE, "inotify instance limit reached")
+    with monkeypatch.context() as patch:
+        patch.setattr(file_watch, "Observer", raising(full))
+        watcher = start()
+        assert watcher.unwatched == (f"{home} and its senses (inotify instance limit reached)",)
+        in_place(home / "senses" / "one.py", compute("by hand"))
+        watcher.link.send(Rescan(1))
+        watcher.until_source(compute("by hand"))
+    watcher.link.send(Rescan(2))
+    watcher.wait(lambda: watcher.unwatched == (), "all folders are watched")
+    in_place(home / "senses" / "one.py", compute("seen"))
+    watcher.until_source(compute("seen"))
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(errno.EMFILE, "Too many open files"), RuntimeError("can't start new thread")]
+)
+def test_a_watcher_that_can_open_nothing_more_says_why(
+    home: Path, start: Start, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """A descriptor or a thread may be missing as well."""
+    monkeypatch.setattr(file_watch, "Observer", raising(error))
+    assert start().unwatched == (f"{home} and its senses ({getattr(error, 'strerror', error)})",)
+
+
+def raising(error: Exception) -> Callable[..., Any]:
+    """Return a function that raises an error."""
+
+    def fail(*_: object) -> None:
+        raise error
+
+    return fail
+
+
+def test_a_file_that_grows_in_the_workspace_does_not_wake_the_watcher(
+    watcher: Harness, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither does any other file that is none of nerve's; the system doesn't even report the single writes."""
+    seen: list[tuple[str, bool]] = []
+    matters = file_watch.ChangeFilter.matters
+
+    def record(changes: file_watch.ChangeFilter, event: FileSystemEvent) -> bool:
+        seen.append((Path(os.fsdecode(event.src_path)).name, matters(changes, event)))
+        return seen[-1][1]
+
+    monkeypatch.setattr(file_watch.ChangeFilter, "matters", record)
+    with (home / "grows.log").open("a") as growing:
+        for number in range(20):
+            growing.write(f"line {number}\n")
+            growing.flush()
+            for name in ("nerve.log", "app.db-journal", "senses/data.csv", "4913"):
+                in_place(home / name, f"line {number}\n")
+            (home / "app.db-journal").unlink()
+            (home / "nerve.log").rename(home / f"nerve.log.{number}")
+        in_place(home / "fence.py", "")
+        watcher.wait(lambda: ("fence.py", True) in seen, "everything before the fence is reported")
+    assert {name for name, is_change in seen if is_change} == {"fence.py"}
+    assert [name for name, _ in seen].count("grows.log") <= 2  # it was made, and perhaps closed
+
+
+def test_a_sense_that_is_written_without_being_closed_is_a_change(watcher: Harness, home: Path) -> None:
+    """In the senses' folder the system reports every write."""
+    with (home / "senses" / "one.py").open("r+") as sense:
+        sense.write(compute(9))
+        sense.flush()
+        watcher.until_source(compute(9))
+
+
 def watched(watcher: Harness) -> set[Path]:
     """Return the folders that a watcher watches."""
-    return {Path(folder.path) for folder in watcher.process._folders}
+    return {Path(folder.path) for folder in watcher.process._files.folders}

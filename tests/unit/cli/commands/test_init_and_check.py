@@ -249,3 +249,94 @@ def test_a_broken_file_that_no_sense_uses_is_only_a_note(nerve: Command, home: P
     result = nerve("check")
     assert result.code == 0
     assert result.err == "nerve: note: senses/draft.py:1: '(' was never closed (no sense uses this file)\n"
+
+
+def test_check_names_the_files_that_no_sense_uses(nerve: Command, home: Path) -> None:
+    """With an empty nerve.yaml these are all files, so that nobody takes it for a success."""
+    (home / "nerve.yaml").write_text("")
+    result = nerve("check")
+    assert result.out.startswith(f"{home}: no problems; 0 senses, 0 reflexes, ")
+    assert result.err.splitlines()[0] == (
+        "nerve: note: senses/cpu.py is used by no sense of nerve.yaml: if it is a sense, add `cpu:` under `senses`"
+    )
+    assert (len(result.err.splitlines()), result.code) == (5, 0)
+
+
+def test_check_shows_notes_on_doubtful_values(nerve: Command, home: Path) -> None:
+    """They are no problems, and go to standard error."""
+    (home / "nerve.yaml").write_text((home / "nerve.yaml").read_text() + "\nshutdown_timeout: 4\n")
+    result = nerve("check")
+    note = "shutdown_timeout: '4' has no unit and is taken as seconds: write 4s"
+    assert (result.err.count(note), result.code) == (1, 0)
+
+
+@pytest.mark.parametrize("name", ["yaml", "click/__init__", "random"])
+def test_check_names_helpers_that_another_module_hides(nerve: Command, home: Path, name: str) -> None:
+    """An `import` finds an installed package or the standard library first, so the helper is silently not used."""
+    path = home / "senses" / f"{name}.py"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("x = 1\n")
+    top = name.partition("/")[0]
+    (home / "senses" / "cpu.py").write_text(f"import {top}\ndef compute(ctx): ...\n")
+    result = nerve("check")
+    assert result.err.startswith(f"nerve: note: senses/{name}.py can't be imported: `import {top}` finds ")
+    assert " first; rename the file\n" in result.err
+    assert result.code == 0
+
+
+def test_check_accepts_a_sense_that_is_named_like_a_module(nerve: Command, home: Path) -> None:
+    """Nobody imports it, so nothing hides it."""
+    (home / "senses" / "random.py").write_text("def compute(ctx): ...\n")
+    (home / "nerve.yaml").write_text("senses: {random: , cpu: , load: , memory: , disk: , pressure: }\n")
+    result = nerve("check")
+    assert (result.err, result.code) == ("", 0)
+
+
+def test_check_shows_twenty_problems_and_how_many_more_there_are(nerve: Command, home: Path) -> None:
+    """Three hundred equal lines would hide the others."""
+    (home / "nerve.yaml").write_text("\n".join(f"key{n}: 1" for n in range(300)))
+    lines = nerve("check").err.splitlines()
+    assert (len(lines), lines[20]) == (22, "... and 280 more")
+    assert lines[21].startswith("nerve: 300 problems: ")
+
+
+def test_check_names_a_file_that_is_not_utf_8(nerve: Command, home: Path) -> None:
+    """The name is escaped, also in the encoding of the terminal."""
+    Path(os.fsdecode(os.fsencode(home / "senses") + b"/m\xe9t\xe9o.py")).write_text("x = 1")
+    (home / "senses" / "cpu.py").write_text("import importlib\ndef compute(ctx): ...\n")
+    note = r"senses/m\udce9t\udce9o.py can't be imported: its name is not valid UTF-8; rename the file"
+    assert nerve("check").err == f"nerve: note: {note}\n"
+
+
+@pytest.mark.parametrize("command", ["check", "init"])
+def test_a_workspace_whose_path_is_not_utf_8_is_refused(nerve: Command, tmp_path: Path, command: str) -> None:
+    """One line says so before anything is started."""
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9"))
+    folder.mkdir()
+    if command == "check":
+        (folder / "nerve.yaml").touch()
+    result = nerve("--home", folder, command)
+    assert result.err == f"nerve: the path {str(folder)!a} is not valid UTF-8: rename the folder\n"
+    assert (result.out, result.code) == ("", 1)
+    assert [path.name for path in folder.iterdir()] == ["nerve.yaml"] * (command == "check")
+
+
+def test_init_makes_files_that_only_their_owner_may_write(nerve: Command, tmp_path: Path) -> None:
+    """Whatever the umask is: what is in them is executed."""
+    old = os.umask(0)
+    try:
+        assert nerve("init", "-q", "a/ws").code == 0
+    finally:
+        os.umask(old)
+    modes = {path.stat().st_mode & 0o777 for path in (tmp_path / "a").rglob("*")}
+    assert modes == {0o644, 0o755}
+    assert (tmp_path / "a").stat().st_mode & 0o777 == 0o755
+
+
+def test_check_refuses_a_link_to_a_whole_system(nerve: Command, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It does not read it."""
+    monkeypatch.setattr("nerve.reload.codebase.MAX_FOLDERS", 1)
+    (home / "senses" / "lib").symlink_to("/usr")
+    result = nerve("check")
+    assert "remove the link senses/lib -> /usr" in result.err
+    assert result.code == 1

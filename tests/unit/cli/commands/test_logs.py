@@ -190,7 +190,7 @@ def test_a_terminal_gets_a_hint_if_no_entry_is_found(on_terminal: Command, write
     assert on_terminal() == ("", "the log is empty: start the engine with `nerve start`\n", 0)
     write(*numbered(1))
     hint = "no entry matches: remove a filter, or list all entries with `nerve logs`\n"
-    assert on_terminal("--type", "other") == ("", hint, 0)
+    assert on_terminal("--until", "2001-01-01") == ("", hint, 0)
     assert on_terminal("-n", 0) == ("", "", 0)
 
 
@@ -226,7 +226,7 @@ def test_an_invalid_filter_is_a_usage_error(logs: Command, arguments: list[str],
     assert (result.out, result.code) == ("", 2)
 
 
-@pytest.mark.parametrize("arguments", [[], ["-f"]])
+@pytest.mark.parametrize("arguments", [[], ["--archived"]])
 def test_without_a_log_the_message_says_how_to_start(home: Path, logs: Command, arguments: list[str]) -> None:
     """The message is one line on stderr, the exit code is 1, and no file is created."""
     result = logs(*arguments)

@@ -127,3 +127,64 @@ def test_following_shows_each_entry_once_across_writers(home: Path, write: Write
         assert (process.stdout.read(), process.stderr.read(), process.wait(10)) == (b"", b"", 0)
     assert seen == list(range(1, 102))
     assert sorted(delays)[len(delays) // 2] < 0.2
+
+
+def test_following_waits_for_the_first_log(
+    home: Path, logs: Command, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The engine may be started after the command; what comes then is shown."""
+    steps = [lambda: None, lambda: write(*numbered(1)), lambda: None, lambda: write(*numbered(2))]
+    Script(monkeypatch, *steps)
+    result = logs("-f", "--json")
+    assert (ids(result._replace(err="")), result.code) == ([1, 2], 0)
+    assert result.err == "nerve: no log yet: waiting for the first start of the engine\n"
+
+
+def test_ctrl_c_ends_the_wait_for_the_first_log(logs: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing has failed."""
+    Script(monkeypatch, interrupt)
+    assert logs("-f").code == 0
+
+
+def test_a_listing_does_not_wait_for_the_first_log(logs: Command) -> None:
+    """It has an end."""
+    assert logs().err.startswith("nerve: no log yet: ")
+
+
+def test_a_file_that_does_not_become_a_log_ends_the_wait(
+    home: Path, logs: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is an error that names the file."""
+    monkeypatch.setattr("nerve.cli.followed_file.CREATION_SECONDS", 0.0)
+    Script(monkeypatch, lambda: (home / "data" / "logs.db").write_text("no log" * 1000), lambda: None)
+    result = logs("-f")
+    assert "logs.db is not a SQLite database" in result.err
+    assert result.code == 1
+
+
+def test_following_ends_when_the_log_is_removed(
+    home: Path, logs: Command, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing new would be found in the file that is still open."""
+    write(*numbered(1))
+    Script(monkeypatch, *[(home / "data" / "logs.db").unlink, lambda: None])
+    result = logs("-f", "--json")
+    assert ids(result._replace(err="", code=0)) == [1]
+    path = home / "data" / "logs.db"
+    assert result.err == f"nerve: {path} has been removed while it was followed: see `nerve status`\n"
+    assert result.code == 1
+
+
+def test_following_ends_when_the_log_is_replaced(
+    home: Path, logs: Command, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """This holds for a restored backup, and for the target of a link."""
+    write(*numbered(1))
+    path = home / "data" / "logs.db"
+    path.rename(home / "real.db")
+    path.symlink_to(home / "real.db")
+    backup = home / "backup.db"
+    backup.write_bytes((home / "real.db").read_bytes())
+    Script(monkeypatch, lambda: backup.replace(home / "real.db"), lambda: None)
+    result = logs("-f", "--json")
+    assert result.err == f"nerve: {path} has been replaced while it was followed: run the command again\n"

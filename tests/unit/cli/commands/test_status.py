@@ -71,14 +71,18 @@ def naps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return naps
 
 
-def test_json_is_the_status_with_the_memory_of_the_workers(command: Command, engine: Any) -> None:
-    """The memory of a worker that has just exited is null."""
+def test_json_is_the_status_with_the_memory_of_the_workers_and_notes(
+    command: Command, engine: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The memory of a worker that has just exited is null; notes are on the system, and are no problems."""
     engine.replies = [StatusReply(status_of())]
+    monkeypatch.setattr("nerve.cli.commands.status.preflight_warnings", lambda *_: ["mind the disk"])
     result = command("status", "--json")
     shown = json.loads(result.out)
     assert shown["workers"][0].pop("rss_bytes") > 0
     expected = json.loads(msgspec.json.encode(status_of()))
     del expected["workers"][0]["rss_bytes"]
+    expected["notes"] = ["mind the disk"]
     assert (shown, result.err, result.code) == (expected, "", 0)
 
 

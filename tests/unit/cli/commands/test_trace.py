@@ -24,12 +24,12 @@ def story(write: Write) -> None:
 
 
 PLAIN = f"""\
-2026-11-23T11:00:00.000+01:00 {CPU} ok 1.418s, by hand, 3ms late, signalled
+2026-11-23T11:00:00.000+01:00 {CPU} ok 1.418s, by hand, waited 3ms, signalled
 ├── 2026-11-23T11:00:01.000+01:00 {ALERT} (asked) timeout 5.5ms, signal alert-reflex, 2 more triggers coalesced, \
-3ms late, signalled
+waited 3ms, signalled
 │   ├── error (compute): no \\x1b[31m
-│   └── 2026-11-23T11:00:02.000+01:00 {MAIL} open for 9m58s, signal mail-reflex, 3ms late
-└── 2026-11-23T11:00:03.000+01:00 {DISK} cancelled 5.5ms, signal disk-reflex, 3ms late
+│   └── 2026-11-23T11:00:02.000+01:00 {MAIL} open for 9m58s, signal mail-reflex, waited 3ms
+└── 2026-11-23T11:00:03.000+01:00 {DISK} cancelled 5.5ms, signal disk-reflex, waited 3ms
 """
 
 
@@ -44,7 +44,7 @@ def test_a_terminal_gets_shortened_ids_offsets_and_colours(at_terminal: Command)
     """Only the top run has its full time; the others have the time since the top run."""
     shown = at_terminal("trace", ALERT[:-4]).out
     lines = click.unstyle(shown).splitlines()
-    assert lines[0] == "2026-11-23 11:00:00.000 cpu/…000000 ok 1.418s, by hand, 3ms late, signalled"
+    assert lines[0] == "2026-11-23 11:00:00.000 cpu/…000000 ok 1.418s, by hand, waited 3ms, signalled"
     assert lines[1].startswith(
         "├── +1s alert/…000001 (asked) timeout 5.5ms, signal alert-reflex, 2 more triggers coalesced"
     )
@@ -67,6 +67,14 @@ def test_verbose_adds_the_runs_own_entries_and_tracebacks(invoke: Command) -> No
     result = invoke("trace", "-v", MAIL).out
     assert "├── sense/reading n=1\n" in result
     assert "│   ├── error (compute): no \\x1b[31m\n│   │   Traceback:\n│   │     boom\n" in result
+
+
+@pytest.mark.usefixtures("story")
+def test_the_digest_of_the_code_is_shown_with_verbose_and_in_json(invoke: Command) -> None:
+    """It leads to `nerve code`."""
+    assert ", code d\n" in invoke("trace", "-v", MAIL).out
+    assert ", code d" not in invoke("trace", MAIL).out
+    assert json.loads(invoke("trace", "--json", MAIL).out)["tree"]["digest"] == "d"
 
 
 @pytest.mark.usefixtures("story")
@@ -122,7 +130,7 @@ def test_a_cause_that_is_not_in_the_log_can_be_traced(invoke: Command, write: Wr
     write(begun(CPU, cause=gone))
     first, second = invoke("trace", gone).out.splitlines()
     assert first == f"{gone} (asked) not in the log"
-    assert second.endswith(f"{CPU} open for 10m, signal cpu-reflex, 3ms late")
+    assert second.endswith(f"{CPU} open for 10m, signal cpu-reflex, waited 3ms")
 
 
 @pytest.mark.usefixtures("story")
@@ -140,7 +148,7 @@ def test_a_deep_tree_is_not_cut_off(at_terminal: Command, write: Write) -> None:
     write(*(begun(run, cause=runs[n - 1] if n else None, n=n) for n, run in enumerate(runs)))
     lines = click.unstyle(at_terminal("trace", runs[-1], "--depth", 99).out).splitlines()
     assert len(lines) == 60
-    assert lines[-1].endswith("ping/…00003b (asked) open for 9m1s, signal ping-reflex, 3ms late")
+    assert lines[-1].endswith("ping/…00003b (asked) open for 9m1s, signal ping-reflex, waited 3ms")
 
 
 def test_a_narrow_terminal_shows_which_run_was_asked_for(

@@ -9,6 +9,7 @@ import tracemalloc
 from pathlib import Path
 
 import pytest
+import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -97,3 +98,65 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
         assert tracemalloc.get_traced_memory()[1] < 20_000_000
     finally:
         tracemalloc.stop()
+
+
+# What nerve has not written.
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.zst"])
+def test_a_line_without_an_end_is_refused_before_it_fills_the_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """A few KB can become many GB; the time is in proportion to what is read."""
+    monkeypatch.setattr("nerve.store.archive.codec.MAX_LINE_BYTES", 4 * 1024**2)
+    path = tmp_path / name
+    with path.open("wb") as file:
+        data = b"x" * (64 * 1024**2)
+        file.write(zstandard.ZstdCompressor().compress(data) if path.suffix == ".zst" else data)
+    tracemalloc.start()
+    try:
+        with pytest.raises(StoreError, match="it has a line of more than 4 MB"):
+            list(read_lines(path))
+        assert tracemalloc.get_traced_memory()[1] < 24 * 1024**2
+    finally:
+        tracemalloc.stop()
+
+
+def test_data_that_hardly_grows_and_then_explodes_is_read_in_small_parts(tmp_path: Path) -> None:
+    """The first part must not lead to reading so much at once that the second fills the memory."""
+    path = tmp_path / "a.jsonl.zst"
+    with path.open("wb") as file:
+        file.write(zstandard.ZstdCompressor().compress(os.urandom(1024**2) + (b"y" * 1023 + b"\n") * 256 * 1024))
+    tracemalloc.start()
+    try:
+        assert sum(len(line) for line in read_lines(path)) == 257 * 1024**2
+        assert tracemalloc.get_traced_memory()[1] < 160 * 1024**2
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.zst"])
+@pytest.mark.parametrize("kind", ["pipe", "link to a pipe", "folder", "device"])
+def test_only_a_regular_file_is_read(tmp_path: Path, name: str, kind: str) -> None:
+    """A named pipe without a writer would block for ever."""
+    path = tmp_path / name
+    match kind:
+        case "pipe":
+            os.mkfifo(path)
+        case "link to a pipe":
+            os.mkfifo(tmp_path / "pipe")
+            path.symlink_to("pipe")
+        case "folder":
+            path.mkdir()
+        case "device":
+            path.symlink_to("/dev/zero")
+    for read in (measure, lambda path: list(read_lines(path))):
+        with pytest.raises(StoreError, match="is not a regular file"):
+            read(path)
+
+
+def test_a_link_to_a_file_is_read(tmp_path: Path) -> None:
+    """Somebody may have moved old days to another disk."""
+    stored(tmp_path / "b.jsonl", LINES)
+    (tmp_path / "a.jsonl").symlink_to("b.jsonl")
+    assert list(read_lines(tmp_path / "a.jsonl")) == LINES

@@ -463,7 +463,7 @@ class TestAdoption:
         writer.append([event(ts=at(0))], {})
         assert [entry.file for entry in run(archive)] == [f"{NAMES[0]}.1.jsonl"]
         [reason] = refusals
-        assert "Is a directory" in reason
+        assert "is not a regular file" in reason
         assert left(db) == []
 
     def test_copy_of_an_archived_file_is_refused(

@@ -90,7 +90,7 @@ def other_database(path: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (text_file, "is not a SQLite database: move it away, and nerve will create a new one"),
+        (text_file, "is not a SQLite database: check the path, or restore a backup"),
         (newer_log, "has schema 7, this nerve knows up to 1: install a newer nerve"),
         (other_database, "is not a log of nerve's: move it away"),
         (Path.mkdir, "is a folder: move it away"),

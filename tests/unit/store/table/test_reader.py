@@ -38,7 +38,7 @@ def test_nerve_exports_query_logs() -> None:
     """All filters are keyword arguments."""
     assert nerve.query_logs is query_logs
     kinds = [parameter.kind for parameter in inspect.signature(query_logs).parameters.values()]
-    assert kinds == [inspect.Parameter.POSITIONAL_OR_KEYWORD] + [inspect.Parameter.KEYWORD_ONLY] * 7
+    assert kinds == [inspect.Parameter.POSITIONAL_OR_KEYWORD] + [inspect.Parameter.KEYWORD_ONLY] * 9
 
 
 def test_entries_are_decoded_and_in_order(log: Path) -> None:
