@@ -351,8 +351,11 @@ class TestProgress:
         assert left(db) == []
 
 
-def test_memory_does_not_grow_with_the_day(db: Path, writer: LogWriter, archive: Archive, backend: Backend) -> None:
+def test_memory_does_not_grow_with_the_day(
+    db: Path, writer: LogWriter, archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Only a few pages of a day with many rows are in memory at once."""
+    monkeypatch.setattr(export, "PURGE_ROWS", 5_000)
     sql(
         db,
         "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 20000) INSERT INTO logs"
