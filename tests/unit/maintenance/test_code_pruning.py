@@ -22,7 +22,9 @@ def test_code_stays_as_long_as_the_log_has_runs_of_it(tmp_path: Path) -> None:
     workspace = Workspace(tmp_path.resolve())
     workspace.prepare()
     store = CodeStore(workspace.code_dir)
-    ran, unused, recent = (Codebase([]).version(SourceFile("senses.a", "/a.py", b"x = %d" % n)) for n in range(3))
+    ran, unused, recent = (
+        Codebase([]).version(SourceFile(name="senses.a", path="/a.py", source=b"x = %d" % n)) for n in range(3)
+    )
     now = SystemClock().stamp().ts
     for version, age in ((ran, 3.0), (unused, 3.0), (recent, 0.5)):
         store.keep(version)

@@ -20,8 +20,8 @@ HELPERS = {"lib.units": b"x = 1", "lib": b""}
 def version_of(source: bytes, name: str = "senses.disk", **helpers: bytes) -> Version:
     """Return the version of a sense; `__` in the names of helpers is a dot."""
     files = {name.replace("__", "."): source for name, source in helpers.items()}
-    codebase = Codebase(SourceFile(name, f"/w/{name}.py", text) for name, text in files.items())
-    return codebase.version(SourceFile(name, f"/w/{name}.py", source))
+    codebase = Codebase(SourceFile(name=name, path=f"/w/{name}.py", source=text) for name, text in files.items())
+    return codebase.version(SourceFile(name=name, path=f"/w/{name}.py", source=source))
 
 
 @pytest.fixture
@@ -102,7 +102,9 @@ def test_a_store_that_can_not_be_written_warns_once(
 
 def test_an_unreadable_file_is_not_kept(store: CodeStore, folder: Path) -> None:
     """There is no source."""
-    store.keep(Codebase([]).version(SourceFile("senses.a", "/w/a.py", b"", "can't be read: gone")))
+    store.keep(
+        Codebase([]).version(SourceFile(name="senses.a", path="/w/a.py", source=b"", error="can't be read: gone"))
+    )
     assert not folder.exists()
 
 

@@ -294,7 +294,7 @@ def test_each_helper_is_compiled_once_for_all_senses(monkeypatch: pytest.MonkeyP
     """Otherwise the time grows with the square of the number of files."""
     checked: list[str] = []
     monkeypatch.setattr("nerve.reload.update.problem_of", lambda _source, path, **_: checked.append(path))
-    helpers = [SourceFile(f"h{n}", f"/w/senses/h{n}.py", b"") for n in range(600)]
+    helpers = [SourceFile(name=f"h{n}", path=f"/w/senses/h{n}.py", source=b"") for n in range(600)]
     names = tuple(f"s{n}" for n in range(600))
     config = config_of(names)
     mains = {name: main_of(name, f"import importlib\nX = {name!r}") for name in names}

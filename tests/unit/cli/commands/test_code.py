@@ -16,9 +16,9 @@ SOURCE = b"def compute(ctx):\n\treturn '\x1b[31m'\n"
 @pytest.fixture
 def kept(home: Path) -> dict[str, Version]:
     """Keep a version of one file, and one of two."""
-    codebase = Codebase([SourceFile("lib.units", "/w/lib/units.py", b"x = 1")])
-    alone = codebase.version(SourceFile("senses.disk", "/w/disk.py", SOURCE))
-    both = codebase.version(SourceFile("senses.cpu", "/w/cpu.py", b"import lib.units\n"))
+    codebase = Codebase([SourceFile(name="lib.units", path="/w/lib/units.py", source=b"x = 1")])
+    alone = codebase.version(SourceFile(name="senses.disk", path="/w/disk.py", source=SOURCE))
+    both = codebase.version(SourceFile(name="senses.cpu", path="/w/cpu.py", source=b"import lib.units\n"))
     for version in (alone, both):
         CodeStore(home / "data" / "code").keep(version)
     return {"alone": alone, "both": both}

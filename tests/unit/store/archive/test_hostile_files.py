@@ -35,7 +35,9 @@ def db(tmp_path: Path) -> Path:
         log_id = reader.meta("log_id") or ""
     folder = tmp_path / "archive" / "logs"
     folder.mkdir(parents=True)
-    entry = ManifestEntry(DAY, f"{DAY}.jsonl", 2, 1, 2, "", 0, 1577966400000, log_id)
+    entry = ManifestEntry(
+        day=DAY, file=f"{DAY}.jsonl", rows=2, first_id=1, last_id=2, sha256="", bytes=0, ts=1577966400000, log_id=log_id
+    )
     (folder / "manifest.jsonl").write_bytes(msgspec.json.encode(entry) + b"\n")
     return path
 
