@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import select
-import selectors
 import socket
 import struct
-import sys
 from collections import deque
-from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -83,8 +78,7 @@ class FrameReader(Generic[In]):
 class Channel(Generic[In]):
     """Typed messages in both directions over a connected socket; only `wait` and `flush_all` block.
 
-    `incoming` is the type that the peer may send: a union of tagged structs. In either direction a pipe can replace
-    the socket, between two frames.
+    `incoming` is the type that the peer may send: a union of tagged structs.
     """
 
     def __init__(self, sock: socket.socket, incoming: Any) -> None:
@@ -92,10 +86,6 @@ class Channel(Generic[In]):
         with suppress(OSError):  # macOS refuses if the peer has gone; then there is nothing to send anyway
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
         self._sock = sock
-        self._send: Callable[[bytes | bytearray | memoryview], int] = sock.send
-        self._recv: Callable[[int], bytes] = sock.recv
-        self._pipes: list[int] = []
-        self._inlet = self._outlet = sock.fileno()
         self._reader: FrameReader[In] = FrameReader(incoming)
         self._outbox: deque[memoryview] = deque()
         self.ended = False
@@ -105,26 +95,7 @@ class Channel(Generic[In]):
 
     def fileno(self) -> int:
         """Return the descriptor to select for reading; -1 once the channel is closed."""
-        return self._inlet
-
-    def interests(self) -> dict[int, int]:
-        """Return the events to select for, by descriptor; for writing only while something is unsent."""
-        found = {self._inlet: selectors.EVENT_READ}
-        if self._outbox:
-            found[self._outlet] = found.get(self._outlet, 0) | selectors.EVENT_WRITE
-        return found
-
-    def send_through(self, pipe: int) -> None:
-        """Send through this end of a pipe from now on, instead of the socket; it is closed with the channel."""
-        os.set_blocking(pipe, False)
-        self._send, self._outlet = partial(os.write, pipe), pipe
-        self._pipes.append(pipe)
-
-    def receive_from(self, pipe: int) -> None:
-        """Receive from this end of a pipe from now on, instead of the socket; it is closed with the channel."""
-        pipe = _own_description(pipe)
-        self._recv, self._inlet = partial(os.read, pipe), pipe
-        self._pipes.append(pipe)
+        return self._sock.fileno()
 
     @property
     def unsent(self) -> bool:
@@ -143,7 +114,7 @@ class Channel(Generic[In]):
             self._outbox.append(memoryview(frame))
             return
         try:
-            sent = self._send(frame)
+            sent = self._sock.send(frame)
         except BlockingIOError:
             sent = 0
         except OSError:
@@ -157,7 +128,7 @@ class Channel(Generic[In]):
         while self._outbox:
             head = self._outbox[0]
             try:
-                sent = self._send(head)
+                sent = self._sock.send(head)
             except BlockingIOError:
                 return False
             except OSError:
@@ -174,7 +145,7 @@ class Channel(Generic[In]):
         """Block until everything is sent, or the peer has gone."""
         while not self.flush():
             poller = select.poll()
-            poller.register(self._outlet, select.POLLOUT)
+            poller.register(self._sock, select.POLLOUT)
             poller.poll()
 
     def receive(self) -> list[In]:
@@ -193,26 +164,22 @@ class Channel(Generic[In]):
         Sends unsent data meanwhile, and returns the messages that have arrived. Raises WireError.
         """
         poller = select.poll()
-        for descriptor, events in self.interests().items():
-            poller.register(descriptor, poll_events(events))
+        poller.register(self._sock, select.POLLIN | (select.POLLOUT if self._outbox else 0))
         poller.poll(None if timeout is None else max(0, timeout * 1000))
         self.flush()
         return self.receive()
 
     def close(self) -> None:
-        """Close the socket and the pipes; may be called twice."""
+        """Close the socket; may be called twice."""
         self.ended = self.broken = True
         self._outbox.clear()
         self._sock.close()
-        while self._pipes:
-            os.close(self._pipes.pop())
-        self._inlet = self._outlet = -1
 
     def _read(self) -> bytes:
         if self.ended:
             return b""
         try:
-            data = self._recv(READ_BYTES)
+            data = self._sock.recv(READ_BYTES)
         except BlockingIOError:
             self.ended = self.broken  # a peer that stopped reading has nothing left to send
             return b""
@@ -220,23 +187,3 @@ class Channel(Generic[In]):
             data = b""
         self.ended = not data
         return data
-
-
-def _own_description(pipe: int) -> int:
-    """Reopen a pipe's end as non-blocking, so that the process that made it can't make it blocking again."""
-    if sys.platform != "linux":
-        os.set_blocking(pipe, False)
-        return pipe
-    try:
-        return os.open(f"/proc/self/fd/{pipe}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError as error:
-        raise WireError(f"a pipe can't be opened: {error.strerror}") from None
-    finally:
-        os.close(pipe)
-
-
-def poll_events(events: int) -> int:
-    """Convert the events of a selector to those of `select.poll`."""
-    return (select.POLLIN if events & selectors.EVENT_READ else 0) | (
-        select.POLLOUT if events & selectors.EVENT_WRITE else 0
-    )

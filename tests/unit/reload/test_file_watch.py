@@ -84,10 +84,10 @@ def test_the_targets_of_links_are_watched(home: Path) -> None:
 
 def test_a_folder_that_is_linked_from_the_senses_folder_is_watched(home: Path) -> None:
     """A recursive watch does not follow links."""
-    (home / "shared").mkdir()
-    (home / "senses" / "lib").symlink_to("../shared")
+    (home / "common").mkdir()
+    (home / "senses" / "lib").symlink_to("../common")
     folders = folders_to_watch(Workspace(home), revision_with())
-    assert folders == {watched(home, writes=False), watched(home / "senses", recursive=True), watched(home / "shared")}
+    assert folders == {watched(home, writes=False), watched(home / "senses", recursive=True), watched(home / "common")}
 
 
 def test_a_missing_senses_folder_is_not_watched(home: Path) -> None:
